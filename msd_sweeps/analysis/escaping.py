@@ -1,0 +1,86 @@
+"""Names as every format can carry them: nothing in a name is ever read as markup, code or a formula."""
+
+import html
+import unicodedata
+
+LONGEST = 72
+"""Characters of a name that tables and pages show; data files keep it whole."""
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%",
+    "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}", "'": r"\textquotesingle{}",
+    "`": r"\textasciigrave{}", "±": r"$\pm$", "−": "$-$", "–": "--", "—": "---", "→": r"$\to$",
+    "×": r"$\times$", "…": r"\dots{}", "τ": r"$\tau$", "≤": r"$\leq$", "≥": r"$\geq$", "[": "{[}", "]": "{]}",
+    "*": "{*}",
+}  # fmt: skip
+_MARKDOWN = "\\`*_[]|~$#!"
+
+
+def clean(text: str) -> str:
+    """One line without control characters, bidirectional overrides and lone surrogates."""
+    kept = []
+    for character in text:
+        category = unicodedata.category(character)
+        if category in ("Cc", "Zl", "Zp"):
+            kept.append(" ")
+        elif category in ("Cs", "Cf", "Co", "Cn") and character != "\u200d":
+            kept.append("\ufffd")
+        else:
+            kept.append(character)
+    return " ".join("".join(kept).split())
+
+
+def short(text: str, longest: int = LONGEST) -> str:
+    """`clean` text with its middle left out where it is too long."""
+    line = clean(text)
+    if len(line) <= longest:
+        return line
+    tail = longest // 4
+    return f"{line[: longest - tail - 1]}…{line[-tail:]}"
+
+
+def for_html(text: str) -> str:
+    """Text for HTML's content and attributes."""
+    return html.escape(clean(text))
+
+
+def for_markdown(text: str) -> str:
+    """Text for a cell of a Markdown table or a line of prose: no markup, no HTML, no column break."""
+    line = clean(text)
+    escaped = []
+    for index, character in enumerate(line):
+        inside_word = line[index - 1 : index].isalnum() and line[index + 1 : index + 2].isalnum()
+        if character in _MARKDOWN and not (character == "_" and inside_word):
+            escaped.append("\\" + character)
+        else:
+            escaped.append({"<": "&lt;", ">": "&gt;", "&": "&amp;"}.get(character, character))
+    return "".join(escaped)
+
+
+def for_latex(text: str) -> str:
+    """Text for LaTeX; a character that plain pdfLaTeX has no glyph for is written as its code point."""
+    escaped = []
+    for character in clean(text):
+        if character in _LATEX:
+            escaped.append(_LATEX[character])
+        elif character.isascii() or "\u00c0" <= character <= "\u00ff":
+            escaped.append(character)
+        else:
+            escaped.append(f"(U+{ord(character):04X})")
+    return "".join(escaped)
+
+
+def for_csv(text: str) -> str:
+    """Text for a CSV field: a spreadsheet shows it and never computes it."""
+    line = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
+    line = line.encode("utf-8", "replace").decode()
+    return "'" + line if line[:1] in ("=", "+", "-", "@", "\t") and not _is_number(line) else line
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,43 @@
+"""Knowledge distillation from a stronger teacher (Huang et al., NeurIPS 2022, arXiv 2205.10536)."""
+
+from torch import Tensor
+
+from msd_sweeps.distill.losses.contrast import directions
+from msd_sweeps.distill.losses.distiller import Batch, Distiller, Side
+from msd_sweeps.distill.losses.logits import full_precision, label_term
+from msd_sweeps.distill.models.network import Taps
+from msd_sweeps.methods import DistSettings
+
+
+def correlation_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """1 − Pearson's correlation of each pair of rows: [N, M], [N, M] -> [N]. 1 where a row is constant."""
+    student = directions(student - student.mean(1, keepdim=True))
+    teacher = directions(teacher - teacher.mean(1, keepdim=True))
+    return 1 - (student * teacher).sum(1)
+
+
+class Dist(Distiller):
+    """L = ce_weight · CE + T² · (inter_weight · mean over samples + intra_weight · mean over classes).
+
+    Both are `correlation_loss` of the class probabilities at temperature T: over the classes of each sample,
+    and over the samples of the batch for each class. The weights are the paper's β and γ, by default
+    its CIFAR-100 values of 2, with T 4 and CE 1; the factor T² is the reference code's.
+    """
+
+    def __init__(self, settings: DistSettings, student: Side, teacher: Side, train_labels: Tensor) -> None:
+        super().__init__()
+        self.settings = settings
+
+    def forward(self, student: Taps, teacher: Taps, batch: Batch) -> dict[str, Tensor]:
+        settings = self.settings
+        terms = label_term(settings.ce_weight, student, batch)
+        if settings.inter_weight == 0 and settings.intra_weight == 0:
+            return terms
+        own = (full_precision(student.logits) / settings.temperature).softmax(-1)
+        target = (full_precision(teacher.logits.detach()) / settings.temperature).softmax(-1)
+        scale = settings.temperature**2
+        if settings.inter_weight > 0:
+            terms["inter"] = settings.inter_weight * scale * correlation_loss(own, target).mean()
+        if settings.intra_weight > 0:
+            terms["intra"] = settings.intra_weight * scale * correlation_loss(own.t(), target.t()).mean()
+        return terms

@@ -1,0 +1,142 @@
+"""Contrastive distillation through multi-scale feature decoupling: a reconstruction.
+
+Wang, Wang and Chen, Contrastive Representation Distillation via Multi-Scale Feature Decoupling, arXiv
+2502.05835.
+
+The paper states: the teacher's and the student's feature maps are decoupled into local features at several
+scales by sliding-window pooling; local features are categorised or selected; a sample-wise and a feature-wise
+contrastive loss compare them; one batch is enough, without a memory bank; the student itself gains no
+parameters.
+
+It does not give: the scales, windows and strides, the rule that categorises, either formula, the temperatures
+and weights, the tapped layer, or how unequal widths are bridged. All of that is reconstructed here, and each
+choice is a setting (`MsdSettings`); no accuracy of the paper is claimed. Defaults come from our own first
+experiments.
+
+  L = ce_weight · CE + kd_weight · KD + sample_weight · L_sample + feature_weight · L_feature
+
+with L_sample and L_feature the InfoNCE losses of `contrast.py`, averaged over the rows of a region, over the
+regions of a scale, and over the scales. Where regions carry weights, a scale's average is divided by the sum
+of its weights (0 where no region counts), and the columns of the feature-wise loss weigh their samples
+accordingly. Regions that do not count as anchors remain negatives of others. Rows are normalised for the
+sample-wise loss, columns (not of normalised rows) for the feature-wise one.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Size, Tensor, nn
+
+from msd_sweeps.distill.losses.contrast import feature_wise, sample_wise
+from msd_sweeps.distill.losses.distiller import Batch, Distiller, Side
+from msd_sweeps.distill.losses.logits import full_precision, logit_terms
+from msd_sweeps.distill.losses.regions import Decoupling, common_grid
+from msd_sweeps.distill.losses.stages import aligned
+from msd_sweeps.distill.models.network import Taps
+from msd_sweeps.methods import MsdSettings
+
+
+def region_shares(
+    weights: Tensor, counts: Sequence[int], scale_weights: Sequence[float] | None = None
+) -> Tensor:
+    """Row weights [B, R] rescaled so that those of each scale sum to the scale's share of the loss.
+
+    `counts` gives the number of regions of each scale. A scale whose weights sum to 0 gets 0, not NaN.
+    """
+    shares = scale_weights or [1.0] * len(counts)
+    parts = [
+        part * (share / sum(shares) / part.sum().clamp_min(1e-12))
+        for part, share in zip(weights.split(list(counts), dim=1), shares, strict=True)
+    ]
+    return torch.cat(parts, dim=1)
+
+
+def other_class_bias(labels: Tensor, dtype: torch.dtype) -> Tensor:
+    """[B, B]: −∞ for another sample of the same class, 0 elsewhere."""
+    same = labels.unsqueeze(0) == labels.unsqueeze(1)
+    itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    zeros = torch.zeros(same.shape, dtype=dtype, device=labels.device)
+    return zeros.masked_fill(same & ~itself, float("-inf"))
+
+
+class Msd(Distiller):
+    """The loss above. Maps are compared on the grid of the smallest among the tapped and the last ones."""
+
+    def __init__(self, settings: MsdSettings, student: Side, teacher: Side, train_labels: Tensor) -> None:
+        super().__init__()
+        self.settings = settings
+        self.classify_student, self.classify_teacher = student.classify, teacher.classify
+        pairs = [(student.last, teacher.last)]
+        if settings.tap == "stages":
+            pairs = aligned(student.stages, teacher.stages)
+        grid = common_grid(student.last, teacher.last, *(shape for pair in pairs for shape in pair))
+        self.decouple_student = nn.ModuleList(self._decoupling(shape, grid) for shape, _ in pairs)
+        self.decouple_teacher = nn.ModuleList(self._decoupling(shape, grid) for _, shape in pairs)
+        self.decouple_labels = self._decoupling(teacher.last, grid)
+        self.projectors = nn.ModuleList(self._projector(*pair) for pair in pairs)
+        self.counts = self.decouple_labels.counts
+        uniform = region_shares(torch.ones(1, sum(self.counts)), self.counts, settings.scale_weights)
+        self.register_buffer("uniform_shares", uniform, persistent=False)
+
+    def forward(self, student: Taps, teacher: Taps, batch: Batch) -> dict[str, Tensor]:
+        settings = self.settings
+        terms = logit_terms(settings, student, teacher, batch)
+        if settings.sample_weight == 0 and settings.feature_weight == 0:
+            return terms
+        pairs = self._pairs_of_rows(student, teacher)
+        weights = self._row_weights(teacher, batch)
+        if weights is None:
+            region_share = self.get_buffer("uniform_shares").squeeze(0)
+            row_share = region_share / len(batch.labels)
+        else:
+            row_share = region_shares(weights, self.counts, settings.scale_weights)
+            region_share = row_share.sum(0)
+        if settings.sample_weight > 0:
+            bias = None
+            if settings.negatives == "other_classes":
+                bias = other_class_bias(batch.labels, pairs[0][0].dtype)
+            losses = [sample_wise(*rows, settings.sample_temperature, bias) for rows in pairs]
+            averages = torch.stack([(loss.t() * row_share).sum() for loss in losses])
+            terms["sample"] = settings.sample_weight * averages.mean()
+        if settings.feature_weight > 0:
+            losses = [feature_wise(*rows, settings.feature_temperature, weights) for rows in pairs]
+            averages = torch.stack([(loss.mean(1) * region_share).sum() for loss in losses])
+            terms["feature"] = settings.feature_weight * averages.mean()
+        return terms
+
+    def _pairs_of_rows(self, student: Taps, teacher: Taps) -> list[tuple[Tensor, Tensor]]:
+        """Rows [B, R, C] of both networks in one space, for each tapped map."""
+        maps = [(student.last, teacher.last)]
+        if self.settings.tap == "stages":
+            maps = aligned(student.stages, teacher.stages)
+        pairs = []
+        for position, (student_map, teacher_map) in enumerate(maps):
+            student_rows = self.decouple_student[position](student_map)
+            teacher_rows = self.decouple_teacher[position](teacher_map.detach())
+            if self.settings.projector == "heads":
+                student_rows = full_precision(self.classify_student(student_rows))
+                teacher_rows = full_precision(self.classify_teacher(teacher_rows)).detach()
+            pairs.append((self.projectors[position](student_rows), teacher_rows))
+        return pairs
+
+    def _row_weights(self, teacher: Taps, batch: Batch) -> Tensor | None:
+        """[B, R]: how much each region counts, by the teacher's opinion of it; None where all count alike."""
+        if self.settings.regions == "all":
+            return None
+        rows = self.decouple_labels(teacher.last.detach())
+        agrees = self.classify_teacher(rows).detach().argmax(-1) == batch.labels.unsqueeze(1)
+        otherwise = self.settings.disagree_weight if self.settings.regions == "weighted" else 0.0
+        return torch.where(agrees, 1.0, otherwise).to(rows.dtype)
+
+    def _decoupling(self, shape: Size, grid: tuple[int, int]) -> Decoupling:
+        return Decoupling(shape, grid, self.settings.scales, self.settings.stride)
+
+    def _projector(self, student: Size, teacher: Size) -> nn.Module:
+        if self.settings.projector == "linear":
+            return nn.Linear(student[1], teacher[1])
+        if self.settings.projector == "none" and student[1] != teacher[1]:
+            raise ValueError(
+                f"method.projector: 'none' needs equal widths, but the student taps {student[1]} channels "
+                f"and the teacher {teacher[1]}; use 'linear' or 'heads'"
+            )
+        return nn.Identity()

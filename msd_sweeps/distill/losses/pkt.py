@@ -1,0 +1,46 @@
+"""Probabilistic knowledge transfer (Passalis and Tefas, ECCV 2018, arXiv 1803.10837)."""
+
+import torch
+from torch import Tensor
+
+from msd_sweeps.distill.losses.contrast import directions
+from msd_sweeps.distill.losses.distiller import Batch, Distiller, Side
+from msd_sweeps.distill.losses.logits import full_precision, logit_terms
+from msd_sweeps.distill.models.network import Taps
+from msd_sweeps.methods import PktSettings
+
+_EPSILON = 1e-7
+
+
+def probability_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """mean over (i, j) of p_ij log(p_ij / q_ij): [B, D_s], [B, D_t] -> scalar.
+
+    p is the teacher's and q the student's (1 + cosine of samples i and j) / 2, each row divided by its sum.
+    The mean over j too, instead of KL's sum, is the reference code's and explains the large weight.
+    """
+    target, own = _neighbourhoods(teacher), _neighbourhoods(student)
+    return (target * torch.log((target + _EPSILON) / (own + _EPSILON))).mean()
+
+
+def _neighbourhoods(features: Tensor) -> Tensor:
+    unit = directions(features)
+    affinity = (unit @ unit.t() + 1) / 2
+    return affinity / affinity.sum(1, keepdim=True)
+
+
+class Pkt(Distiller):
+    """L = ce_weight · CE + probability_weight · `probability_loss` of pooled features [B, D_s] and [B, D_t].
+
+    Defaults (1 and 30000) are RepDistiller's.
+    """
+
+    def __init__(self, settings: PktSettings, student: Side, teacher: Side, train_labels: Tensor) -> None:
+        super().__init__()
+        self.settings = settings
+
+    def forward(self, student: Taps, teacher: Taps, batch: Batch) -> dict[str, Tensor]:
+        terms = logit_terms(self.settings, student, teacher, batch)
+        if self.settings.probability_weight > 0:
+            loss = probability_loss(full_precision(student.pooled), full_precision(teacher.pooled.detach()))
+            terms["probability"] = self.settings.probability_weight * loss
+        return terms

@@ -1,0 +1,34 @@
+"""Similarity-preserving knowledge distillation (Tung and Mori, ICCV 2019, arXiv 1907.09682)."""
+
+from torch import Tensor
+
+from msd_sweeps.distill.losses.contrast import directions
+from msd_sweeps.distill.losses.distiller import Batch, Distiller, Side
+from msd_sweeps.distill.losses.logits import full_precision, logit_terms
+from msd_sweeps.distill.models.network import Taps
+from msd_sweeps.methods import SpSettings
+
+
+def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """‖Ĝ_t − Ĝ_s‖²_F / B², with Ĝ the rows of F Fᵀ at unit length: [B, ...], [B, ...] -> scalar."""
+    student, teacher = student.flatten(1), teacher.flatten(1)
+    return (directions(student @ student.t()) - directions(teacher @ teacher.t())).square().mean()
+
+
+class SimilarityPreserving(Distiller):
+    """L = ce_weight · CE + similarity_weight · `similarity_loss` of the last feature maps [B, C, H, W].
+
+    Defaults (1 and 3000) are RepDistiller's. It compares the last stages, which MobileNetV2 and ShuffleNetV2
+    follow with one more convolution; here it is the map that is pooled, for every network.
+    """
+
+    def __init__(self, settings: SpSettings, student: Side, teacher: Side, train_labels: Tensor) -> None:
+        super().__init__()
+        self.settings = settings
+
+    def forward(self, student: Taps, teacher: Taps, batch: Batch) -> dict[str, Tensor]:
+        terms = logit_terms(self.settings, student, teacher, batch)
+        if self.settings.similarity_weight > 0:
+            loss = similarity_loss(full_precision(student.last), full_precision(teacher.last.detach()))
+            terms["similarity"] = self.settings.similarity_weight * loss
+        return terms

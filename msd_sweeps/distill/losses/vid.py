@@ -1,0 +1,71 @@
+"""Variational information distillation (Ahn et al., CVPR 2019, arXiv 1904.05835)."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from msd_sweeps.distill.losses.distiller import Batch, Distiller, Side
+from msd_sweeps.distill.losses.logits import full_precision, logit_terms
+from msd_sweeps.distill.losses.stages import aligned, same_size
+from msd_sweeps.distill.models.network import Taps
+from msd_sweeps.methods import VidSettings
+
+_LEAST_VARIANCE = 1e-5
+
+
+def gaussian_loss(mean: Tensor, variance: Tensor, target: Tensor) -> Tensor:
+    """½ · mean((target − mean)² / variance + log variance): [B, C, H, W], [C], [B, C, H, W] -> scalar.
+
+    The negative log-likelihood of the teacher's map under a Gaussian, without its constant.
+    """
+    variance = variance.view(1, -1, 1, 1)
+    return 0.5 * ((target - mean).square() / variance + variance.log()).mean()
+
+
+class _StagePrediction(nn.Module):
+    """What the student's stage says of the teacher's: a mean from three 1 × 1 convolutions, a variance a
+    channel."""
+
+    def __init__(self, student_channels: int, teacher_channels: int, initial_variance: float) -> None:
+        super().__init__()
+        self.mean = nn.Sequential(
+            nn.Conv2d(student_channels, teacher_channels, 1, bias=False),
+            nn.ReLU(),
+            nn.Conv2d(teacher_channels, teacher_channels, 1, bias=False),
+            nn.ReLU(),
+            nn.Conv2d(teacher_channels, teacher_channels, 1, bias=False),
+        )
+        before_softplus = math.log(math.expm1(initial_variance - _LEAST_VARIANCE))
+        self.variance = nn.Parameter(torch.full((teacher_channels,), before_softplus))
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        student, teacher = same_size(student, teacher)
+        return gaussian_loss(self.mean(student), F.softplus(self.variance) + _LEAST_VARIANCE, teacher)
+
+
+class Vid(Distiller):
+    """L = ce_weight · CE + information_weight · Σ over stages of `gaussian_loss`, stages [B, C_i, H_i, W_i].
+
+    The regressors, the softplus of the variance and the defaults (1 and 1, variance 5) are RepDistiller's.
+    """
+
+    def __init__(self, settings: VidSettings, student: Side, teacher: Side, train_labels: Tensor) -> None:
+        super().__init__()
+        self.settings = settings
+        self.predictions = nn.ModuleList(
+            _StagePrediction(student_stage[1], teacher_stage[1], settings.initial_variance)
+            for student_stage, teacher_stage in aligned(student.stages, teacher.stages)
+        )
+
+    def forward(self, student: Taps, teacher: Taps, batch: Batch) -> dict[str, Tensor]:
+        terms = logit_terms(self.settings, student, teacher, batch)
+        if self.settings.information_weight > 0:
+            pairs = aligned(student.stages, teacher.stages)
+            losses = [
+                prediction(full_precision(student_map), full_precision(teacher_map.detach()))
+                for prediction, (student_map, teacher_map) in zip(self.predictions, pairs, strict=True)
+            ]
+            terms["information"] = self.settings.information_weight * torch.stack(losses).sum()
+        return terms

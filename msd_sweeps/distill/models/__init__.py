@@ -1,0 +1,78 @@
+"""The networks by name. Each answers a forward pass with its `Taps`."""
+
+import difflib
+from collections.abc import Callable
+from functools import partial
+
+from .folding import fold_batch_norm
+from .imagenet import ImageNetMobileNetV1, ImageNetMobileNetV2, ImageNetResNet
+from .mobilenet import MobileNetV2Cifar
+from .network import CannotClassifyRegions, Network, Taps
+from .resnet50_cifar import ResNet50Cifar
+from .resnet_cifar import ResNetCifar
+from .shufflenet import ShuffleNetV1Cifar, ShuffleNetV2Cifar
+from .timm_networks import TimmConvNeXt, TimmMixer, TimmSwin, TimmViT
+from .vgg import VGG
+from .wrn import WideResNet
+
+__all__ = ["NETWORKS", "CannotClassifyRegions", "Network", "Taps", "build", "fold_batch_norm"]
+
+_NARROW = (16, 16, 32, 64)
+_WIDE = (32, 64, 128, 256)
+_VGG8 = ((64,), (128,), (256,), (512,), (512,))
+_VGG13 = ((64, 64), (128, 128), (256, 256), (512, 512), (512, 512))
+
+
+def _transformer(family: Callable[..., Network], name: str) -> Callable[..., Network]:
+    """A builder that also takes the side of its square images: position embeddings depend on it."""
+    return lambda num_classes, image_size=224: family(name, num_classes, img_size=image_size)
+
+
+# Every builder takes num_classes; those of transformers and mixers take image_size too.
+NETWORKS: dict[str, Callable[..., Network]] = {
+    # CIFAR: images of 32 pixels
+    "resnet8": partial(ResNetCifar, 8, _NARROW),
+    "resnet14": partial(ResNetCifar, 14, _NARROW),
+    "resnet20": partial(ResNetCifar, 20, _NARROW),
+    "resnet32": partial(ResNetCifar, 32, _NARROW),
+    "resnet44": partial(ResNetCifar, 44, _NARROW),
+    "resnet56": partial(ResNetCifar, 56, _NARROW),
+    "resnet110": partial(ResNetCifar, 110, _NARROW),
+    "resnet8x4": partial(ResNetCifar, 8, _WIDE),
+    "resnet32x4": partial(ResNetCifar, 32, _WIDE),
+    "wrn_16_1": partial(WideResNet, 16, 1),
+    "wrn_16_2": partial(WideResNet, 16, 2),
+    "wrn_40_1": partial(WideResNet, 40, 1),
+    "wrn_40_2": partial(WideResNet, 40, 2),
+    "vgg8": partial(VGG, _VGG8),
+    "vgg13": partial(VGG, _VGG13),
+    "MobileNetV2": partial(MobileNetV2Cifar, 0.5, 6),
+    "ShuffleNetV1": ShuffleNetV1Cifar,
+    "ShuffleNetV2": ShuffleNetV2Cifar,
+    "ResNet50": ResNet50Cifar,
+    # ImageNet: images of 224 pixels
+    "imagenet_resnet18": partial(ImageNetResNet, "resnet18"),
+    "imagenet_resnet34": partial(ImageNetResNet, "resnet34"),
+    "imagenet_resnet50": partial(ImageNetResNet, "resnet50"),
+    "imagenet_mobilenet_v2": ImageNetMobileNetV2,
+    "imagenet_mobilenet_v1": ImageNetMobileNetV1,
+    # the same through timm
+    "swin_tiny": _transformer(TimmSwin, "swin_tiny_patch4_window7_224"),
+    "vit_small": _transformer(TimmViT, "vit_small_patch16_224"),
+    "deit_tiny": _transformer(TimmViT, "deit_tiny_patch16_224"),
+    "mixer_b16": _transformer(TimmMixer, "mixer_b16_224"),
+    "convnext_tiny": partial(TimmConvNeXt, "convnext_tiny"),
+}
+
+
+def build(name: str, num_classes: int, **options: int) -> Network:
+    """The network of that name with fresh weights; options are those of its builder.
+
+    Raises ValueError for a name that NETWORKS lacks.
+    """
+    if name not in NETWORKS:
+        by_lower = {known.lower(): known for known in NETWORKS}
+        matches = difflib.get_close_matches(name.lower(), by_lower)
+        near = [by_lower[match] for match in matches] or list(NETWORKS)
+        raise ValueError(f"unknown network {name!r}; the nearest known: {', '.join(near)}")
+    return NETWORKS[name](num_classes=num_classes, **options)

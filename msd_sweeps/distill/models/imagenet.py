@@ -1,0 +1,118 @@
+"""ImageNet networks: torchvision's, whose state dicts load unchanged, and MobileNetV1."""
+
+from torch import Tensor, nn
+
+from ..vision import torchvision
+from .network import Network, Taps
+
+
+def _adopt(network: Network, model: nn.Module) -> None:
+    """Takes over the model's children under their own names, so that its state dict fits the network."""
+    for name, child in model.named_children():
+        network.add_module(name, child)
+
+
+def _through(layers: nn.Sequential, start: int, stop: int, x: Tensor) -> Tensor:
+    """Layers start to stop, one by one: a slice is a module of its own, which torch.fx cannot name."""
+    for index in range(start, stop):
+        x = layers[index](x)
+    return x
+
+
+class ImageNetResNet(Network):
+    """torchvision's ResNet (He et al. 2016); last map [B, 512 or 2048, H/32, W/32]."""
+
+    conv1: nn.Conv2d
+    bn1: nn.BatchNorm2d
+    relu: nn.ReLU
+    maxpool: nn.MaxPool2d
+    layer1: nn.Sequential
+    layer2: nn.Sequential
+    layer3: nn.Sequential
+    layer4: nn.Sequential
+    fc: nn.Linear
+
+    def __init__(self, name: str, num_classes: int):
+        super().__init__()
+        _adopt(self, torchvision().models.get_model(name, weights=None, num_classes=num_classes))
+
+    def forward(self, images: Tensor) -> Taps:
+        stem = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        stage1 = self.layer1(stem)
+        stage2 = self.layer2(stage1)
+        stage3 = self.layer3(stage2)
+        last = self.layer4(stage3)
+        pooled = last.mean((2, 3))
+        return Taps((stage1, stage2, stage3, last), last, pooled, self.fc(pooled))
+
+    def classify(self, rows: Tensor) -> Tensor:
+        return self.fc(rows)
+
+
+class ImageNetMobileNetV2(Network):
+    """torchvision's MobileNetV2 (Sandler et al. 2018); last map [B, 1280, H/32, W/32].
+
+    A stage ends on a linear bottleneck: its map has no activation and carries signs.
+    """
+
+    features: nn.Sequential
+    classifier: nn.Sequential
+
+    def __init__(self, num_classes: int):
+        super().__init__()
+        _adopt(self, torchvision().models.mobilenet_v2(weights=None, num_classes=num_classes))
+
+    def forward(self, images: Tensor) -> Taps:
+        stage1 = _through(self.features, 0, 4, images)
+        stage2 = _through(self.features, 4, 7, stage1)
+        stage3 = _through(self.features, 7, 14, stage2)
+        stage4 = _through(self.features, 14, 18, stage3)
+        last = self.features[18](stage4)
+        pooled = last.mean((2, 3))
+        return Taps((stage1, stage2, stage3, stage4), last, pooled, self.classifier(pooled))
+
+    def classify(self, rows: Tensor) -> Tensor:
+        return self.classifier[-1](rows)  # regions are read without the dropout before the linear layer
+
+
+def _separable(channels_in: int, channels: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels_in, channels_in, 3, stride, padding=1, groups=channels_in, bias=False),
+        nn.BatchNorm2d(channels_in),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(channels_in, channels, 1, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+class ImageNetMobileNetV1(Network):
+    """MobileNetV1 (Howard et al. 2017), modules named as in mdistiller; last map [B, 1024, H/32, W/32]."""
+
+    def __init__(self, num_classes: int):
+        super().__init__()
+        stem = nn.Conv2d(3, 32, 3, 2, padding=1, bias=False)
+        self.model = nn.Sequential(
+            nn.Sequential(stem, nn.BatchNorm2d(32), nn.ReLU(inplace=True)),
+            _separable(32, 64, 1),
+            _separable(64, 128, 2),
+            _separable(128, 128, 1),
+            _separable(128, 256, 2),
+            _separable(256, 256, 1),
+            _separable(256, 512, 2),
+            *(_separable(512, 512, 1) for _ in range(5)),
+            _separable(512, 1024, 2),
+            _separable(1024, 1024, 1),
+        )
+        self.fc = nn.Linear(1024, num_classes)
+
+    def forward(self, images: Tensor) -> Taps:
+        stage1 = _through(self.model, 0, 4, images)
+        stage2 = _through(self.model, 4, 6, stage1)
+        stage3 = _through(self.model, 6, 12, stage2)
+        last = _through(self.model, 12, 14, stage3)
+        pooled = last.mean((2, 3))
+        return Taps((stage1, stage2, stage3, last), last, pooled, self.fc(pooled))
+
+    def classify(self, rows: Tensor) -> Tensor:
+        return self.fc(rows)

@@ -1,0 +1,108 @@
+"""Transformers, mixers and ConvNeXt from timm, their tokens read as feature maps."""
+
+from types import ModuleType
+from typing import Any
+
+from torch import Size, Tensor, nn
+
+from ..vision import torchvision
+from .network import CannotClassifyRegions, Network, Taps
+
+
+def _timm() -> ModuleType:
+    torchvision()  # timm imports it, and may need the repair that is made there
+    try:
+        import timm
+    except ModuleNotFoundError as error:
+        if error.name != "timm":
+            raise
+        raise ModuleNotFoundError("needs timm: pip install 'msd-sweeps[transformers]'") from error
+    return timm
+
+
+class TimmNetwork(Network):
+    """A timm model; last map [B, C, H, W] is the final tokens after their norm, without the class token.
+
+    stages: the four stages, or for a network without stages the tokens after each quarter of its blocks.
+    timm's own state dicts load unchanged.
+    """
+
+    def __init__(self, name: str, num_classes: int, **options: int):
+        super().__init__()
+        self.model: Any = _timm().create_model(name, pretrained=False, num_classes=num_classes, **options)
+        self.indices = self._stage_indices()
+        self.register_load_state_dict_pre_hook(_accept_timm_keys)
+
+    def _stage_indices(self) -> list[int]:
+        depth = len(self.model.blocks)
+        return [(quarter + 1) * depth // 4 - 1 for quarter in range(4)]
+
+    def _map(self, features: Tensor, grid: Size) -> Tensor:
+        """timm's final features as a map: [B, class token + H·W, C] -> [B, C, H, W]."""
+        tokens = features[:, -grid.numel() :]
+        return tokens.transpose(1, 2).unflatten(2, grid)
+
+    def forward(self, images: Tensor) -> Taps:
+        features, stages = self.model.forward_intermediates(images, indices=self.indices, output_fmt="NCHW")
+        pooled = self.model.forward_head(features, pre_logits=True)
+        return Taps(tuple(stages), self._map(features, stages[-1].shape[2:]), pooled, self._linear(pooled))
+
+    def _linear(self, pooled: Tensor) -> Tensor:
+        return self.model.head(pooled)
+
+
+class TimmViT(TimmNetwork):
+    """Vision transformer (Dosovitskiy et al. 2021; Touvron et al. 2021): last map [B, C, H/16, W/16].
+
+    The classifier reads the class token, so regions cannot be classified.
+    """
+
+    def classify(self, rows: Tensor) -> Tensor:
+        raise CannotClassifyRegions("its classifier reads the class token, not the last feature map")
+
+
+class TimmMixer(TimmNetwork):
+    """MLP-Mixer (Tolstikhin et al. 2021): last map [B, 768, H/16, W/16]."""
+
+    def classify(self, rows: Tensor) -> Tensor:
+        return self.model.head(rows)
+
+
+class TimmSwin(TimmNetwork):
+    """Swin transformer (Liu et al. 2021): last map [B, 768, H/32, W/32]."""
+
+    def _stage_indices(self) -> list[int]:
+        return list(range(len(self.model.layers)))
+
+    def _map(self, features: Tensor, grid: Size) -> Tensor:
+        return features.permute(0, 3, 1, 2)  # timm keeps [B, H, W, C]
+
+    def _linear(self, pooled: Tensor) -> Tensor:
+        return self.model.head.fc(pooled)
+
+    def classify(self, rows: Tensor) -> Tensor:
+        return self.model.head.fc(rows)
+
+
+class TimmConvNeXt(TimmNetwork):
+    """ConvNeXt (Liu et al. 2022): last map [B, 768, H/32, W/32]; the norm follows the pooling."""
+
+    def _stage_indices(self) -> list[int]:
+        return list(range(len(self.model.stages)))
+
+    def _map(self, features: Tensor, grid: Size) -> Tensor:
+        return features
+
+    def _linear(self, pooled: Tensor) -> Tensor:
+        return self.model.head.fc(pooled)
+
+    def classify(self, rows: Tensor) -> Tensor:
+        channels_first = rows.reshape(-1, rows.shape[-1], 1, 1)
+        return self.model.head.fc(self.model.head.norm(channels_first).reshape(rows.shape))
+
+
+def _accept_timm_keys(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Puts timm's keys under `model.`; keys that are there already stay."""
+    inner = f"{prefix}model."
+    for key in [key for key in state if key.startswith(prefix) and not key.startswith(inner)]:
+        state[inner + key.removeprefix(prefix)] = state.pop(key)

@@ -1,0 +1,103 @@
+"""How a sweep ends before its time: by a signal, or by a trouble that every trial would meet."""
+
+import contextlib
+import os
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SAME_FAILURES = 3
+"""So many first trials that fail in one way end the sweep."""
+_PLACE = re.compile(r'^  File "(.+)", line (\d+)', re.MULTILINE)
+
+
+class Interrupted(Exception):
+    """A signal ended the sweep; it can be resumed."""
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.signal_number = number
+
+
+class SweepStopped(Exception):
+    """The sweep cannot go on as it is; the message says why and what to do."""
+
+
+class Signals:
+    """Signals that have come to this process."""
+
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        self._held = False
+
+    def note(self, number: int, frame: Any) -> None:
+        """Take in a signal. The second ends the process at once; the sweep can be resumed all the same."""
+        if self.received:
+            os._exit(128 + number)
+        self.received.append(number)
+        if not self._held:
+            raise Interrupted(number)
+
+    def listen(self) -> dict[int, Any]:
+        """Take the signals that end a sweep; what handled them before. Nothing in another thread than the main one."""
+        if threading.current_thread() is not threading.main_thread():
+            return {}
+        return {number: signal.signal(number, self.note) for number in ENDING_SIGNALS}
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Inside, a signal is noted and whoever asks ends in order; outside, it raises Interrupted where it finds
+        the main thread."""
+        self._held = True
+        self.listen()  # Ray has put a handler of its own in place when it started
+        try:
+            yield
+        finally:
+            self._held = False
+
+
+@contextlib.contextmanager
+def noted_signals() -> Iterator[Signals]:
+    """Note the signals that end a sweep for as long as the context lasts, in the main thread alone."""
+    signals = Signals()
+    before = signals.listen()
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class FirstFailures:
+    """Notices when the first trials of a launch all fail in the same way."""
+
+    def __init__(self) -> None:
+        self._ways: list[str] = []
+        self._first = ""
+
+    def told(self, state: str, reason: str, traceback: str) -> str | None:
+        """Take in how a trial ended; what to tell when it is one too many of the same."""
+        if len(self._ways) >= SAME_FAILURES:
+            return None
+        self._ways.append(way(state, reason, traceback))
+        self._first = self._first or traceback or reason
+        if len(self._ways) < SAME_FAILURES or len(set(self._ways)) > 1 or not self._ways[0]:
+            return None
+        return (
+            f"the first {SAME_FAILURES} trials failed in the same way, so the sweep was stopped; they stay failed "
+            f"under this name. The first of them:\n{self._first.rstrip()}"
+        )
+
+
+def way(state: str, reason: str, traceback: str) -> str:
+    """What tells one failure from another: the exception and where it was raised; empty for what is none."""
+    if state not in ("failed", "out_of_memory"):
+        return ""
+    places = _PLACE.findall(traceback)
+    if not places:
+        return reason
+    kind = traceback.strip().splitlines()[-1].partition(":")[0]
+    return f"{kind} {places[-1]}"

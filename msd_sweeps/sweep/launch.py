@@ -1,0 +1,286 @@
+"""From a checked sweep to a full ledger: the folder and its lock, data and teacher, Ray, the trials."""
+
+import json
+import platform
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from msd_sweeps import __version__, ledger
+from msd_sweeps.config import Trial
+from msd_sweeps.distill import checkpoint
+from msd_sweeps.ledger import Ledger, Record, TrialRecord
+from msd_sweeps.object_store import Place, StoreError, StorePath
+from msd_sweeps.plan import duration, local_cpus, local_node, record_step_seconds, trial_count
+from msd_sweeps.provenance import commit
+from msd_sweeps.space import Sweep
+from msd_sweeps.space_schema import Tracking
+from msd_sweeps.sweep.endings import Interrupted, Signals, SweepStopped, noted_signals
+from msd_sweeps.sweep.keeper import Keeper, checkpoints_of, fetch_others
+from msd_sweeps.sweep.one_driver import locked
+from msd_sweeps.sweep.packing import available_bytes, packing_of
+from msd_sweeps.sweep.placement import plan_slots
+from msd_sweeps.sweep.same_space import as_grown, described, refuse_another_space
+from msd_sweeps.sweep.trainer import Prepared, Trainer, distilling
+from msd_sweeps.tracking import Mirror, choose_uri, is_synced
+
+_PACKAGES = ("torch", "ray", "optuna", "mlflow", "numpy")
+_MIRROR_SECONDS = 20.0
+_HURRIED_SECONDS = 6.0
+_COPY_SECONDS = 20.0
+_HURRIED_COPY_SECONDS = 3.0
+"""Who has sent a signal waits for 30 s at most, and the slots have a share of it."""
+_SYNC_SECONDS = 60.0
+
+
+class Options(NamedTuple):
+    """How to run, as the command line says; nothing here decides a number."""
+
+    storage: Path
+    address: str | None = None
+    num_cpus: int | None = None
+    verbose: bool = False
+    fresh: bool = False
+    """Train everything here, also what another sweep of the store has finished."""
+    store: StorePath | None = None
+    """The object store that `storage` is this machine's working folder of."""
+    again: str = "the same command"
+    """The command that goes on with the sweep."""
+
+
+class Outcome(NamedTuple):
+    """What a launch left behind."""
+
+    ledger: Path
+    trained: int
+    """Trials that were started by this launch."""
+    taken_over: int
+    """Trials that it took over from other sweeps of the store."""
+    unsent: int
+    """Records that MLflow has not taken."""
+    tracking: str
+    """The URI of the MLflow store."""
+    uncopied: str | None = None
+    """Why the object store lacks a part of the ledger, if it does."""
+
+
+def launch(sweep: Sweep, options: Options, trainer: Trainer | None = None) -> Outcome:
+    """Run what is missing of a sweep. A sweep that is complete is left as it is.
+
+    trainer: what trains; by default this package's own. Raises InputError for a name that is taken by another space,
+    a missing teacher or data, impossible resources; Interrupted after a signal; SweepStopped.
+    """
+    folder = options.storage / sweep.name
+    path = folder / ledger.FILE_NAME
+    uri = choose_uri(folder, sweep.space.tracking.uri)
+    with (
+        noted_signals() as signals,
+        locked(folder, sweep.name),
+        _kept(options, sweep.name, signals) as keeper,
+    ):
+        history = list(ledger.read(path)) if path.exists() else []
+        refuse_another_space(sweep, history)
+        sweep = as_grown(sweep, history)
+        trials = ledger.trials(history)
+        if is_complete(sweep, trials) and is_synced(folder, len(history), uri):
+            return Outcome(path, 0, 0, 0, uri, _finish(keeper, signals))
+        if keeper is None:
+            remove_left_over(folder, trials)
+        else:
+            remove_left_over(keeper.store, trials, keeper.remove_later)
+        mirror = Mirror(uri, sweep.space.tracking.experiment, sweep.name, folder)
+        mirror.replay(history)
+        del history  # of a long sweep it takes as much memory as all the rest
+        book = Ledger(path)
+        try:
+            known = set(trials)
+            if not is_complete(sweep, trials):
+                _run(sweep, options, folder, trials, book, mirror, trainer, signals, keeper)
+        finally:
+            book.close()
+            uncopied = _finish(keeper, signals)
+            unsent = mirror.close(_HURRIED_SECONDS if signals.received else _MIRROR_SECONDS)
+        if keeper is not None and uncopied is None and is_complete(sweep, trials):
+            keeper.remove_checkpoints()
+        record_step_seconds(options.storage, [trial for trial in trials.values() if not trial.source])
+        new = [trial for name, trial in trials.items() if name not in known]
+        taken_over = sum(bool(trial.source) for trial in new)
+        return Outcome(path, len(new) - taken_over, taken_over, unsent, uri, uncopied)
+
+
+@contextmanager
+def _kept(options: Options, name: str, signals: Signals) -> Iterator[Keeper | None]:
+    """Keep the ledger in the object store, if there is one; what the store lacks in the end is told."""
+    if options.store is None:
+        yield None
+        return
+    keeper = Keeper(options.store / name, options.storage / name)
+    keeper.begin()
+    try:
+        yield keeper
+    finally:
+        if _finish(keeper, signals) is not None:
+            hint = (
+                f"\n{keeper.store} lacks a part of the ledger, which is whole in {keeper.folder}. "
+                f"To complete the copy, from this machine:\n  {options.again}"
+            )
+            print(f"error: {keeper.trouble}{'' if keeper.taken else hint}", file=sys.stderr)
+
+
+def _finish(keeper: Keeper | None, signals: Signals) -> str | None:
+    """Copy the rest of the ledger; why the store lacks some of it, if it does."""
+    if keeper is None:
+        return None
+    keeper.finish(_HURRIED_COPY_SECONDS if signals.received else _COPY_SECONDS)
+    return keeper.trouble
+
+
+def remove_left_over(
+    folder: Place, trials: dict[str, TrialRecord], remove: Callable[[Place], None] = checkpoint.remove
+) -> None:
+    """Delete checkpoints of trials that have ended: a driver can be killed between the record and the deletion."""
+    with suppress(StoreError):  # the next launch tries again
+        left: list[Place] = list(checkpoints_of(folder).glob("*"))
+        for of_trial in left:
+            if of_trial.name in trials and trials[of_trial.name].is_final:
+                remove(of_trial)
+
+
+def sync_mlflow(name: str, storage: Path) -> tuple[str, int]:
+    """Send MLflow what it has missed of a sweep's ledger: the store's URI, and how many records it has not taken.
+
+    Raises InputError while a driver runs the sweep, LedgerError.
+    """
+    folder = storage / name
+    path = folder / ledger.FILE_NAME
+    with locked(folder, name):
+        history = list(ledger.read(path))
+        begun = [record["sweep"]["tracking"] for record in history if record["event"] == "sweep"]
+        tracking = Tracking.model_validate(begun[-1]) if begun else Tracking()
+        mirror = Mirror(choose_uri(folder, tracking.uri), tracking.experiment, name, folder)
+        mirror.replay(history)
+        return mirror.uri, mirror.close(_SYNC_SECONDS, while_it_takes=True)
+
+
+def is_complete(sweep: Sweep, trials: dict[str, TrialRecord]) -> bool:
+    """Whether everything that a sweep asks for has ended."""
+    from msd_sweeps.sweep.agenda import Agenda
+
+    return bool(trials) and Agenda(sweep, trials, None, _no_record).is_complete
+
+
+def _no_record(event: str, **fields: Any) -> Record:
+    raise AssertionError("a finished agenda records nothing")
+
+
+def _run(
+    sweep: Sweep, options: Options, folder: Path, trials: dict[str, TrialRecord], book: Ledger, mirror: Mirror,
+    trainer: Trainer | None, signals: Signals, keeper: Keeper | None,
+) -> None:  # fmt: skip
+    from msd_sweeps.sweep.progress import Progress
+
+    started, known = time.time(), len(trials)
+    with Progress(sweep, trials, trial_count(sweep)) as progress:
+
+        def record(event: str, **fields: Any) -> Record:
+            written = book.append(event, **fields)
+            mirror.put(written)
+            progress.update(written)
+            return written
+
+        # Imported late: a plan or a complete sweep needs none of it.
+        trainer = trainer or distilling()
+        if keeper is not None:
+            keeper.say = lambda text: progress.console.print(text, markup=False, soft_wrap=True)
+        try:
+            prepared = trainer.prepare(sweep, trials, options.storage, progress.console, options.store)
+        except (StoreError, checkpoint.CheckpointError) as error:
+            raise SweepStopped(str(error)) from error
+        record("sweep", **_provenance(sweep, prepared.device))
+        for fields in prepared.records:
+            record(**fields)
+        outcome = "failed"
+        try:
+            _run_on_ray(
+                sweep,
+                options,
+                folder,
+                trials,
+                record,
+                prepared,
+                trainer,
+                signals,
+                progress.console.print,
+                keeper,
+            )
+            outcome = "complete"
+        except BaseException as error:
+            outcome = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
+            raise
+        finally:
+            record("close", outcome=outcome, seconds=round(time.time() - started, 1))
+            new = list(trials.values())[known:]
+            begun = sum(not trial.source for trial in new)
+            taken = f", {len(new) - begun} taken over" * (begun < len(new))
+            progress.console.print(f"{begun} trials started{taken} in {duration(time.time() - started)}")
+
+
+def _run_on_ray(
+    sweep: Sweep, options: Options, folder: Path, trials: dict[str, TrialRecord], record: Any, prepared: Prepared,
+    trainer: Trainer, signals: Signals, say: Callable[[str], None], keeper: Keeper | None,
+) -> None:  # fmt: skip
+    from msd_sweeps.sweep.agenda import Agenda
+    from msd_sweeps.sweep.elsewhere import Elsewhere
+    from msd_sweeps.sweep.search import Study
+
+    study = None
+    if sweep.space.design == "search":
+        searched = [trial for trial in trials.values() if trial.phase == "search"]
+        study = Study(sweep.space, sweep.name, folder / "optuna.journal", searched, sweep.base)
+    if options.fresh:
+        agenda = Agenda(sweep, trials, study, record)
+    else:
+        if options.store is not None:
+            fetch_others(options.store, options.storage, sweep.name)
+        agenda = Agenda(sweep, trials, study, record, Elsewhere(options.storage, sweep.name).find)
+        agenda.take_over()
+        if agenda.is_complete:
+            return
+    # Imported late: what is taken over whole needs no Ray.
+    from msd_sweeps.sweep.driver import run_trials
+    from msd_sweeps.sweep.ray_session import plan_for_cluster, session
+
+    local = options.num_cpus or local_cpus()
+    with session(options.address, local, options.verbose):
+        resources, count, packing = sweep.space.resources, trial_count(sweep), packing_of(sweep)
+        if options.address:
+            plan = plan_for_cluster(resources, count, packing, say)
+        else:
+            plan = plan_slots(resources, [local_node(local)], count, packing, available_bytes())
+            plan = plan._replace(most=plan.slots)  # one machine does not grow
+        run_trials(
+            sweep, agenda, plan, folder, prepared, trainer.open_slots, signals, options.verbose, keeper
+        )
+
+
+def _provenance(sweep: Sweep, device: str) -> Record:
+    """Who ran what, where and with which versions."""
+    parts = described(sweep)
+    revision, dirty = commit()
+    versions = {name: metadata.version(name) for name in _PACKAGES}
+    versions |= {"msd-sweeps": __version__, "python": platform.python_version()}
+    return {
+        "name": sweep.name, "sweep": parts["space"], "base": parts["base"],
+        "command": ["python", "-m", "msd_sweeps.run", *sys.argv[1:]], "versions": versions, "commit": revision,
+        "dirty": dirty, "host": socket.gethostname(), "device": device,
+    }  # fmt: skip
+
+
+def trial_of(record: TrialRecord) -> Trial:
+    """The configuration of a recorded trial."""
+    return Trial.model_validate_json(json.dumps(record.config))

@@ -1,0 +1,132 @@
+"""Starting Ray quietly and joining a cluster."""
+
+import contextlib
+import logging
+import socket
+import time
+import warnings
+from collections.abc import Callable, Iterator
+
+from msd_sweeps.space_schema import Resources
+from msd_sweeps.strict_yaml import InputError
+from msd_sweeps.sweep import ENVIRONMENT
+from msd_sweeps.sweep.endings import SweepStopped
+from msd_sweeps.sweep.packing import Packing
+from msd_sweeps.sweep.placement import Node, SlotPlan, plan_slots
+
+_OBJECT_STORE_BYTES = 256 * 2**20
+_STARTS = 4
+_ROOM_SECONDS = 300.0
+_ROOM_POLL_SECONDS = 2.0
+
+
+@contextlib.contextmanager
+def session(address: str | None, cpus: int, verbose: bool) -> Iterator[None]:
+    """A local Ray, or a connection to a running cluster, for as long as the context lasts.
+
+    Raises InputError where the address does not answer, SweepStopped where a local Ray does not come up.
+    """
+    if address not in (None, "auto"):
+        check_address(str(address))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import ray
+    level = logging.INFO if verbose else logging.ERROR
+    for name in ("ray", "ray.tune", "ray.train", "ray.air"):
+        logging.getLogger(name).setLevel(level)
+    try:
+        if address is None:
+            _start_local(cpus, verbose, level)
+        else:
+            ray.init(
+                address=address, log_to_driver=verbose, logging_level=level,
+                runtime_env={"env_vars": {k: v for k, v in ENVIRONMENT.items() if k != "RAY_AUTH_MODE"}},
+            )  # fmt: skip
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"--address {address}: no Ray cluster answers there ({str(error).splitlines()[0]}). Is it running, and "
+            "does this machine have its token (RAY_AUTH_MODE=token, ~/.ray/auth_token)?"
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _start_local(cpus: int, verbose: bool, level: int) -> None:
+    """Start a Ray of this machine; one that has not come up in Ray's half minute, on a busy machine, is tried again."""
+    import ray
+
+    for more_starts in reversed(range(_STARTS)):
+        try:
+            ray.init(
+                address="local", num_cpus=cpus, include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES,
+                log_to_driver=verbose, logging_level=level,
+            )  # fmt: skip
+        except Exception as error:
+            if type(error) is not Exception:  # Ray tells this one thing with a bare exception
+                raise
+            ray.shutdown()
+            if not more_starts:
+                raise SweepStopped(
+                    f"Ray did not come up in {_STARTS} starts; is this machine overloaded?"
+                ) from error
+        else:
+            return
+
+
+def check_address(address: str) -> None:
+    """Knock at HOST:PORT before Ray does, which would wait for long. Raises InputError."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise InputError(f"--address {address}: expected auto or HOST:PORT")
+    knock(f"--address {address}", host, int(port))
+
+
+def knock(option: str, host: str, port: int) -> None:
+    """Raises InputError, which begins with the option, where nothing answers."""
+    try:
+        socket.create_connection((host, port), timeout=10).close()
+    except OSError as error:
+        raise InputError(f"{option}: nothing answers there ({error})") from error
+
+
+def nodes() -> list[Node]:
+    """What each living node of this session's Ray has."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def plan_for_cluster(
+    resources: Resources, trials: int, packing: Packing, say: Callable[[str], None]
+) -> SlotPlan:
+    """The plan on the cluster that this session has joined; one that is still starting is given time to grow.
+
+    Raises InputError that says what is needed and what is there.
+    """
+    import ray.autoscaler.sdk
+
+    end, told = time.monotonic() + _ROOM_SECONDS, ""
+    while True:
+        try:
+            there = nodes()
+            memory = sum(node.get("memory", 0) for node in there)
+            return plan_slots(resources, there, trials, packing, memory)
+        except InputError as error:
+            left = end - time.monotonic()
+            if left <= 0:
+                raise
+            if str(error) != told:
+                told = str(error)
+                say(f"no room yet: {error}; waiting {left:.0f} s for nodes to join")
+        asked = {"CPU": 1.0} | resources.resources_per_worker
+        ray.autoscaler.sdk.request_resources(bundles=[asked] * resources.num_workers)
+        time.sleep(_ROOM_POLL_SECONDS)
+
+
+def driver_node() -> str:
+    """The resource by which Ray names the node that this process is on."""
+    import ray
+
+    return f"node:{ray.util.get_node_ip_address()}"

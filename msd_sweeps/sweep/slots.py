@@ -1,0 +1,267 @@
+"""Packed execution: slots are long-lived worker groups, and a dispatcher decides which slot runs which trial."""
+
+import asyncio
+import time
+from functools import partial
+from typing import Any, NamedTuple
+
+from msd_sweeps.distill import checkpoint
+from msd_sweeps.object_store import StoreError, place
+
+Job = dict[str, Any]
+"""What a slot needs to run a trial: trial (its id), config, key (its stream), weights (the teacher's file), data_sha256
+and weights_sha256 (what its files are where the sweep was prepared), folder (its checkpoints), reported (epochs that
+the driver has seen), attempt, and positions (stream positions at which it can join, newest first; None for a fresh
+trial, which can join anywhere). weights and folder are paths or URIs."""
+Result = dict[str, Any]
+
+MOST_ATTEMPTS = 3
+"""A trial whose workers die so often is given up."""
+_QUIET_SECONDS = 0.25
+_GATHER_SECONDS = 15.0
+
+
+class Orders(NamedTuple):
+    """What a slot does before its next epoch. `position` counts for a slot without students."""
+
+    admit: list[Job]
+    drop: list[str]
+    position: int
+    close: bool
+
+
+class Dispatcher:
+    """Stands between Tune's trials and the slots; runs as one asynchronous actor without a CPU of its own."""
+
+    def __init__(self, pack: int):
+        self.pack = pack
+        self.waiting: list[Job] = []
+        self.seated: dict[int, dict[str, Job]] = {}
+        self.away: set[int] = set()
+        """Slots whose workers have died and may come back."""
+        self.dropped: set[str] = set()
+        self.results: dict[str, asyncio.Queue[Result]] = {}
+        self._submitted: set[tuple[str, int]] = set()
+        self._announced: dict[str, str] = {}
+        """The stream of each trial that is on its way."""
+        self.changed = asyncio.Condition()
+        self.closed = False
+        self.failure: str | None = None
+
+    # --- the trials' side
+
+    async def announce(self, trial: str, attempt: int, key: str) -> None:
+        """A trial will be submitted once an actor has it; an empty slot waits a little for those of its stream."""
+        async with self.changed:
+            if (trial, attempt) not in self._submitted:
+                self._announced[trial] = key
+                self.changed.notify_all()
+
+    async def submit(self, job: Job) -> None:
+        """Queue a trial, once: Tune may set an actor up and then give the trial to one that has become free."""
+        async with self.changed:
+            self._announced.pop(job["trial"], None)
+            launch = (job["trial"], job["attempt"])
+            if launch in self._submitted:
+                return
+            self._submitted.add(launch)
+            self.results[job["trial"]] = asyncio.Queue()
+            if self.failure is not None:
+                self._fail(job, self.failure)
+            else:
+                self.waiting.append(job)
+            self.changed.notify_all()
+
+    async def next_result(self, trial: str, timeout: float) -> Result | None:
+        """The next result of a trial, or None when there is none in `timeout` seconds."""
+        try:
+            result = await asyncio.wait_for(self.results[trial].get(), timeout)
+        except TimeoutError:
+            return None
+        if result["state"] != "running":
+            del self.results[trial]
+        return result
+
+    async def drop(self, trial: str) -> None:
+        """Take a trial out of the queue, or out of its slot at the next epoch boundary."""
+        async with self.changed:
+            self._announced.pop(trial, None)
+            self.changed.notify_all()
+            self.waiting = [job for job in self.waiting if job["trial"] != trial]
+            if any(trial in jobs for jobs in self.seated.values()):
+                self.dropped.add(trial)
+            self.results.pop(trial, None)
+
+    async def close(self) -> set[int]:
+        """Send the slots home as soon as they ask; those that wait for a host cannot, and are named."""
+        async with self.changed:
+            self.closed = True
+            self.changed.notify_all()
+            return self.away
+
+    # --- the slots' side
+
+    async def enter(self, slot: int) -> None:
+        """A slot's workers have started, or started again: what they ran goes on from its checkpoints."""
+        async with self.changed:
+            self._requeue(slot)
+            self.away.discard(slot)
+            self.seated[slot] = {}
+            self.changed.notify_all()
+
+    async def vacate(self, slot: int) -> None:
+        """A slot's workers have died: what they ran goes to whoever asks first, not to them alone, for their host may
+        never come back."""
+        async with self.changed:
+            self._requeue(slot)
+            self.away.add(slot)
+            self.changed.notify_all()
+
+    async def leave(self, slot: int, failure: str | None) -> None:
+        """A slot has ended; after a failure the others take over, and without others the trials fail."""
+        async with self.changed:
+            self._requeue(slot)
+            self.away.discard(slot)
+            if failure is not None and not self.seated and not self.away:
+                self.failure = failure
+                for job in self.waiting:
+                    self._fail(job, failure)
+                self.waiting.clear()
+            self.changed.notify_all()
+
+    async def orders(
+        self, slot: int, key: str | None, position: int, live: list[str], timeout: float
+    ) -> Orders:
+        """What `slot` does next; one without students waits up to `timeout` seconds for some.
+
+        Workers that are taken for dead, and ask all the same, are sent home.
+        """
+        async with self.changed:
+            seats = self.seated.get(slot)
+            if seats is None:
+                return Orders([], live, position, True)
+            drop = [trial for trial in live if trial in self.dropped]
+            self.dropped -= set(drop)
+            for trial in drop:
+                seats.pop(trial, None)
+            staying = len(live) - len(drop)
+            if self.closed:
+                return Orders([], drop, position, True)
+            if not staying:
+                await self._wait_for_trials(timeout)
+                if self.closed or self.seated.get(slot) is not seats:
+                    return Orders([], drop, position, True)
+                if self.waiting:
+                    key = self.waiting[0]["key"]
+                    position = _best_position([job for job in self.waiting if job["key"] == key])
+            admitted: list[Job] = []
+            for job in list(self.waiting):
+                fits = job["key"] == key and (job["positions"] is None or position in job["positions"])
+                if fits and staying + len(admitted) < self.pack:
+                    self.waiting.remove(job)
+                    seats[job["trial"]] = job
+                    admitted.append(dict(job))
+            return Orders(admitted, drop, position, False)
+
+    async def give_up(self, slot: int, reason: str) -> None:
+        """A slot cannot go on, and nor could others: every trial is broken off and the slots go home."""
+        async with self.changed:
+            jobs = [*self.waiting, *(job for jobs in self.seated.values() for job in jobs.values())]
+            self.waiting.clear()
+            self.seated = {seated: {} for seated in self.seated}
+            for job in jobs:
+                self._fail(job, reason, "interrupted")
+            self.closed = True
+            self.changed.notify_all()
+
+    async def report(self, slot: int, results: list[Result]) -> None:
+        """Pass results on; an epoch that was reported before is passed over."""
+        async with self.changed:
+            for result in results:
+                trial = result["trial"]
+                job = self.seated.get(slot, {}).get(trial)
+                if job is None:
+                    continue
+                if result["state"] != "running":
+                    del self.seated[slot][trial]
+                elif result["epoch"] <= job["reported"]:
+                    continue
+                job["reported"] = max(job["reported"], result["epoch"])
+                if trial in self.results:
+                    await self.results[trial].put(
+                        {
+                            **result,
+                            "slot": slot,
+                            "attempt": job["attempt"],
+                            "afresh": job.get("afresh", False),
+                        }
+                    )
+
+    # --- inside
+
+    async def _wait_for_trials(self, timeout: float) -> None:
+        """Until a trial waits; then, for a while, as long as more keep coming, so that they start in lockstep."""
+
+        def arrived() -> bool:
+            return self.closed or bool(self.waiting)
+
+        def together() -> tuple[int, int]:
+            """Of the stream that comes next: how many wait, and how many are on their way."""
+            key = self.waiting[0]["key"] if self.waiting else ""
+            return sum(job["key"] == key for job in self.waiting), list(self._announced.values()).count(key)
+
+        def is_another(known: tuple[int, int]) -> bool:
+            return self.closed or together() != known
+
+        try:
+            await asyncio.wait_for(self.changed.wait_for(arrived), timeout)
+            end = time.monotonic() + _GATHER_SECONDS
+            while not self.closed:
+                waiting, coming = together()
+                if waiting >= self.pack:
+                    return
+                patience = end - time.monotonic() if coming else _QUIET_SECONDS
+                await asyncio.wait_for(
+                    self.changed.wait_for(partial(is_another, (waiting, coming))),
+                    min(patience, end - time.monotonic()),
+                )
+        except TimeoutError:
+            return
+
+    def _requeue(self, slot: int) -> None:
+        jobs = self.seated.pop(slot, {})
+        again = []
+        for trial, job in jobs.items():
+            if trial in self.dropped:
+                self.dropped.discard(trial)
+                continue
+            job["attempt"] += 1
+            if job["attempt"] > MOST_ATTEMPTS:
+                self._fail(job, f"its workers died {MOST_ATTEMPTS} times")
+                continue
+            try:
+                found = checkpoint.positions(place(job["folder"]))
+            except StoreError as error:
+                self._fail(job, str(error), "interrupted")
+                continue
+            # Without a checkpoint it starts afresh where it joined, for the same numbers.
+            job["positions"] = list(found) or job["positions"]
+            job["afresh"] = not found and job["reported"] > 0
+            again.append(job)
+        self.waiting[:0] = again
+
+    def _fail(self, job: Job, reason: str, state: str = "failed") -> None:
+        result = {
+            "trial": job["trial"], "state": state, "reason": reason, "traceback": "", "epoch": job["reported"],
+            "position": 0, "seconds": 0.0, "metrics": {}, "slot": -1, "attempt": min(job["attempt"], MOST_ATTEMPTS),
+        }  # fmt: skip
+        if job["trial"] in self.results:
+            self.results[job["trial"]].put_nowait(result)
+
+
+def _best_position(jobs: list[Job]) -> int:
+    """Where an empty cohort starts so that most of the waiting trials can go on; 0 when all are fresh."""
+    candidates = [position for job in jobs for position in job["positions"] or ()]
+    if jobs[0]["positions"] is None:
+        return 0
+    return max(jobs[0]["positions"], key=lambda position: (candidates.count(position), position))

@@ -1,0 +1,42 @@
+"""The trial as Tune sees it: a light actor that hands a job to the dispatcher and passes its results on."""
+
+from typing import Any
+
+import ray
+from ray import tune
+
+_POLL_SECONDS = 30.0
+
+
+class TrialActor(tune.Trainable):
+    """Trains nothing itself. Reused from trial to trial, because a process costs seconds and a job milliseconds."""
+
+    def setup(self, config: dict[str, Any], dispatcher: Any = None) -> None:
+        self._dispatcher = dispatcher
+        self._submit(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._submit(new_config)
+        return True
+
+    def _submit(self, config: dict[str, Any]) -> None:
+        self._job = config["job"]
+        ray.get(self._dispatcher.submit.remote(self._job))
+
+    def step(self) -> dict[str, Any]:
+        result = None
+        while result is None:
+            result = ray.get(self._dispatcher.next_result.remote(self._job["trial"], _POLL_SECONDS))
+        # The metrics stand at the top level too: there schedulers look for them.
+        return {
+            **result["metrics"],
+            "epoch": result["epoch"],
+            "result": result,
+            "done": result["state"] != "running",
+        }
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing: a trial's state is its student's checkpoint."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing to load."""

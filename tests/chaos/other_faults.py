@@ -1,0 +1,228 @@
+"""Faults beside a killed driver: workers that die, signals, damaged files, many writers of one MLflow store."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from msd_sweeps import ledger
+from tests.chaos import writer_kills
+from tests.chaos.driver_kills import (
+    NAME,
+    ROOT,
+    again,
+    arguments,
+    await_instant,
+    kill_once,
+    problems,
+    records_of,
+    uninterrupted,
+    workplace,
+)  # fmt: skip
+from tests.cluster.hosts import network, permitted
+from tests.cluster.losing import lose_a_host, start_ray, stop_ray
+from tests.sweep.conftest import Run, Workplace, kill_process
+
+Live = Callable[[Path, random.Random], "Outcome"]
+_LONGEST_SECONDS = 600.0
+
+
+class Outcome(NamedTuple):
+    """What the lives of a sweep met. epochs_lost: epochs that were trained again."""
+
+    tried: int
+    problems: list[str]
+    epochs_lost: int
+
+
+def _whole_and_broken(folder: Path, mode: str) -> tuple[Run, float, Workplace]:
+    reference, seconds = uninterrupted(workplace(folder / "whole"), mode)
+    return reference, seconds, workplace(folder / "broken", seconds=0.05)
+
+
+def _lost(place: Workplace) -> int:
+    return again(records_of(place.folder / "runs" / NAME / ledger.FILE_NAME))
+
+
+def workers_killed(times: int) -> Live:
+    """`kill -9` of a slot's process while the driver lives."""
+
+    def live(folder: Path, instants: random.Random) -> Outcome:
+        reference, _, place = _whole_and_broken(folder, "packed")
+        path = place.folder / "runs" / NAME / ledger.FILE_NAME
+        process = place.start(*arguments("packed"))
+        tried = 0
+        while tried < times and process.poll() is None:
+            wanted = len(records_of(path)) + instants.randint(5, 40)
+            while process.poll() is None and len(records_of(path)) < wanted:
+                time.sleep(0.02)
+            try:
+                kill_process("ray::SimulatedSlot", process.pid)
+            except AssertionError:  # between two starts of it
+                continue
+            tried += 1
+        run = place.finish(process, NAME)
+        return Outcome(tried, problems(run, reference), _lost(place))
+
+    return live
+
+
+def signalled(times: int) -> Live:
+    """SIGINT, SIGTERM or SIGUSR1 to the driver; a second one every third time."""
+
+    def live(folder: Path, instants: random.Random) -> Outcome:
+        reference, seconds, place = _whole_and_broken(folder, "not packed")
+        found: list[str] = []
+        for number in range(times):
+            process = place.start(*arguments("not packed"))
+            # Python itself starts first: a signal before the command runs is not its own.
+            place_began = time.monotonic()
+            while process.poll() is None and not (place.folder / "runs" / NAME / "lock").exists():
+                time.sleep(0.02)
+            await_instant(place, process, instants, seconds)
+            sent = instants.choice([signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+            began = time.monotonic()
+            process.send_signal(sent)
+            if number % 3 == 2:
+                time.sleep(instants.uniform(0.0, 1.0))
+                process.send_signal(sent)
+            out, _ = process.communicate(timeout=_LONGEST_SECONDS)
+            if process.returncode not in (0, 128 + sent):
+                found.append(f"exit code {process.returncode} after {sent.name}: {out[-300:]}")
+            if time.monotonic() - began > 30:
+                found.append(f"{time.monotonic() - began:.0f} s from {sent.name} to the end, "
+                             f"{began - place_began:.0f} s after the start")  # fmt: skip
+        run, _ = uninterrupted(place, "not packed")
+        return Outcome(times, found + problems(run, reference), _lost(place))
+
+    return live
+
+
+def damaged(times: int) -> Live:
+    """`kill -9` of the driver; then the last line of the ledger is torn and the newest checkpoints are altered."""
+
+    def live(folder: Path, instants: random.Random) -> Outcome:
+        reference, seconds, place = _whole_and_broken(folder, "packed")
+        for _ in range(times):
+            kill_once(place, "packed", instants, seconds)
+            store = place.folder / "runs" / NAME
+            if (store / ledger.FILE_NAME).exists():
+                content = (store / ledger.FILE_NAME).read_bytes()
+                (store / ledger.FILE_NAME).write_bytes(content[: len(content) - instants.randint(1, 60)])
+            for of_trial in (store / "checkpoints").glob("*"):
+                for path in sorted(of_trial.glob("epoch-*.pt"))[-instants.randint(0, 2) :]:
+                    raw = bytearray(path.read_bytes())
+                    raw[instants.randrange(len(raw))] ^= 1 << instants.randrange(8)
+                    path.write_bytes(raw)
+        run, _ = uninterrupted(place, "packed")
+        return Outcome(times, problems(run, reference), _lost(place))
+
+    return live
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from msd_sweeps.tracking import Mirror, choose_uri
+folder, name = Path(sys.argv[1]), sys.argv[2]
+mirror = Mirror(choose_uri(folder, None), "shared", name, folder / name)
+(folder / name).mkdir()
+mirror.put({"event": "sweep", "time": 1.7e9, "sweep": {}, "base": {}})
+for trial in range(10):
+    start = {"event": "start", "time": 1.7e9, "trial": f"{name}-{trial}", "attempt": 1, "cell": "c", "label": "l",
+             "phase": "design", "number": trial, "seed": 0, "config": {"a": 1}, "values": {}}
+    mirror.put(start)
+    for epoch in range(1, 6):
+        mirror.put({**start, "event": "epoch", "epoch": epoch, "position": epoch - 1, "slot": 0, "seconds": 1.0,
+                    "metrics": {"test_top1": 50.0}})
+    mirror.put({**start, "event": "end", "state": "finished", "reason": ""})
+print(mirror.close(300.0))
+"""
+
+
+def writers(count: int) -> Live:
+    """So many processes write one SQLite store of MLflow while another reads it."""
+
+    def live(folder: Path, instants: random.Random) -> Outcome:
+        from mlflow import MlflowClient
+
+        from msd_sweeps.tracking import default_uri
+
+        client = MlflowClient(default_uri(folder))
+        experiment = client.create_experiment("shared")
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", _WRITER, str(folder), f"sweep-{number}"], env={"PYTHONPATH": str(ROOT)},
+                text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            )
+            for number in range(count)
+        ]  # fmt: skip
+        found = []
+        while any(process.poll() is None for process in processes):
+            try:
+                client.search_runs([experiment], max_results=50)
+            except Exception as error:
+                found.append(f"the reader: {error}"[:200])
+            time.sleep(0.2)
+        for process in processes:
+            out = process.communicate()[0]
+            if process.returncode or out.strip().splitlines()[-1] != "0" or "locked" in out:
+                found.append(f"a writer: {out[-300:]}")
+        trials = [
+            run.data.tags["msd.trial"]
+            for number in range(count)
+            for run in client.search_runs([experiment], filter_string=f"tags.`msd.sweep` = 'sweep-{number}'")
+            if "msd.trial" in run.data.tags
+        ]
+        if len(trials) != 10 * count or len(set(trials)) != len(trials):
+            found.append(f"{len(trials)} runs of {10 * count} trials")
+        return Outcome(count, found, 0)
+
+    return live
+
+
+def writer_killed(times: int) -> Live:
+    """`kill -9` of a process that runs the agenda and writes ledger and checkpoints, without Ray."""
+
+    def live(folder: Path, instants: random.Random) -> Outcome:
+        return Outcome(*writer_kills.kill_often(folder, instants, times))
+
+    return live
+
+
+def hosts_lost(times: int) -> Live:
+    """The link of one of two hosts goes down while a sweep with the real trainer runs on both.
+
+    Tries nothing where network namespaces are not permitted.
+    """
+
+    def live(folder: Path, instants: random.Random) -> Outcome:
+        if not permitted():
+            return Outcome(0, [], 0)
+        teacher = Workplace(folder / "teacher", None)
+        command = [sys.executable, "-m", "msd_sweeps.teach", "--base", "toy"]
+        subprocess.run(command, cwd=teacher.folder, check=True, timeout=_LONGEST_SECONDS)
+        lost = 0
+        with network(2) as hosts:
+            for turn in range(times):
+                place = Workplace(folder / f"{turn}", teacher.folder / "runs" / "teachers")
+                start_ray(hosts)
+                lost += lose_a_host(hosts, place, NAME)
+                stop_ray(hosts)
+        return Outcome(times, [], lost)
+
+    return live
+
+
+LIVES: dict[str, Live] = {
+    "kill -9 of the process that writes ledger and checkpoints, without Ray": writer_killed(50),
+    "kill -9 of a slot's process": workers_killed(10),
+    "SIGINT, SIGTERM or SIGUSR1, every third time twice": signalled(9),
+    "kill -9 of the driver, torn ledger line, altered checkpoints": damaged(6),
+    "one of two hosts is cut off (real training)": hosts_lost(3),
+    "processes that write one SQLite store of MLflow at once, with a reader": writers(16),
+}

@@ -1,0 +1,222 @@
+"""The command with a trainer that trains nothing: `python -m tests.chaos.simulated --space FILE ...`.
+
+Everything but the training is real: the plan, the agenda, Ray Tune, the dispatcher and its protocol, checkpoints, the
+ledger, the MLflow mirror, the report. A trial's numbers are invented from its id and the epoch, so that they are the
+same however often it was broken off. The environment variable SIMULATED holds settings as JSON:
+seconds: what an epoch takes. keep: whether checkpoints are written. faults: a list of [dotted path of the
+configuration, value, what happens in the second epoch: failed, out_of_memory, diverged]. full: a file; while it exists
+the disk takes no checkpoint. full_for_driver: the same for the ledger.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from msd_sweeps import run
+from msd_sweeps.distill import checkpoint
+from msd_sweeps.ledger import TrialRecord
+from msd_sweeps.object_store import StorePath, place
+from msd_sweeps.space import Sweep
+from msd_sweeps.sweep.placement import SlotPlan
+from msd_sweeps.sweep.slots import Job, Result
+from msd_sweeps.sweep.trainer import Prepared, Trainer
+
+_IDLE_SECONDS = 20.0
+_MOST_STARTS = 100
+
+
+def settings() -> dict[str, Any]:
+    usual = {"seconds": 0.0, "keep": True, "faults": [], "full": "/nowhere", "full_for_driver": "/nowhere"}
+    return usual | json.loads(os.environ.get("SIMULATED", "{}"))
+
+
+def invented(trial: str, epoch: int, is_last: bool) -> dict[str, float]:
+    """Metrics between 0 and 100 that only the trial and the epoch decide."""
+    digest = hashlib.sha256(f"{trial} {epoch}".encode()).digest()
+    top1 = int.from_bytes(digest[:4]) / 2**32 * 100
+    metrics = {"train_loss": 1 / epoch, "train_top1": top1 / 2, "val_top1": top1, "step_seconds": 0.001}
+    return metrics | ({"test_top1": top1} if is_last else {})
+
+
+def fill_the_disk_while(path: Path) -> None:
+    """Let no file of this process reach the disk while `path` exists."""
+    fsync = os.fsync
+
+    def full(descriptor: int) -> None:
+        if path.exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    os.fsync = full
+
+
+class _Student:
+    def __init__(self, job: Job, position: int, wanted: dict[str, Any]):
+        self.job, self.config = job, json.loads(job["config"])
+        self.epochs = self.config["recipe"]["epochs"]
+        self.faults = [kind for path, value, kind in wanted["faults"] if _at(self.config, path) == value]
+        self.history: list[Result] = []
+        folder = place(job["folder"])
+        found = checkpoint.positions(folder).get(position) if job["positions"] else None
+        if found is not None:
+            self.history = json.loads(checkpoint.read(found))
+
+    def epoch(self, position: int) -> Result:
+        """One more epoch. Raises what the settings ask for."""
+        epoch = len(self.history) + 1
+        if epoch == 2 and "failed" in self.faults:
+            raise RuntimeError("invented trouble")
+        if epoch == 2 and "out_of_memory" in self.faults:
+            raise MemoryError("invented lack of memory")
+        if epoch == 2 and "diverged" in self.faults:
+            raise ArithmeticError("the training loss of epoch 2 is nan")
+        is_last = epoch >= self.epochs
+        result = _result(self.job["trial"], "finished" if is_last else "running", epoch, position)
+        result["metrics"] = invented(self.job["trial"], epoch, is_last)
+        self.history.append(result)
+        return result
+
+
+def _at(config: dict[str, Any], path: str) -> Any:
+    value: Any = config
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _result(trial: str, state: str, epoch: int, position: int) -> Result:
+    return {"trial": trial, "state": state, "epoch": epoch, "position": position, "seconds": 0.001, "metrics": {},
+            "reason": "", "traceback": ""}  # fmt: skip
+
+
+def _lost(student: _Student, error: Exception, position: int) -> Result:
+    states = {MemoryError: "out_of_memory", ArithmeticError: "diverged"}
+    result = _result(student.job["trial"], states.get(type(error), "failed"), len(student.history), position)
+    told = traceback.format_exc() if result["state"] != "diverged" else ""
+    return result | {"reason": f"{type(error).__name__}: {error}", "traceback": told}
+
+
+def serve(of_slot: dict[str, Any]) -> None:
+    """What workers.serve does, without a network."""
+    wanted = settings()
+    fill_the_disk_while(Path(wanted["full"]))
+    dispatcher, slot = of_slot["dispatcher"], of_slot["slot"]
+    ray.get(dispatcher.enter.remote(slot))
+    key: str | None = None
+    position = 0
+    live: dict[str, _Student] = {}
+    while True:
+        orders = ray.get(dispatcher.orders.remote(slot, key, position, list(live), _IDLE_SECONDS))
+        for trial in orders.drop:
+            del live[trial]
+        if orders.close:
+            return
+        position = orders.position
+        unseen: list[Result] = []
+        for job in orders.admit:
+            key = job["key"]
+            live[job["trial"]] = student = _Student(job, position, wanted)
+            unseen += [entry for entry in student.history if entry["epoch"] > job["reported"]]
+        _report(dispatcher, slot, unseen, live)
+        if not live:
+            continue
+        time.sleep(wanted["seconds"])
+        results = []
+        for student in live.values():
+            try:
+                results.append(student.epoch(position))
+            except Exception as error:
+                results.append(_lost(student, error, position))
+        position += 1
+        if wanted["keep"]:
+            for student in live.values():
+                content = json.dumps(student.history).encode()
+                try:
+                    checkpoint.write(place(student.job["folder"]), len(student.history), position, content)
+                except checkpoint.CheckpointError as error:
+                    ray.get(dispatcher.give_up.remote(slot, str(error)))
+        _report(dispatcher, slot, results, live)
+
+
+def _report(dispatcher: Any, slot: int, results: list[Result], live: dict[str, _Student]) -> None:
+    if results:
+        ray.get(dispatcher.report.remote(slot, results))
+    for result in results:
+        if result["state"] != "running":
+            del live[result["trial"]]
+
+
+class SimulatedSlot:
+    """A slot's process."""
+
+    def serve(self, of_slot: dict[str, Any]) -> None:
+        serve(of_slot)
+
+
+class SimulatedSlots:
+    """Slots without Ray Train: an actor each, started again when it dies."""
+
+    def __init__(self, plan: SlotPlan, dispatcher: Any, folder: Path):
+        self.dispatcher = dispatcher
+        self._threads = [
+            threading.Thread(target=self._hold, args=(slot, plan), daemon=True) for slot in range(plan.slots)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _hold(self, slot: int, plan: SlotPlan) -> None:
+        failure = None
+        try:
+            self._serve(slot, plan)
+        except Exception as error:
+            failure = f"slot {slot} ended: {type(error).__name__}: {error}"
+        try:
+            ray.get(self.dispatcher.leave.remote(slot, failure))
+        except Exception:
+            return  # the dispatcher is gone, and with it whoever waited for this slot
+
+    def _serve(self, slot: int, plan: SlotPlan) -> None:
+        for _ in range(_MOST_STARTS):
+            actor = ray.remote(num_cpus=plan.threads)(SimulatedSlot).remote()
+            try:
+                ray.get(actor.serve.remote({"dispatcher": self.dispatcher, "slot": slot}))
+            except ray.exceptions.RayActorError:
+                continue
+            return
+
+    def close(self, timeout: float) -> bool:
+        ray.get(self.dispatcher.close.remote())
+        for thread in self._threads:
+            thread.join(timeout)
+        return not any(thread.is_alive() for thread in self._threads)
+
+
+def prepare(
+    sweep: Sweep, trials: dict[str, TrialRecord], storage: Path, console: Any, store: StorePath | None
+) -> Prepared:
+    """Nothing is read or trained; the ledger is told of a teacher that is none."""
+    data = {"event": "data", "name": sweep.base.data.name, "num_classes": sweep.base.data.facts.num_classes,
+            "train": 1, "val": 0, "test": 1, "sha256": "simulated"}  # fmt: skip
+    teacher = {"event": "teacher", "key": "simulated", "model": sweep.base.teacher.model, "source": "trained",
+               "weights_sha256": "simulated", "test_top1": 50.0, "precision": "float32", "seconds": 0.0}  # fmt: skip
+    return Prepared([data, teacher], lambda trial: None, "simulated")
+
+
+TRAINER = Trainer(prepare, SimulatedSlots)
+
+
+if __name__ == "__main__":
+    # By its importable name, so that Ray's workers find the classes.
+    from tests.chaos import simulated
+
+    fill_the_disk_while(Path(settings()["full_for_driver"]))
+    sys.exit(run.main(sys.argv[1:], simulated.TRAINER))

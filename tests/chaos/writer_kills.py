@@ -1,0 +1,121 @@
+"""`kill -9` of a process that runs a sweep's agenda and writes its ledger and checkpoints, without Ray.
+
+The process is forked, so that many instants cost little: they fall into single writes and not into imports.
+"""
+
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+from msd_sweeps import ledger
+from msd_sweeps.distill import checkpoint
+from msd_sweeps.ledger import Ledger, TrialRecord
+from msd_sweeps.loading import load_base
+from msd_sweeps.space import Sweep
+from msd_sweeps.space_schema import Space
+from msd_sweeps.sweep.agenda import Agenda
+from msd_sweeps.sweep.launch import locked, remove_left_over
+from tests.chaos.simulated import invented
+
+EPOCHS = 4
+
+
+def make() -> Sweep:
+    """24 cells x 3 seeds."""
+    tree = {
+        "base": "digits", "design": "grid", "metric": {"name": "test_top1"}, "seeds": [0, 1, 2],
+        "parameters": {
+            "method.sample_weight": {"choices": [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]},
+            "method.sample_temperature": {"choices": [0.05, 0.1, 0.2, 0.4]},
+        },
+    }  # fmt: skip
+    base = load_base("digits", [f"recipe.epochs={EPOCHS}"])
+    return Sweep("writer", Space.model_validate_json(json.dumps(tree)), base)
+
+
+def run(sweep: Sweep, folder: Path) -> None:
+    """Go on with the sweep to its end."""
+    with locked(folder, "writer"):
+        path = folder / ledger.FILE_NAME
+        trials = ledger.trials(ledger.read(path)) if path.exists() else {}
+        remove_left_over(folder, trials)
+        book = Ledger(path)
+        agenda = Agenda(sweep, trials, None, book.append)
+        while isinstance(trial := agenda.next(), TrialRecord):
+            _train(agenda, trial, folder / "checkpoints" / trial.trial)
+        book.close()
+
+
+def _train(agenda: Agenda, trial: TrialRecord, folder: Path) -> None:
+    found = next(iter(checkpoint.positions(folder).values()), None)
+    behind = json.loads(checkpoint.read(found))["epoch"] if found else 0
+    # What the checkpoint knows and the ledger does not is told again, as workers do.
+    for epoch in range(min(len(trial.epochs), behind) + 1, EPOCHS + 1):
+        if epoch > behind and epoch < EPOCHS:
+            checkpoint.write(
+                folder, epoch, epoch, json.dumps({"epoch": epoch, "filler": "x" * 50_000}).encode()
+            )
+        metrics = invented(trial.trial, epoch, epoch == EPOCHS)
+        agenda.epoch(trial, {"epoch": epoch, "position": epoch - 1, "slot": 0, "seconds": 1.0, "metrics": metrics,
+                             "attempt": trial.attempts})  # fmt: skip
+    agenda.end(trial, "finished")
+    checkpoint.remove(folder)
+
+
+def kill_often(folder: Path, instants: random.Random, times: int) -> tuple[int, list[str], int]:
+    """Kill it so many times over as many sweeps as that takes: kills, what was lost, epochs that were told again."""
+    sweep, tried, found, lost, life = make(), 0, [], 0, 0
+    while tried < times:
+        place = folder / str(life)
+        while tried < times and not _ended(place, sweep, instants.uniform(0.0, 0.5)):
+            tried += 1
+        run(sweep, place)
+        problems, again = judged(sweep, place)
+        found += problems
+        lost += again
+        life += 1
+    return tried, found, lost
+
+
+def _ended(place: Path, sweep: Sweep, seconds: float) -> bool:
+    """Run the sweep in a process that is killed after so many seconds; whether it was done before."""
+    child = os.fork()
+    if child == 0:
+        try:
+            run(sweep, place)
+        finally:
+            os._exit(0)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if os.waitpid(child, os.WNOHANG)[0]:
+            return True
+        time.sleep(0.002)
+    os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def judged(sweep: Sweep, place: Path) -> tuple[list[str], int]:
+    """What a sweep lacks that has gone to its end, and how many epochs stand twice in its ledger."""
+    records = list(ledger.read(place / ledger.FILE_NAME))
+    found: list[str] = []
+    ended: set[str] = set()
+    for record in records:
+        if record["event"] == "start" and record["trial"] in ended:
+            found.append(f"{record['trial']} was started again after its end")
+        if record["event"] == "end":
+            if record["trial"] in ended:
+                found.append(f"{record['trial']} ended twice")
+            ended.add(record["trial"])
+    if ended != set(sweep.fixed_by_id):
+        found.append(f"{len(ended)} of {len(sweep.fixed_by_id)} trials ended")
+    for name, trial in ledger.trials(records).items():
+        expected = [(epoch, invented(name, epoch, epoch == EPOCHS)) for epoch in range(1, EPOCHS + 1)]
+        if [(epoch["epoch"], epoch["metrics"]) for epoch in trial.epochs] != expected:
+            found.append(f"{name} has other epochs than uninterrupted")
+    if list((place / "checkpoints").glob("*/*.pt")):
+        found.append("checkpoints of ended trials are left")
+    epochs = [(record["trial"], record["epoch"]) for record in records if record["event"] == "epoch"]
+    return found, len(epochs) - len(set(epochs))

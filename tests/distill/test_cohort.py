@@ -1,0 +1,241 @@
+"""Packing changes nothing but speed."""
+
+import math
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from msd_sweeps.config import Trial
+from msd_sweeps.distill import checkpoint
+from msd_sweeps.distill.cohort import Cohort, EpochResult
+from tests.distill.conftest import make_trial
+
+NewCohort = Callable[[Trial], Cohort]
+
+TRIALS = {
+    "none": make_trial(method={"name": "none"}, seed=1),
+    "kd": make_trial(method={"name": "kd"}, seed=2),
+    "msd": make_trial(seed=3),
+    "other network": make_trial(student={"model": "wrn_16_1"}, seed=4,
+                                method={"name": "msd", "scales": (1, 4), "projector": "linear"}),
+    "memory bank": make_trial(method={"name": "crd", "num_negatives": 16, "width": 8}, seed=5),
+    "other recipe": make_trial(method={"name": "at"}, seed=6, recipe={
+        "epochs": 2, "batch_size": 16, "lr": 0.02, "nesterov": True, "schedule": "one_cycle", "precision": "float32",
+    }),
+}  # fmt: skip
+
+
+def numbers(result: EpochResult) -> dict[str, float]:
+    """What must not depend on who trains beside a student."""
+    return {name: value for name, value in result.metrics.items() if name != "step_seconds"}
+
+
+def run_alone(cohort: Cohort, trial: Trial, position: int = 0) -> list[dict[str, float]]:
+    cohort.admit(trial, position=position)
+    return [numbers(result) for results in cohort.epochs() for result in results]
+
+
+@pytest.fixture(scope="module")
+def alone(new_cohort: NewCohort) -> Callable[[str, int], list[dict[str, float]]]:
+    """The numbers of a trial that runs alone from a position, computed once."""
+    known: dict[tuple[str, int], list[dict[str, float]]] = {}
+
+    def get(name: str, position: int) -> list[dict[str, float]]:
+        if (name, position) not in known:
+            known[name, position] = run_alone(new_cohort(TRIALS[name]), TRIALS[name], position)
+        return known[name, position]
+
+    return get
+
+
+def test_a_full_cohort_gives_the_numbers_of_trials_alone(new_cohort, alone):
+    cohort = new_cohort(TRIALS["msd"])
+    for trial in TRIALS.values():
+        cohort.admit(trial)
+    packed: dict[str, list[dict[str, float]]] = {trial.id: [] for trial in TRIALS.values()}
+    for results in cohort.epochs():
+        for result in results:
+            packed[result.trial].append(numbers(result))
+    for name, trial in TRIALS.items():
+        assert packed[trial.id] == alone(name, 0), name
+
+
+def test_the_position_of_the_stream_matters(alone):
+    assert alone("msd", 0) != alone("msd", 1)
+
+
+ENDINGS = {
+    "fails": (RuntimeError("on purpose"), "failed"),
+    "runs out of memory": (torch.OutOfMemoryError("no memory"), "out_of_memory"),
+}
+
+
+class Slot:
+    """A cohort as a worker runs it: it writes checkpoints after every epoch, and can be killed."""
+
+    def __init__(self, new_cohort: NewCohort, folder: Path):
+        self.new_cohort, self.folder = new_cohort, folder
+        self.cohort = new_cohort(TRIALS["msd"])
+        self.joined: dict[str, int] = {}
+        self.seen: dict[str, dict[int, dict[str, float]]] = {}
+        """By name and epoch."""
+        self.ended: dict[str, str] = {}
+
+    @property
+    def live(self) -> list[str]:
+        return [name for name in self.joined if TRIALS[name].id in self.cohort.students]
+
+    def admit(self, name: str) -> None:
+        self.cohort.admit(TRIALS[name], position=self.cohort.position)
+        self.joined[name], self.seen[name] = self.cohort.position, {}
+
+    def drop(self, name: str) -> None:
+        self.cohort.drop(TRIALS[name].id)
+        self.ended[name] = "stopped"
+
+    def sabotage(self, name: str, ending: str, at_step: int) -> None:
+        """Let a student's step raise, or its loss become NaN, in the middle of the next epoch."""
+        student = self.cohort.students[TRIALS[name].id]
+        true_step, calls = student.step, iter(range(1000))
+
+        def step(*args: object) -> None:
+            if next(calls) == at_step:
+                if ending in ENDINGS:
+                    raise ENDINGS[ending][0]
+                for parameter in student.network.parameters():
+                    parameter.data.fill_(math.nan)
+            true_step(*args)
+
+        student.step = step  # type: ignore[method-assign]
+
+    def run_epoch(self) -> dict[str, str]:
+        """Train, note what is seen, save; gives the new state of every student."""
+        results = self.cohort.run_epoch()
+        states = {}
+        for result in results:
+            name = next(name for name in self.joined if TRIALS[name].id == result.trial)
+            states[name] = result.state
+            if result.state in ("running", "finished"):
+                again = self.seen[name].setdefault(result.epoch, numbers(result))
+                assert again == numbers(result), (
+                    f"{name}: epoch {result.epoch} came out otherwise the second time"
+                )
+            if result.state != "running":
+                self.ended[name] = result.state
+        for student in self.cohort.students.values():
+            folder = self.folder / student.trial.id
+            checkpoint.save(folder, student.epoch, self.cohort.position, student.state())
+        self.cohort.retire()
+        return states
+
+    def kill(self, epochs_lost: int) -> None:
+        """A new worker goes on from the files; the newest may be lost as well. A fresh student starts where it
+        joined."""
+        target, live = self.cohort.position - epochs_lost, self.live
+        files = {name: checkpoint.positions(self.folder / TRIALS[name].id) for name in live}
+        fits = all(target in files[name] or target == self.joined[name] for name in live)
+        position = target if fits else self.cohort.position
+        self.cohort = self.new_cohort(TRIALS["msd"])
+        for name in live:
+            found = files[name].get(position)
+            self.cohort.admit(TRIALS[name], checkpoint.load(found) if found else None, position=position)
+
+
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whoever_trains_beside_a_student_changes_none_of_its_numbers(new_cohort, alone, data):
+    """Random mixes of architectures, methods and recipes: trials join late, are stopped, fail, run out of memory or
+    diverge within an epoch, and the worker is killed; each gives what it gives alone from where it joined."""
+    with tempfile.TemporaryDirectory() as folder:
+        slot = Slot(new_cohort, Path(folder))
+        waiting = data.draw(st.permutations(list(TRIALS)), label="order")
+        while waiting or slot.live:
+            for name in waiting[: data.draw(st.integers(0 if slot.live else 1, 3), label="admitted")]:
+                waiting.remove(name)
+                slot.admit(name)
+            event = data.draw(
+                st.sampled_from(["nothing", "stop", "kill", "diverges", *ENDINGS]), label="event"
+            )
+            victim = data.draw(st.sampled_from(slot.live), label="victim")
+            expected = {}
+            if event == "stop":
+                slot.drop(victim)
+            elif event == "kill":
+                slot.kill(epochs_lost=data.draw(st.integers(0, 1), label="epochs lost"))
+            elif event != "nothing":
+                slot.sabotage(victim, event, at_step=data.draw(st.integers(0, 2), label="step"))
+                expected = {victim: ENDINGS[event][1] if event in ENDINGS else "diverged"}
+            if slot.live:
+                states = slot.run_epoch()
+                assert {name: states[name] for name in expected} == expected
+                others = {state for name, state in states.items() if name not in expected}
+                assert others <= {"running", "finished"}
+        assert set(slot.ended) == set(TRIALS)
+        for name, epochs in slot.seen.items():
+            assert list(epochs.values()) == alone(name, slot.joined[name])[: len(epochs)], name
+            if slot.ended[name] == "finished":
+                assert len(epochs) == TRIALS[name].recipe.epochs
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (RuntimeError("on purpose"), "failed"),
+        (torch.OutOfMemoryError("no memory"), "out_of_memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out_of_memory"),
+    ],
+)
+def test_an_error_removes_that_student_alone(new_cohort, alone, error, state):
+    cohort = new_cohort(TRIALS["msd"])
+    cohort.admit(TRIALS["kd"])
+    cohort.admit(TRIALS["msd"])
+
+    def explode(*args: object) -> None:
+        raise error
+
+    cohort.students[TRIALS["kd"].id].learner.forward = explode
+    by_trial = {result.trial: result for result in cohort.run_epoch()}
+    lost = by_trial[TRIALS["kd"].id]
+    assert lost.state == state
+    assert "Traceback" in lost.traceback
+    assert list(cohort.students) == [TRIALS["msd"].id]
+    assert numbers(by_trial[TRIALS["msd"].id]) == alone("msd", 0)[0]
+
+
+def test_a_loss_that_is_not_finite_is_diverged(new_cohort):
+    recipe = {"epochs": 3, "batch_size": 16, "lr": 1e30, "schedule": "cosine", "precision": "float32"}
+    wild = make_trial(recipe=recipe)
+    cohort = new_cohort(wild)
+    cohort.admit(wild)
+    results = [result for epoch in cohort.epochs() for result in epoch]
+    assert results[-1].state == "diverged"
+    assert "loss" in results[-1].reason
+
+
+def test_the_test_set_is_read_once_after_the_last_epoch(alone):
+    epochs = alone("msd", 0)
+    assert ["test_top1" in epoch for epoch in epochs] == [False, False, True]
+    assert all("val_top1" in epoch for epoch in epochs)
+    assert all(math.isfinite(value) for epoch in epochs for value in epoch.values())
+
+
+def test_another_stream_or_position_is_refused(new_cohort):
+    cohort = new_cohort(TRIALS["msd"])
+    with pytest.raises(ValueError, match="stream"):
+        cohort.admit(make_trial(data_seed=8))
+    cohort.admit(TRIALS["msd"], position=2)
+    with pytest.raises(ValueError, match="position"):
+        cohort.admit(TRIALS["kd"], position=3)
+
+
+def test_a_checkpoint_of_another_trial_is_refused(new_cohort):
+    cohort = new_cohort(TRIALS["msd"])
+    cohort.admit(TRIALS["msd"])
+    state = cohort.students[TRIALS["msd"].id].state()
+    with pytest.raises(ValueError, match="was given to"):
+        cohort.admit(TRIALS["kd"], state)

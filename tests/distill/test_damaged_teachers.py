@@ -1,0 +1,87 @@
+"""A teacher's file that is damaged, foreign or hostile is recognised, and nothing in it is run."""
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from msd_sweeps.distill import models, teacher
+from msd_sweeps.distill.teacher import TeacherError
+from msd_sweeps.loading import load_base
+
+
+class Hostile:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, made: Path):
+        self.made = made
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.made}",)
+
+
+def trial(weights: Path | None = None):
+    return load_base("digits", [f"teacher.weights={weights}"] if weights else [])
+
+
+def whole(path: Path, model: str | None = None) -> Path:
+    base = trial()
+    network = models.build(model or base.teacher.model, base.data.facts.num_classes)
+    torch.save(network.state_dict(), path)
+    return path
+
+
+def prepared(weights: Path, cache: Path) -> teacher.Teacher:
+    return teacher.prepare(trial(weights), cache, torch.device("cpu"))
+
+
+def test_a_pickle_that_runs_commands_runs_none(tmp_path):
+    made = tmp_path / "made"
+    path = tmp_path / "teacher.pt"
+    path.write_bytes(pickle.dumps({"conv1.weight": Hostile(made)}))
+    assert pickle.loads(path.read_bytes())  # noqa: S301  it would: the file is as hostile as it looks
+    assert made.exists()
+    made.unlink()
+    with pytest.raises(TeacherError, match=r"teacher\.pt: cannot be read as weights, and nothing else in it"):
+        prepared(path, tmp_path / "cache")
+    torch.save({"conv1.weight": Hostile(made)}, path)
+    with pytest.raises(TeacherError, match="cannot be read as weights"):
+        prepared(path, tmp_path / "cache")
+    assert not made.exists()
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text"])
+def test_a_damaged_file_is_no_teacher(damage, tmp_path):
+    path = whole(tmp_path / "teacher.pt")
+    content = path.read_bytes()
+    path.write_bytes({"truncated": content[: len(content) // 2], "empty": b"", "text": b"weights"}[damage])
+    with pytest.raises(TeacherError, match=r"teacher\.pt: cannot be read as weights"):
+        prepared(path, tmp_path / "cache")
+
+
+def test_another_networks_weights_are_told_by_name_and_shape(tmp_path):
+    path = whole(tmp_path / "teacher.pt", "vgg8")
+    with pytest.raises(TeacherError, match=r"not the weights of a .*: '.*' is missing"):
+        prepared(path, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "another's"])
+def test_a_cached_teacher_that_was_altered_is_not_used(damage, tmp_path):
+    made = prepared(whole(tmp_path / "teacher.pt"), tmp_path / "cache")
+    content = bytearray(made.weights.read_bytes())
+    if damage == "flipped":
+        content[-1] ^= 1
+    elif damage == "truncated":
+        del content[-4:]
+    else:
+        tensors = safetensors.torch.load_file(made.weights)
+        content = bytearray(safetensors.torch.save({name: -tensor for name, tensor in tensors.items()}))
+    made.weights.write_bytes(content)
+    with pytest.raises(
+        TeacherError, match=r"damaged \(its checksum does not match\); delete .* to remake it"
+    ):
+        prepared(tmp_path / "teacher.pt", tmp_path / "cache")

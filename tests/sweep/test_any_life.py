@@ -1,0 +1,186 @@
+"""Any life of a sweep, against the real ledger file and the real agenda, without Ray."""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from msd_sweeps import ledger
+from msd_sweeps.ledger import Ledger, TrialRecord
+from msd_sweeps.loading import load_base
+from msd_sweeps.space import Sweep
+from msd_sweeps.space_schema import Space
+from msd_sweeps.strict_yaml import InputError
+from msd_sweeps.sweep.agenda import Agenda, Pause
+from msd_sweeps.sweep.launch import locked, refuse_another_space
+from msd_sweeps.sweep.search import Study
+
+BASE = load_base("digits")
+EPOCHS = 3
+SEATS = 3
+
+
+def make(samples: int) -> Sweep:
+    tree = {
+        "base": "digits", "design": "search", "search": {"num_samples": samples, "sampler": "random"},
+        "parameters": {"method.sample_weight": {"low": 0.1, "high": 4.0}},
+        "confirm": {"top_k": 1, "seeds": [1], "baselines": {"none": {"method": {"name": "none"}}}},
+    }  # fmt: skip
+    return Sweep("life", Space.model_validate_json(json.dumps(tree)), BASE)
+
+
+class AnyLife(RuleBasedStateMachine):
+    """Drivers come and go; what the file holds is all that outlasts one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="life-"))
+        self.path = self.folder / ledger.FILE_NAME
+        self.samples = 2
+        self.ended: dict[str, tuple[str, int]] = {}
+        """What was told to be over: state and epochs."""
+        self.reported: dict[str, int] = {}
+        self.book: Ledger | None = None
+        self.running: list[TrialRecord] = []
+
+    def teardown(self) -> None:
+        self._die()
+        shutil.rmtree(self.folder)
+
+    @precondition(lambda self: self.book is None)
+    @rule()
+    def launch(self) -> None:
+        """A driver starts, or starts again."""
+        self.lock = locked(self.folder, "life")
+        self.lock.__enter__()
+        history = list(ledger.read(self.path)) if self.path.exists() else []
+        self.sweep = make(self.samples)
+        refuse_another_space(self.sweep, history)
+        trials = ledger.trials(history)
+        self.book = Ledger(self.path)
+        parts = {"sweep": self.sweep.space, "base": self.sweep.base}
+        self.book.append("sweep", **{name: part.model_dump(mode="json") for name, part in parts.items()})
+        searched = [trial for trial in trials.values() if trial.phase == "search"]
+        study = Study(self.sweep.space, "life", self.folder / "optuna.journal", searched)
+        self.agenda = Agenda(self.sweep, trials, study, self.book.append)
+        self.running = []
+        for name, (state, epochs) in self.ended.items():
+            assert (trials[name].state, len(trials[name].epochs)) == (state, epochs)
+        for name, epochs in self.reported.items():
+            assert len(trials[name].epochs) == epochs
+
+    def _die(self) -> None:
+        if self.book is not None:
+            self.book.close()
+            self.lock.__exit__(None, None, None)
+            self.book = None
+
+    @precondition(lambda self: self.book is not None and len(self.running) < SEATS)
+    @rule()
+    def start(self) -> None:
+        trial = self.agenda.next()
+        if isinstance(trial, TrialRecord):
+            assert trial.trial not in self.ended
+            assert trial.trial not in [one.trial for one in self.running]
+            self.running.append(trial)
+
+    @precondition(lambda self: self.running)
+    @rule(pick=st.integers(0, SEATS - 1))
+    def epoch(self, pick: int) -> None:
+        trial = self.running[pick % len(self.running)]
+        number = len(trial.epochs) + 1
+        if number <= EPOCHS:
+            score = int(trial.cell[:6], 16) / 1e4
+            metrics = {"val_top1" if trial.phase == "search" else "test_top1": score}
+            self.agenda.epoch(trial, {"epoch": number, "position": number - 1, "slot": 0, "seconds": 1.0,
+                                      "metrics": metrics, "attempt": trial.attempts})  # fmt: skip
+            self.reported[trial.trial] = number
+        if number >= EPOCHS:
+            self._end(trial, "finished")
+
+    def _end(self, trial: TrialRecord, state: str) -> None:
+        self.running.remove(trial)
+        self.agenda.end(trial, state)
+        if state in ledger.FINAL_STATES:
+            self.ended[trial.trial] = (state, len(trial.epochs))
+
+    @precondition(lambda self: self.running)
+    @rule(pick=st.integers(0, SEATS - 1), state=st.sampled_from(["failed", "diverged", "out_of_memory"]))
+    def fail(self, pick: int, state: str) -> None:
+        self._end(self.running[pick % len(self.running)], state)
+
+    @precondition(lambda self: any(trial.phase == "search" for trial in self.running))
+    @rule()
+    def stop(self) -> None:
+        """The scheduler stops a trial."""
+        self._end(next(trial for trial in self.running if trial.phase == "search"), "stopped")
+
+    @precondition(lambda self: self.book is not None)
+    @rule(torn=st.integers(0, 40))
+    def kill(self, torn: int) -> None:
+        """`kill -9`, in the middle of writing a line."""
+        self._die()
+        with self.path.open("ab") as file:
+            file.write(b'{"crc":"01234567","event":"end","trial":"x"'[:torn])
+        self.running = []
+
+    @precondition(lambda self: self.book is not None)
+    @rule()
+    def interrupt(self) -> None:
+        """A signal: what runs is told to be interrupted."""
+        for trial in list(self.running):
+            self._end(trial, "interrupted")
+        self._die()
+
+    @precondition(lambda self: self.book is None and self.samples < 5)
+    @rule()
+    def extend(self) -> None:
+        self.samples += 1
+
+    @precondition(lambda self: self.book is not None)
+    @rule()
+    def second_driver(self) -> None:
+        """Another process would be refused, and leaves the ledger as it is."""
+        before = self.path.read_bytes()
+        with pytest.raises(InputError, match="is being run by process"), locked(self.folder, "life"):
+            pass
+        assert self.path.read_bytes() == before
+
+    @invariant()
+    def the_file_tells_what_happened(self) -> None:
+        trials = ledger.trials(ledger.read(self.path)) if self.path.exists() else {}
+        for name, (state, epochs) in self.ended.items():
+            assert (trials[name].state, len(trials[name].epochs)) == (state, epochs)
+        assert [trial.number for trial in trials.values()] == list(range(len(trials)))
+        if self.book is not None:
+            running = {trial.trial for trial in self.running}
+            assert {name for name, trial in trials.items() if trial.state == "running"} >= running
+
+    @precondition(lambda self: self.book is not None)
+    @rule()
+    def finish(self) -> None:
+        """Left alone, the sweep ends with everything that was asked for."""
+        while True:
+            while self.running:
+                self.epoch(0)
+            trial = self.agenda.next()
+            if not isinstance(trial, TrialRecord):
+                break
+            self.running.append(trial)
+        assert trial is Pause.DONE
+        assert self.agenda.is_complete
+        trials = self.agenda.trials.values()
+        assert sum(trial.phase == "search" for trial in trials) == self.samples
+        confirmed = [trial.label for trial in trials if trial.phase == "confirm"]
+        assert "none" in confirmed
+
+
+TestAnyLife = AnyLife.TestCase
+TestAnyLife.settings = settings(
+    max_examples=15, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+)

@@ -1,0 +1,541 @@
+"""Which slot runs which trial: the dispatcher by itself, without Ray."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from msd_sweeps.distill import checkpoint
+from msd_sweeps.sweep import slots
+from msd_sweeps.sweep.slots import MOST_ATTEMPTS, Dispatcher, Job, Result
+from tests.stores import flaky_store
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    monkeypatch.setattr(slots, "_QUIET_SECONDS", 0.01)
+
+
+def job(
+    trial: str, key: str = "k", positions: list[int] | None = None, folder: str = "/nowhere", **fields
+) -> Job:
+    return {"trial": trial, "config": "{}", "key": key, "weights": None, "folder": folder, "reported": 0,
+            "attempt": 1, "positions": positions} | fields  # fmt: skip
+
+
+def result(trial: str, epoch: int, state: str = "running") -> Result:
+    return {"trial": trial, "epoch": epoch, "state": state, "position": epoch, "seconds": 1.0, "metrics": {},
+            "reason": "", "traceback": ""}  # fmt: skip
+
+
+def play(scene: Callable[[Dispatcher], Coroutine], pack: int = 2) -> None:
+    """Run a scene with a dispatcher that one slot, 0, has entered; it hangs no longer than a few seconds."""
+
+    async def run() -> None:
+        dispatcher = Dispatcher(pack)
+        await dispatcher.enter(0)
+        await asyncio.wait_for(scene(dispatcher), 5)
+
+    asyncio.run(run())
+
+
+async def names(
+    dispatcher: Dispatcher, slot: int = 0, key: str | None = None, position: int = 0, live=()
+) -> list[str]:
+    """Trials that a slot is told to admit."""
+    orders = await dispatcher.orders(slot, key, position, list(live), 0.05)
+    return [job["trial"] for job in orders.admit]
+
+
+# --- seats
+
+
+def test_an_empty_slot_waits_for_trials_that_are_announced_so_that_they_start_together():
+    async def scene(dispatcher):
+        for name in "ab":
+            await dispatcher.announce(name, 1, "k")
+        await dispatcher.submit(job("a"))
+        orders = asyncio.create_task(names(dispatcher))
+        await asyncio.sleep(0.1)  # far longer than without an announcement
+        assert not orders.done()
+        await dispatcher.submit(job("b"))
+        assert await orders == ["a", "b"]
+
+    play(scene, pack=3)
+
+
+def test_an_empty_slot_does_not_wait_for_trials_of_another_stream():
+    async def scene(dispatcher):
+        await dispatcher.announce("b", 1, "other")
+        await dispatcher.submit(job("a"))
+        assert await names(dispatcher) == ["a"]
+
+    play(scene, pack=3)
+
+
+def test_an_announcement_that_comes_after_the_trial_keeps_nobody_waiting():
+    async def scene(dispatcher):
+        await dispatcher.submit(job("a"))
+        await dispatcher.announce("a", 1, "k")
+        assert await names(dispatcher) == ["a"]
+
+    play(scene, pack=3)
+
+
+@pytest.mark.parametrize("how", ["dropped", "never submitted"])
+def test_no_slot_waits_for_an_announced_trial_that_does_not_come(how, monkeypatch):
+    monkeypatch.setattr(slots, "_GATHER_SECONDS", 0.3)
+
+    async def scene(dispatcher):
+        await dispatcher.announce("b", 1, "k")
+        await dispatcher.submit(job("a"))
+        orders = asyncio.create_task(names(dispatcher))
+        await asyncio.sleep(0.1)
+        assert not orders.done()
+        if how == "dropped":
+            await dispatcher.drop("b")
+        assert await orders == ["a"]
+
+    play(scene, pack=3)
+
+
+def test_a_launch_that_tune_submits_twice_runs_once():
+    async def scene(dispatcher):
+        await dispatcher.submit(job("a"))
+        await dispatcher.submit(job("a"))
+        assert await names(dispatcher) == ["a"]
+        await dispatcher.submit(job("a"))
+        assert await names(dispatcher, key="k", position=1, live="a") == []
+        await dispatcher.report(0, [result("a", 1, "finished")])
+        assert (await dispatcher.next_result("a", 1))["epoch"] == 1
+        await dispatcher.submit(job("a"))
+        assert await names(dispatcher) == []
+        await dispatcher.submit(job("a", attempt=2))
+        assert await names(dispatcher) == ["a"]
+
+    play(scene)
+
+
+def test_a_slot_takes_as_many_as_share_it_in_the_order_they_came():
+    async def scene(dispatcher):
+        for name in "abc":
+            await dispatcher.submit(job(name))
+        assert await names(dispatcher) == ["a", "b"]
+        assert await names(dispatcher, key="k", position=1, live="ab") == []
+        await dispatcher.report(0, [result("a", 1, "finished")])
+        assert await names(dispatcher, key="k", position=1, live="b") == ["c"]
+
+    play(scene)
+
+
+def test_only_trials_of_one_stream_share_a_slot():
+    async def scene(dispatcher):
+        for name, key in (("a", "k"), ("b", "other"), ("c", "k"), ("d", "other")):
+            await dispatcher.submit(job(name, key))
+        assert await names(dispatcher) == ["a", "c"]
+        assert (
+            await names(dispatcher, key="k", position=1, live="a") == []
+        )  # others wait for the slot to turn
+        orders = await dispatcher.orders(0, "k", 4, [], 0.05)
+        assert ([job["trial"] for job in orders.admit], orders.position) == (["b", "d"], 0)
+
+    play(scene, pack=3)
+
+
+def test_a_fresh_trial_joins_anywhere_and_a_resumed_one_where_its_checkpoints_are():
+    async def scene(dispatcher):
+        await dispatcher.submit(job("resumed", positions=[5, 4]))
+        await dispatcher.submit(job("fresh"))
+        assert await names(dispatcher, key="k", position=3, live="x") == ["fresh"]
+        assert await names(dispatcher, key="k", position=4, live="x") == ["resumed"]
+
+    play(scene, pack=3)
+
+
+def test_an_empty_slot_starts_where_most_can_go_on():
+    async def scene(dispatcher):
+        for name, positions in (("a", [7, 6]), ("b", [6, 5]), ("c", [6]), ("d", [9])):
+            await dispatcher.submit(job(name, positions=positions))
+        orders = await dispatcher.orders(0, None, 0, [], 0.05)
+        assert orders.position == 6
+        assert [job["trial"] for job in orders.admit] == ["a", "b", "c"]
+
+    play(scene, pack=8)
+
+
+def test_trials_that_come_together_start_together():
+    async def scene(dispatcher):
+        waiting = asyncio.create_task(names(dispatcher))
+        for name in "ab":
+            await asyncio.sleep(0)
+            await dispatcher.submit(job(name))
+        assert await waiting == ["a", "b"]
+
+    play(scene)
+
+
+def test_an_idle_slot_asks_again_after_a_while():
+    async def scene(dispatcher):
+        orders = await dispatcher.orders(0, None, 3, [], 0.01)
+        assert orders == ([], [], 3, False)
+
+    play(scene)
+
+
+def test_two_slots_share_the_queue_and_no_trial_is_seated_twice():
+    async def scene(dispatcher):
+        await dispatcher.enter(1)
+        for name in "abcde":
+            await dispatcher.submit(job(name))
+        first, second = await names(dispatcher, slot=0), await names(dispatcher, slot=1)
+        assert first + second == ["a", "b", "c", "d"]
+        await dispatcher.report(1, [result("c", 1, "finished")])
+        assert await names(dispatcher, slot=1, key="k", position=1, live="d") == ["e"]
+
+    play(scene)
+
+
+# --- results
+
+
+def test_results_arrive_in_order_and_each_epoch_once():
+    async def scene(dispatcher):
+        await dispatcher.submit(job("a", reported=1))
+        await names(dispatcher)
+        await dispatcher.report(0, [result("a", epoch) for epoch in (1, 2, 2, 3)])
+        await dispatcher.report(0, [result("a", 4, "finished")])
+        found = [await dispatcher.next_result("a", 1) for _ in range(3)]
+        assert [(one["epoch"], one["state"], one["slot"], one["attempt"]) for one in found] == [
+            (2, "running", 0, 1), (3, "running", 0, 1), (4, "finished", 0, 1),
+        ]  # fmt: skip
+        assert dispatcher.results == {}
+        assert dispatcher.seated == {0: {}}
+
+    play(scene)
+
+
+def test_without_a_result_nothing_is_given_after_the_time():
+    async def scene(dispatcher):
+        await dispatcher.submit(job("a"))
+        assert await dispatcher.next_result("a", 0.01) is None
+        await names(dispatcher)
+        await dispatcher.report(0, [result("a", 1)])
+        assert (await dispatcher.next_result("a", 1))["epoch"] == 1
+
+    play(scene)
+
+
+def test_one_trials_failure_leaves_the_others_seated():
+    async def scene(dispatcher):
+        await dispatcher.submit(job("a"))
+        await dispatcher.submit(job("b"))
+        await names(dispatcher)
+        await dispatcher.report(0, [result("a", 0, "failed"), result("b", 1)])
+        assert (await dispatcher.next_result("a", 1))["state"] == "failed"
+        assert (await dispatcher.next_result("b", 1))["state"] == "running"
+        assert list(dispatcher.seated[0]) == ["b"]
+
+    play(scene)
+
+
+# --- dropping
+
+
+def test_a_waiting_trial_that_is_dropped_is_never_seated():
+    async def scene(dispatcher):
+        await dispatcher.submit(job("a"))
+        await dispatcher.submit(job("b"))
+        await dispatcher.drop("a")
+        assert await names(dispatcher) == ["b"]
+        assert dispatcher.dropped == set()
+
+    play(scene)
+
+
+def test_a_seated_trial_that_is_dropped_leaves_at_the_next_epoch_and_the_next_takes_its_seat():
+    async def scene(dispatcher):
+        for name in "abc":
+            await dispatcher.submit(job(name))
+        await names(dispatcher)
+        await dispatcher.drop("a")
+        await dispatcher.report(0, [result("a", 1), result("b", 1)])  # the epoch that was under way
+        orders = await dispatcher.orders(0, "k", 1, ["a", "b"], 0.05)
+        assert orders.drop == ["a"]
+        assert [job["trial"] for job in orders.admit] == ["c"]
+        assert dispatcher.dropped == set()
+        assert sorted(dispatcher.seated[0]) == ["b", "c"]
+
+    play(scene)
+
+
+def test_a_trial_that_is_dropped_while_its_workers_die_does_not_come_back():
+    async def scene(dispatcher):
+        await dispatcher.submit(job("a"))
+        await dispatcher.submit(job("b"))
+        await names(dispatcher)
+        await dispatcher.drop("a")
+        await dispatcher.enter(0)
+        assert await names(dispatcher) == ["b"]
+
+    play(scene)
+
+
+# --- workers that die
+
+
+def test_what_a_dead_slot_ran_comes_first_again_with_the_next_attempt(tmp_path, monkeypatch):
+    found = {6: tmp_path / "six", 5: tmp_path / "five"}
+    monkeypatch.setattr(checkpoint, "positions", lambda folder: found if folder == tmp_path else {})
+
+    async def scene(dispatcher):
+        for name in "abc":
+            await dispatcher.submit(job(name, folder=str(tmp_path)))
+        await names(dispatcher)
+        await dispatcher.enter(0)  # its workers were started again
+        assert [(one["trial"], one["attempt"], one["positions"]) for one in dispatcher.waiting] == [
+            ("a", 2, [6, 5]), ("b", 2, [6, 5]), ("c", 1, None),
+        ]  # fmt: skip
+        orders = await dispatcher.orders(0, None, 0, [], 0.05)
+        assert ([job["trial"] for job in orders.admit], orders.position) == (["a", "b"], 6)
+        await dispatcher.report(0, [result("a", 7)])
+        assert (await dispatcher.next_result("a", 1))["attempt"] == 2
+
+    play(scene)
+
+
+def test_a_store_that_does_not_answer_when_workers_have_died_breaks_their_trials_off(tmp_path, monkeypatch):
+    _, wire = flaky_store(tmp_path, monkeypatch)
+
+    async def scene(dispatcher):
+        for name in "ab":
+            await dispatcher.submit(job(name, folder=f"flaky://store/{name}"))
+        await names(dispatcher)
+        wire.is_down = True
+        await dispatcher.enter(0)
+        for name in "ab":
+            told = await dispatcher.next_result(name, 1)
+            assert (told["state"], "the wire is cut" in told["reason"]) == ("interrupted", True)
+
+    play(scene)
+
+
+def test_a_trial_whose_workers_keep_dying_is_given_up():
+    async def scene(dispatcher):
+        await dispatcher.submit(job("a"))
+        for _ in range(MOST_ATTEMPTS):
+            assert await names(dispatcher) == ["a"]
+            await dispatcher.enter(0)
+        assert await names(dispatcher) == []
+        told = await dispatcher.next_result("a", 1)
+        assert (told["state"], told["reason"]) == ("failed", f"its workers died {MOST_ATTEMPTS} times")
+
+    play(scene)
+
+
+def test_what_a_lost_host_ran_goes_to_the_other_slots_and_its_ghost_is_sent_home():
+    async def scene(dispatcher):
+        await dispatcher.enter(1)
+        await dispatcher.submit(job("a"))
+        assert await names(dispatcher, slot=0) == ["a"]
+        await dispatcher.vacate(0)
+        assert await names(dispatcher, slot=1) == ["a"]
+        await dispatcher.report(0, [result("a", 1)])  # the ghost's: nobody's
+        assert await dispatcher.next_result("a", 0.01) is None
+        assert (await dispatcher.orders(0, "k", 1, ["a"], 60)) == ([], ["a"], 1, True)
+        assert await dispatcher.close() == {0}
+
+    play(scene)
+
+
+def test_a_question_that_a_lost_host_left_behind_takes_no_trial():
+    """Idle workers wait inside the dispatcher for up to a minute; their host may go meanwhile, and come back."""
+
+    async def scene(dispatcher):
+        ghost = asyncio.create_task(dispatcher.orders(0, None, 0, [], 60))
+        await asyncio.sleep(0.01)
+        await dispatcher.vacate(0)
+        await dispatcher.enter(0)
+        await dispatcher.submit(job("a"))
+        assert (await ghost).close
+        assert await names(dispatcher, slot=0) == ["a"]
+
+    play(scene)
+
+
+def test_a_slot_that_may_come_back_keeps_the_sweep_from_failing():
+    async def scene(dispatcher):
+        await dispatcher.enter(1)
+        await dispatcher.submit(job("a"))
+        await dispatcher.vacate(0)
+        await dispatcher.leave(1, "slot 1 ended: out of luck")
+        await dispatcher.enter(0)
+        assert await names(dispatcher, slot=0) == ["a"]
+
+    play(scene)
+
+
+def test_when_a_slot_ends_the_others_take_over():
+    async def scene(dispatcher):
+        await dispatcher.enter(1)
+        await dispatcher.submit(job("a"))
+        assert await names(dispatcher, slot=0) == ["a"]
+        await dispatcher.leave(0, "slot 0 ended: out of luck")
+        assert await names(dispatcher, slot=1) == ["a"]
+
+    play(scene)
+
+
+def test_when_the_last_slot_fails_every_trial_is_told_so():
+    async def scene(dispatcher):
+        await dispatcher.submit(job("a"))
+        await dispatcher.submit(job("b"))
+        await names(dispatcher)
+        await dispatcher.leave(0, "slot 0 ended: no such device")
+        await dispatcher.submit(job("late"))
+        for name in ("a", "b", "late"):
+            told = await dispatcher.next_result(name, 1)
+            assert (told["state"], told["reason"]) == ("failed", "slot 0 ended: no such device")
+
+    play(scene)
+
+
+def test_a_slot_whose_disk_is_full_breaks_everything_off():
+    async def scene(dispatcher):
+        await dispatcher.enter(1)
+        for name in "abcde":
+            await dispatcher.submit(job(name))
+        await names(dispatcher, slot=0)
+        await names(dispatcher, slot=1)
+        await dispatcher.give_up(0, "disk full")
+        await dispatcher.report(1, [result("c", 1)])  # an epoch that was under way
+        for name in "abcde":
+            told = await dispatcher.next_result(name, 1)
+            assert (told["state"], told["reason"]) == ("interrupted", "disk full")
+        assert (await dispatcher.orders(1, "k", 1, ["c", "d"], 60)).close
+
+    play(scene)
+
+
+@pytest.mark.parametrize("found", [{}, {2: "two"}])
+def test_a_trial_that_lost_its_checkpoints_says_that_it_begins_anew(found, monkeypatch):
+    async def scene(dispatcher):
+        await dispatcher.submit(job("a"))
+        await names(dispatcher)
+        await dispatcher.report(0, [result("a", 1), result("a", 2)])
+        monkeypatch.setattr(checkpoint, "positions", lambda folder: found)
+        await dispatcher.enter(0)
+        await names(dispatcher)
+        await dispatcher.report(0, [result("a", 3)])
+        told = [(await dispatcher.next_result("a", 1))["afresh"] for _ in range(3)]
+        assert told == [False, False, not found]
+
+    play(scene)
+
+
+# --- the end
+
+
+@pytest.mark.parametrize("live", [[], ["a"]])
+def test_closing_sends_slots_home(live):
+    async def scene(dispatcher):
+        await dispatcher.submit(job("a"))
+        await names(dispatcher)
+        await dispatcher.close()
+        assert (await dispatcher.orders(0, "k", 1, live, 60)).close
+
+    play(scene)
+
+
+def test_closing_wakes_a_slot_that_waits():
+    async def scene(dispatcher):
+        waiting = asyncio.create_task(dispatcher.orders(0, None, 0, [], 60))
+        await asyncio.sleep(0.01)
+        await dispatcher.close()
+        assert (await waiting).close
+
+    play(scene)
+
+
+# --- any course of events
+
+EVENTS = st.sampled_from(["submit", "submit", "run", "run", "run", "drop", "die"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    events=st.lists(st.tuples(EVENTS, st.integers(0, 99)), max_size=60),
+    pack=st.integers(1, 3),
+    count=st.integers(1, 3),
+)
+def test_whatever_happens_every_trial_ends_once_and_seats_are_kept(events, pack, count):
+    """Slots run trials of three epochs; trials come, are dropped, and workers die."""
+
+    async def scene(dispatcher: Dispatcher) -> None:
+        cohorts: dict[int, dict] = {}
+
+        async def start(slot: int) -> None:
+            await dispatcher.enter(slot)
+            cohorts[slot] = {"key": None, "position": 0, "live": {}}
+
+        async def run(slot: int) -> None:
+            cohort = cohorts[slot]
+            orders = await dispatcher.orders(
+                slot, cohort["key"], cohort["position"], list(cohort["live"]), 0.001
+            )
+            for name in orders.drop:
+                del cohort["live"][name]
+            for one in orders.admit:
+                cohort["live"][one["trial"]] = one["reported"]
+                cohort["key"] = one["key"]
+            cohort["position"] = orders.position
+            assert len(cohort["live"]) <= pack
+            assert set(dispatcher.seated[slot]) >= set(cohort["live"])
+            everyone = [name for other in cohorts.values() for name in other["live"]]
+            assert len(everyone) == len(set(everyone))
+            assert {name[0] for name in cohort["live"]} <= {cohort["key"]}
+            results = []
+            for name in list(cohort["live"]):
+                cohort["live"][name] += 1
+                done = cohort["live"][name] == 3
+                results.append(result(name, cohort["live"][name], "finished" if done else "running"))
+                if done:
+                    del cohort["live"][name]
+            cohort["position"] += 1
+            await dispatcher.report(slot, results)
+
+        for slot in range(count):
+            await start(slot)
+        submitted: list[str] = []
+        dropped: set[str] = set()
+        for event, pick in events:
+            if event == "submit":
+                submitted.append(f"{'xy'[pick % 2]}{len(submitted)}")
+                await dispatcher.submit(job(submitted[-1], submitted[-1][0]))
+            elif event == "run":
+                await run(pick % count)
+            elif event == "drop" and submitted:
+                dropped.add(submitted[pick % len(submitted)])
+                await dispatcher.drop(submitted[pick % len(submitted)])
+            elif event == "die":
+                await start(pick % count)
+        for _ in range(4 * len(submitted) + 4):
+            for slot in range(count):
+                await run(slot)
+        assert dispatcher.waiting == []
+        assert not any(dispatcher.seated.values())
+        assert dispatcher.dropped == set()
+        for name in set(submitted) - dropped:
+            epochs = []
+            while name in dispatcher.results:
+                told = await dispatcher.next_result(name, 0.01)
+                assert told is not None, "a trial that nobody drops has an end"
+                epochs.append(told["epoch"])
+            assert told["state"] in ("finished", "failed")
+            assert epochs == sorted(set(epochs)) or told["state"] == "failed"
+
+    async def main() -> None:
+        await asyncio.wait_for(scene(Dispatcher(pack)), 20)
+
+    asyncio.run(main())

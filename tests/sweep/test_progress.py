@@ -1,0 +1,36 @@
+"""What the progress line says of the best trial so far."""
+
+import json
+
+from msd_sweeps.ledger import TrialRecord
+from msd_sweeps.loading import load
+from msd_sweeps.sweep.progress import Progress
+
+MODELS = "parameters={student.model: {choices: [resnet8, resnet14, resnet20]}}"
+
+
+def finished(sweep, model: str, score: float) -> TrialRecord:
+    planned = sweep.search_trial({"student.model": model})
+    epochs = [{"epoch": 1, "position": 0, "slot": 0, "seconds": 1.0, "metrics": {"val_top1": score}}]
+    config = json.loads(planned.trial.model_dump_json())
+    return TrialRecord(
+        planned.trial.id, planned.trial.cell, "", "search", 0, 0, config, {"student.model": model}, "finished",
+        epochs=epochs,
+    )  # fmt: skip
+
+
+def summary(metric: str) -> str:
+    sweep = load("scales", settings=[MODELS, "scheduler.type=none", f"metric={metric}"])
+    scores = {"resnet8": 50.0, "resnet14": 70.0, "resnet20": 60.0}
+    trials = {model: finished(sweep, model, score) for model, score in scores.items()}
+    return Progress(sweep, trials, 9).summary()
+
+
+def test_the_best_by_one_metric_is_told_with_its_values():
+    assert "3 finished of 9; best val_top1 70.00 with model=resnet14; " in summary("{name: val_top1}")
+    assert "best val_top1 50.00 with model=resnet8; " in summary("{name: val_top1, mode: min}")
+
+
+def test_by_several_metrics_the_size_of_the_front_is_told():
+    several = summary("[{name: val_top1}, {name: student_parameters}]")
+    assert "best val_top1 70.00 (2 on the Pareto front) with model=resnet14; " in several
