@@ -153,7 +153,8 @@ def writers(count: int) -> Live:
         from msd_sweeps.tracking import default_uri
 
         client = MlflowClient(default_uri(folder))
-        experiment = client.create_experiment("shared")
+        # Without a place of its own, MLflow puts artifacts where the tests are started.
+        experiment = client.create_experiment("shared", artifact_location=(folder / "artifacts").as_uri())
         processes = [
             subprocess.Popen(
                 [sys.executable, "-c", _WRITER, str(folder), f"sweep-{number}"], env={"PYTHONPATH": str(ROOT)},
