@@ -42,7 +42,7 @@ def session(address: str | None, cpus: int, verbose: bool) -> Iterator[None]:
                 address=address, log_to_driver=verbose, logging_level=level,
                 runtime_env={"env_vars": {k: v for k, v in ENVIRONMENT.items() if k != "RAY_AUTH_MODE"}},
             )  # fmt: skip
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ray.exceptions.AuthenticationError, ConnectionError, RuntimeError, ValueError) as error:
         raise InputError(
             f"--address {address}: no Ray cluster answers there ({str(error).splitlines()[0]}). Is it running, and "
             "does this machine have its token (RAY_AUTH_MODE=token, ~/.ray/auth_token)?"

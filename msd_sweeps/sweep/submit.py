@@ -116,13 +116,15 @@ def _checked_address(address: str) -> str:
 
 
 def _client(address: str) -> Any:
+    from ray.exceptions import AuthenticationError
+
     try:
         from ray.job_submission import JobSubmissionClient
 
         return JobSubmissionClient(address)
     except ImportError as error:
         raise InputError("--submit needs ray[default]: pip install 'msd-sweeps[cluster]'") from error
-    except (RuntimeError, ConnectionError) as error:
+    except (AuthenticationError, RuntimeError, ConnectionError) as error:
         raise InputError(
             f"--submit {address}: {str(error).splitlines()[0]}. Does this machine have the cluster's token "
             "(RAY_AUTH_MODE=token, ~/.ray/auth_token), and the head ray[default] and --include-dashboard=true?"

@@ -3,6 +3,9 @@
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -81,6 +84,34 @@ def test_a_base_given_by_its_path_is_found_by_its_name(tmp_path, monkeypatch):
 def test_what_cannot_be_sent_is_told_before_anything_starts(arguments, says, capsys):
     assert main(["--space", "scales", *arguments]) == 2
     assert says in capsys.readouterr().err
+
+
+@pytest.fixture
+def locked_dashboard() -> Iterator[str]:
+    """The address of a head that answers whoever brings no token as Ray's does."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(401)
+            self.end_headers()
+            self.wfile.write(b"Unauthorized: Missing authentication token")
+
+        def log_message(self, *what: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_missing_token_is_bad_input(locked_dashboard, capsys):
+    arguments = ["--submit", locked_dashboard, "--storage", "/s", "--reports", "/r"]
+    assert main(["--space", "scales", *arguments]) == 2
+    told = capsys.readouterr().err
+    assert f"--submit {locked_dashboard}: " in told
+    assert "RAY_AUTH_MODE=token" in told
 
 
 def test_a_uri_needs_no_absolute_path_but_the_reports_do(monkeypatch, capsys):
