@@ -37,8 +37,8 @@ class Dispatcher:
         self.pack = pack
         self.waiting: list[Job] = []
         self.seated: dict[int, dict[str, Job]] = {}
-        self.away: set[int] = set()
-        """Slots whose workers have died and may come back."""
+        self.away: dict[int, Any] = {}
+        """Slots whose workers have died and may come back, each with the handle of its controller."""
         self.dropped: set[str] = set()
         self.results: dict[str, asyncio.Queue[Result]] = {}
         self._submitted: set[tuple[str, int]] = set()
@@ -92,12 +92,12 @@ class Dispatcher:
                 self.dropped.add(trial)
             self.results.pop(trial, None)
 
-    async def close(self) -> set[int]:
-        """Send the slots home as soon as they ask; those that wait for a host cannot, and are named."""
+    async def close(self) -> list[Any]:
+        """Send the slots home as soon as they ask; those that wait for a host cannot: their controllers are given."""
         async with self.changed:
             self.closed = True
             self.changed.notify_all()
-            return self.away
+            return list(self.away.values())
 
     # --- the slots' side
 
@@ -105,23 +105,23 @@ class Dispatcher:
         """A slot's workers have started, or started again: what they ran goes on from its checkpoints."""
         async with self.changed:
             self._requeue(slot)
-            self.away.discard(slot)
+            self.away.pop(slot, None)
             self.seated[slot] = {}
             self.changed.notify_all()
 
-    async def vacate(self, slot: int) -> None:
+    async def vacate(self, slot: int, controller: Any) -> None:
         """A slot's workers have died: what they ran goes to whoever asks first, not to them alone, for their host may
-        never come back."""
+        never come back. controller: the handle of who waits for it."""
         async with self.changed:
             self._requeue(slot)
-            self.away.add(slot)
+            self.away[slot] = controller
             self.changed.notify_all()
 
     async def leave(self, slot: int, failure: str | None) -> None:
         """A slot has ended; after a failure the others take over, and without others the trials fail."""
         async with self.changed:
             self._requeue(slot)
-            self.away.discard(slot)
+            self.away.pop(slot, None)
             if failure is not None and not self.seated and not self.away:
                 self.failure = failure
                 for job in self.waiting:

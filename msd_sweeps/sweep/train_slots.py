@@ -15,6 +15,7 @@ from msd_sweeps.sweep.placement import SlotPlan
 from msd_sweeps.sweep.ray_session import nodes
 
 _LOOK_SECONDS = 3.0
+_CLOSE_SECONDS = 0.5
 _MOST_WORKER_DEATHS = 100
 
 
@@ -25,7 +26,8 @@ class _Vacate(UserCallback):
         self._dispatcher, self._slot = dispatcher, slot
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        ray.get(self._dispatcher.vacate.remote(self._slot))
+        controller = ray.get_runtime_context().current_actor
+        ray.get(self._dispatcher.vacate.remote(self._slot, controller))
 
 
 class Slots:
@@ -84,12 +86,16 @@ class Slots:
             return  # the dispatcher is gone, and with it whoever waited for this slot
 
     def close(self, timeout: float) -> bool:
-        """Send the slots home and wait, but not for those that wait for a host; true when the others ended in time."""
+        """Send the slots home and wait; true when all have ended in time.
+
+        One that waits for a host cannot go, so its controller is ended: a thread that is still inside Ray when Ray is
+        shut down takes the process with it.
+        """
         self._closing.set()
         self._watch.join(timeout)
-        away = ray.get(self._dispatcher.close.remote())
         end = time.monotonic() + timeout
-        here = [thread for slot, thread in enumerate(self._threads) if slot not in away]
-        for thread in here:
-            thread.join(max(0.0, end - time.monotonic()))
-        return not any(thread.is_alive() for thread in here)
+        while (here := [thread for thread in self._threads if thread.is_alive()]) and time.monotonic() < end:
+            for controller in ray.get(self._dispatcher.close.remote()):
+                ray.kill(controller)
+            here[0].join(_CLOSE_SECONDS)
+        return not here

@@ -46,7 +46,7 @@ def lose_a_host(hosts: Network, place: Workplace, name: str) -> int:
     hosts.cut(hosts[1])
     cut = time.time()
     out, _ = process.communicate(timeout=_LONGEST_SECONDS)
-    assert process.returncode == 0, out
+    assert process.returncode == 0, f"exit code {process.returncode}: {out}"
     records = list(ledger.read(place.folder / "runs" / name / ledger.FILE_NAME))
     trials = ledger.trials(records)
     assert [trial.state for trial in trials.values()] == ["finished"] * 4

@@ -339,12 +339,12 @@ def test_what_a_lost_host_ran_goes_to_the_other_slots_and_its_ghost_is_sent_home
         await dispatcher.enter(1)
         await dispatcher.submit(job("a"))
         assert await names(dispatcher, slot=0) == ["a"]
-        await dispatcher.vacate(0)
+        await dispatcher.vacate(0, "controller")
         assert await names(dispatcher, slot=1) == ["a"]
         await dispatcher.report(0, [result("a", 1)])  # the ghost's: nobody's
         assert await dispatcher.next_result("a", 0.01) is None
         assert (await dispatcher.orders(0, "k", 1, ["a"], 60)) == ([], ["a"], 1, True)
-        assert await dispatcher.close() == {0}
+        assert await dispatcher.close() == ["controller"]
 
     play(scene)
 
@@ -355,7 +355,7 @@ def test_a_question_that_a_lost_host_left_behind_takes_no_trial():
     async def scene(dispatcher):
         ghost = asyncio.create_task(dispatcher.orders(0, None, 0, [], 60))
         await asyncio.sleep(0.01)
-        await dispatcher.vacate(0)
+        await dispatcher.vacate(0, "controller")
         await dispatcher.enter(0)
         await dispatcher.submit(job("a"))
         assert (await ghost).close
@@ -368,7 +368,7 @@ def test_a_slot_that_may_come_back_keeps_the_sweep_from_failing():
     async def scene(dispatcher):
         await dispatcher.enter(1)
         await dispatcher.submit(job("a"))
-        await dispatcher.vacate(0)
+        await dispatcher.vacate(0, "controller")
         await dispatcher.leave(1, "slot 1 ended: out of luck")
         await dispatcher.enter(0)
         assert await names(dispatcher, slot=0) == ["a"]
