@@ -8,7 +8,8 @@ from typing import Any
 
 from msd_sweeps.config import nearest
 from msd_sweeps.ledger import LedgerError, Record
-from msd_sweeps.tracking import HEADERS, TRIAL_FILE, client_of, hidden, without_secrets
+from msd_sweeps.mlflow_writer import HEADERS, TRIAL_FILE, client_of
+from msd_sweeps.tracking import hidden, without_secrets
 
 _OF_EPOCH = ("epoch", "position", "slot", "seconds")
 """Numbers of an epoch record that are no metrics of the student."""

@@ -22,7 +22,7 @@ HEAVY = (
     "pyarrow",
 )
 PLACES = {
-    "mlflow": ["tracking.py"],
+    "mlflow": ["mlflow_writer.py"],
     "optuna": ["sweep/search.py", "analysis/"],
     "ray": ["sweep/"],
     "matplotlib": ["analysis/"],
@@ -94,6 +94,17 @@ ABOVE = {
         "teach",
         "plan",
         "loading",
+        "space",
+    ],
+    "mlflow_writer.py": [
+        "tracking",
+        "distill",
+        "sweep",
+        "analysis",
+        "run",
+        "report",
+        "teach",
+        "plan",
         "space",
     ],
     "tracking.py": ["distill", "sweep", "analysis", "run", "report", "teach", "plan", "space", "loading"],
