@@ -127,7 +127,8 @@ def test_processes_that_are_killed_cost_an_attempt_and_no_trial(tmp_path):
     assert any(record.get("reason") == "its Tune actor died" for record in records(run))
 
 
-@pytest.mark.parametrize("whose", ["full", pytest.param("full_for_driver", marks=pytest.mark.chaos)])
+@pytest.mark.chaos
+@pytest.mark.parametrize("whose", ["full", "full_for_driver"])
 def test_a_full_disk_stops_the_sweep_and_nothing_is_lost(whose, tmp_path):
     full = tmp_path / "full"
     made = place(tmp_path, seconds=0.3, **{whose: str(full)})
