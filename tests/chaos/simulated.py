@@ -19,6 +19,9 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import msd_sweeps.sweep  # noqa: F401  Ray reads the settings that this makes when it is imported
+
+# isort: split
 import ray
 
 from msd_sweeps import run
