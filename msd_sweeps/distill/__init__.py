@@ -2,6 +2,7 @@
 
 import os
 
-# Threads that spin at the end of a parallel loop slow a machine several times that does anything else; read once, by
-# the OpenMP library that torch loads.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Threads that wait for each other after a parallel loop spin for a moment, because a step has hundreds of such loops
+# and waking up takes longer than most; not for long, because whoever else uses the machine waits meanwhile. Read once,
+# by the OpenMP library that torch loads.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")

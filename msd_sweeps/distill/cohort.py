@@ -11,6 +11,7 @@ from torch import Tensor
 from msd_sweeps.config import Trial
 from msd_sweeps.distill.capture import open_steps
 from msd_sweeps.distill.device import autocast, choose_dtype
+from msd_sweeps.distill.lanes import open_lanes
 from msd_sweeps.distill.models.network import Network, Taps
 from msd_sweeps.distill.splits import Split, Splits
 from msd_sweeps.distill.stream import StreamBatch, open_stream, plain_batches
@@ -46,9 +47,10 @@ class Cohort:
 
     def __init__(
         self, trial: Trial, teacher: Network | None, splits: Splits, device: torch.device,
-        rank: int = 0, world_size: int = 1,
+        rank: int = 0, world_size: int = 1, threads_per_student: int | None = None,
     ):  # fmt: skip
         """`trial` is any trial of the cohort's stream key. `teacher` is frozen and in evaluation mode.
+        threads_per_student: students step side by side on a processor, each on so many threads; None: in turn, on all.
 
         Raises ValueError where the batch cannot be divided among the workers.
         """
@@ -60,6 +62,7 @@ class Cohort:
         self.image_shape = splits.train.image_shape
         self.position = 0
         self.steps = open_steps(device, world_size)
+        self.each = open_lanes(threads_per_student, device, world_size)
         self.students: dict[str, Student] = {}
         self.teacher = teacher
         if teacher is not None:
@@ -115,19 +118,20 @@ class Cohort:
             lost |= {result.trial: result for result in self.take_step(batch)}
         self.steps.join()
         measured: dict[str, dict[str, float]] = {}
-        for name, student in list(self.students.items()):
-            try:
-                measured[name] = student.training_metrics()
-                student.epoch += 1
-                measured[name] |= self._evaluations(student)
-            except Exception as error:
-                lost[name] = self._lose(student, error)
+
+        def measure(student: Student) -> None:
+            metrics = student.training_metrics()
+            student.epoch += 1
+            measured[student.trial.id] = metrics | self._evaluations(student)
+
+        students = list(self.students.values())
+        for student, error in zip(students, self.each(students, measure), strict=True):
+            if error is not None:
+                lost[student.trial.id] = self._lose(student, error)
         share = (time.perf_counter() - started) / max(1, len(measured) + len(lost))
         results = []
-        for name, metrics in measured.items():
-            if name in lost:
-                continue
-            student = self.students[name]
+        for name, student in self.students.items():
+            metrics = measured[name]
             metrics["step_seconds"] = share / self.stream.steps_per_epoch
             state = "finished" if student.is_done else "running"
             results.append(EpochResult(name, state, student.epoch, self.position, share, metrics))
@@ -153,13 +157,9 @@ class Cohort:
     def take_step(self, batch: StreamBatch) -> list[EpochResult]:
         """Let all students learn from a batch; gives the results of those that an error removed."""
         self.steps.load(batch, self.teach if self.needs_teacher else None)
-        lost = []
-        for student in list(self.students.values()):
-            try:
-                self.steps.step(student)
-            except Exception as error:
-                lost.append(self._lose(student, error))
-        return lost
+        students = list(self.students.values())
+        errors = self.each(students, self.steps.step)
+        return [self._lose(student, error) for student, error in zip(students, errors, strict=True) if error]
 
     def _lose(self, student: Student, error: Exception) -> EpochResult:
         if self.world_size > 1 and not isinstance(error, NonFiniteLoss):
@@ -167,7 +167,7 @@ class Cohort:
         name = student.trial.id
         self.drop(name)
         state = _state_of(error)
-        told = "" if state == "diverged" else traceback.format_exc()
+        told = "" if state == "diverged" else "".join(traceback.format_exception(error))
         reason = f"{type(error).__name__}: {error}" if state == "failed" else str(error).split("\n")[0]
         # What the student holds is freed before its neighbours go on.
         student.optimizer.zero_grad(set_to_none=True)

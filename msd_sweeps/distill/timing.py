@@ -88,11 +88,15 @@ def _wait_for_device() -> None:
 
 
 def cohort_step(trials: list[Trial]) -> Step:
-    """One step of a cohort of students, with its teacher pass and its batch."""
+    """One step of a cohort of students, with its teacher pass and its batch.
+
+    As slots take them: several students side by side, one alone on all threads.
+    """
     trial = trials[0]
     splits = _random_splits(trial)
     teacher = fold_batch_norm(models.build(trial.teacher.model, trial.data.facts.num_classes))
-    cohort = Cohort(trial, teacher, splits, choose_device())
+    threads = 1 if len(trials) > 1 else None
+    cohort = Cohort(trial, teacher, splits, choose_device(), threads_per_student=threads)
     for one in trials:
         cohort.admit(one)
     for student in cohort.students.values():

@@ -3,7 +3,7 @@
 import os
 
 ENVIRONMENT = {
-    "OMP_WAIT_POLICY": "PASSIVE",  # as in distill/, for the workers of a cluster
+    "GOMP_SPINCOUNT": "10000",  # as in distill/, for the workers of a cluster
     "RAY_AUTH_MODE": "token",  # said aloud, so that local sessions and clusters agree
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",

@@ -35,13 +35,16 @@ class Packing(NamedTuple):
     student_bytes: int
     evenly: bool = False
 
-    def pack(self, trials: int, slots: int, slot_bytes: float) -> int:
-        """Students for each of `slots` slots: all slots get work, none more than fits into its memory."""
+    def pack(self, trials: int, slots: int, slot_bytes: float, lanes: int = 1) -> int:
+        """Students for each of `slots` slots: all slots get work, none more than fits into its memory.
+
+        lanes: students of a slot that step side by side; none stays empty for want of students.
+        """
         room = _OF_THE_MEMORY * slot_bytes / self.student_bytes
         each = math.ceil(trials / slots)
-        enough = (
-            math.ceil(each / (each // self.enough)) if self.evenly and each > self.enough else self.enough
-        )
+        enough = lanes * math.ceil(self.enough / lanes)
+        if self.evenly and each > enough:
+            enough = math.ceil(each / (each // enough))
         return max(1, math.floor(min(enough, room, each)))
 
 

@@ -27,6 +27,8 @@ class SlotPlan(NamedTuple):
     num_workers: int
     per_worker: dict[str, float]
     pack: int
+    threads_per_student: int | None = None
+    """None: all of a worker's."""
     accelerator_type: str | None = None
     placement_strategy: str = "PACK"
 
@@ -86,10 +88,12 @@ def plan_slots(
     room = shape.room(nodes)
     if room < 1:
         raise InputError(_no_room(shape, nodes))
+    alone = _threads_per_student(resources)
     if resources.pack == "auto":
+        lanes = 1 if use_gpu or workers > 1 or alone is None else max(1, int(threads) // alone)
         spread = room if resources.slots == "auto" else resources.slots
         cpus = math.fsum(node.get("CPU", 0) for node in nodes)
-        pack = packing.pack(trials, max(1, spread), memory * workers * threads / cpus)
+        pack = packing.pack(trials, max(1, spread), memory * workers * threads / cpus, lanes)
     else:
         pack = max(1, min(resources.pack, trials))
     if resources.slots == "auto":
@@ -100,7 +104,7 @@ def plan_slots(
             raise InputError(
                 f"resources.slots: {most} slots of {workers} x {_told(shape.each)} asked for, there is room for {room}"
             )
-    return SlotPlan(min(most, room), most, workers, shape.each, pack, kind, shape.strategy)
+    return SlotPlan(min(most, room), most, workers, shape.each, pack, alone, kind, shape.strategy)
 
 
 class _Shape(NamedTuple):
@@ -125,6 +129,14 @@ class _Shape(NamedTuple):
         if self.kind is not None and not node.get(f"accelerator_type:{self.kind}"):
             return 0
         return min(int(node.get(name, 0) / amount + _NONE_LOST) for name, amount in self.each.items())
+
+
+def _threads_per_student(resources: Resources) -> int | None:
+    """By what is asked for, not by what comes of it: a sweep that goes on with the last few trials rounds as before."""
+    asked = resources.threads_per_student
+    if isinstance(asked, int):
+        return asked
+    return None if resources.pack == 1 else 1
 
 
 def _best_threads(shape: _Shape, nodes: Sequence[Node]) -> int:

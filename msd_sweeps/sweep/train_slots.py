@@ -64,7 +64,12 @@ class Slots:
         try:
             TorchTrainer(
                 self._serve,
-                train_loop_config={"dispatcher": self._dispatcher, "slot": slot, "threads": plan.threads},
+                train_loop_config={
+                    "dispatcher": self._dispatcher,
+                    "slot": slot,
+                    "threads": plan.threads,
+                    "threads_per_student": plan.threads_per_student,
+                },
                 # NCCL refuses two workers on one GPU, which fractions allow.
                 torch_config=TorchConfig(backend="nccl" if plan.per_worker.get("GPU", 0) >= 1 else "gloo"),
                 scaling_config=ray.train.ScalingConfig(

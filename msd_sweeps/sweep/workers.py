@@ -30,13 +30,14 @@ _UNSAVED_SECONDS = 600.0
 def serve(settings: dict[str, Any]) -> None:
     """Runs on every worker of a slot for as long as the sweep lasts."""
     torch.set_num_threads(settings["threads"])
-    _Slot(settings["dispatcher"], settings["slot"]).run()
+    _Slot(settings["dispatcher"], settings["slot"], settings["threads_per_student"]).run()
 
 
 class _Slot:
-    def __init__(self, dispatcher: Any, number: int):
+    def __init__(self, dispatcher: Any, number: int, threads_per_student: int | None):
         context = ray.train.get_context()
         self.dispatcher, self.number = dispatcher, number
+        self.threads_per_student = threads_per_student
         self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
         self.device = ray.train.torch.get_device() if torch.cuda.is_available() else choose_device(False)
         self.cohort: Cohort | None = None
@@ -147,7 +148,10 @@ class _Slot:
                     check_same(weights, file_sha256(path), job.get("weights_sha256"))
                     self._teachers = {key: teacher.load(trial, path)}
             network = self._teachers[key]
-        return Cohort(trial, network, self._splits[wanted], self.device, self.rank, self.world_size)
+        splits = self._splits[wanted]
+        return Cohort(
+            trial, network, splits, self.device, self.rank, self.world_size, self.threads_per_student
+        )
 
     def _save(self) -> None:
         """Raises CheckpointError: at once on a disk, and where an object store has taken nothing for some minutes.

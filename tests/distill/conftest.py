@@ -45,12 +45,16 @@ def make_trial(**changes: object) -> Trial:
 
 
 @pytest.fixture(scope="session")
-def new_cohort(splits: Splits) -> Callable[[Trial], Cohort]:
+def new_cohort(splits: Splits) -> Callable[..., Cohort]:
     """Makes cohorts over the same random data and the same random teacher."""
     torch.manual_seed(0)
     network = fold_batch_norm(models.build("resnet8", 10))
 
-    def make(trial: Trial) -> Cohort:
-        return Cohort(trial, network, splits, CPU)
+    def make(trial: Trial, lanes: int = 0) -> Cohort:
+        """lanes: students that step side by side; 0: in turn."""
+        torch.set_num_threads(max(1, lanes))
+        cohort = Cohort(trial, network, splits, CPU, threads_per_student=1 if lanes else None)
+        torch.set_num_threads(1)
+        return cohort
 
     return make

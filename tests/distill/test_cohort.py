@@ -15,7 +15,7 @@ from msd_sweeps.distill import checkpoint
 from msd_sweeps.distill.cohort import Cohort, EpochResult
 from tests.distill.conftest import make_trial
 
-NewCohort = Callable[[Trial], Cohort]
+NewCohort = Callable[..., Cohort]
 
 TRIALS = {
     "none": make_trial(method={"name": "none"}, seed=1),
@@ -53,8 +53,9 @@ def alone(new_cohort: NewCohort) -> Callable[[str, int], list[dict[str, float]]]
     return get
 
 
-def test_a_full_cohort_gives_the_numbers_of_trials_alone(new_cohort, alone):
-    cohort = new_cohort(TRIALS["msd"])
+@pytest.mark.parametrize("lanes", [0, 3])
+def test_a_full_cohort_gives_the_numbers_of_trials_alone(new_cohort, alone, lanes):
+    cohort = new_cohort(TRIALS["msd"], lanes)
     for trial in TRIALS.values():
         cohort.admit(trial)
     packed: dict[str, list[dict[str, float]]] = {trial.id: [] for trial in TRIALS.values()}
@@ -78,9 +79,9 @@ ENDINGS = {
 class Slot:
     """A cohort as a worker runs it: it writes checkpoints after every epoch, and can be killed."""
 
-    def __init__(self, new_cohort: NewCohort, folder: Path):
+    def __init__(self, new_cohort: Callable[[], Cohort], folder: Path):
         self.new_cohort, self.folder = new_cohort, folder
-        self.cohort = new_cohort(TRIALS["msd"])
+        self.cohort = new_cohort()
         self.joined: dict[str, int] = {}
         self.seen: dict[str, dict[int, dict[str, float]]] = {}
         """By name and epoch."""
@@ -140,19 +141,20 @@ class Slot:
         files = {name: checkpoint.positions(self.folder / TRIALS[name].id) for name in live}
         fits = all(target in files[name] or target == self.joined[name] for name in live)
         position = target if fits else self.cohort.position
-        self.cohort = self.new_cohort(TRIALS["msd"])
+        self.cohort = self.new_cohort()
         for name in live:
             found = files[name].get(position)
             self.cohort.admit(TRIALS[name], checkpoint.load(found) if found else None, position=position)
 
 
-@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whoever_trains_beside_a_student_changes_none_of_its_numbers(new_cohort, alone, data):
     """Random mixes of architectures, methods and recipes: trials join late, are stopped, fail, run out of memory or
     diverge within an epoch, and the worker is killed; each gives what it gives alone from where it joined."""
+    lanes = data.draw(st.sampled_from([0, 2]), label="lanes")
     with tempfile.TemporaryDirectory() as folder:
-        slot = Slot(new_cohort, Path(folder))
+        slot = Slot(lambda: new_cohort(TRIALS["msd"], lanes), Path(folder))
         waiting = data.draw(st.permutations(list(TRIALS)), label="order")
         while waiting or slot.live:
             for name in waiting[: data.draw(st.integers(0 if slot.live else 1, 3), label="admitted")]:
@@ -190,8 +192,9 @@ def test_whoever_trains_beside_a_student_changes_none_of_its_numbers(new_cohort,
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out_of_memory"),
     ],
 )
-def test_an_error_removes_that_student_alone(new_cohort, alone, error, state):
-    cohort = new_cohort(TRIALS["msd"])
+@pytest.mark.parametrize("lanes", [0, 2])
+def test_an_error_removes_that_student_alone(new_cohort, alone, error, state, lanes):
+    cohort = new_cohort(TRIALS["msd"], lanes)
     cohort.admit(TRIALS["kd"])
     cohort.admit(TRIALS["msd"])
 

@@ -77,6 +77,14 @@ def test_a_pack_fits_and_no_slot_is_left_empty(enough, student, trials, slots, m
     assert Packing(enough, 1).pack(trials, slots, math.inf) == min(enough, math.ceil(trials / slots))
 
 
+@pytest.mark.parametrize(
+    ("enough", "lanes", "pack"), [(1, 1, 1), (1, 4, 4), (7, 2, 8), (8, 2, 8), (8, 3, 9), (8, 16, 16)]
+)
+def test_no_lane_of_a_slot_stays_empty(enough, lanes, pack):
+    assert Packing(enough, 1).pack(100, 1, math.inf, lanes) == pack
+    assert Packing(enough, 1).pack(3, 1, math.inf, lanes) == min(3, pack)
+
+
 def test_memory_is_that_of_the_machine_or_of_its_control_group(tmp_path, monkeypatch):
     monkeypatch.setattr(packing, "_MEMINFO", tmp_path / "meminfo")
     monkeypatch.setattr(packing, "_CONTROL_GROUP", tmp_path)

@@ -98,6 +98,26 @@ def test_every_cpu_of_every_node_is_used(counts, slots, threads):
     assert (plan.slots, plan.threads) == (slots, threads)
 
 
+@pytest.mark.parametrize(
+    ("asked", "threads", "pack"),
+    [
+        ({}, 1, 12),
+        ({"pack": 4}, 1, 4),
+        ({"pack": 1}, None, 1),
+        ({"pack": 1, "threads_per_student": 1}, 1, 1),
+        ({"threads_per_student": 2}, 2, 9),
+        ({"cpus_per_worker": 6}, 1, 12),
+        ({"cpus_per_worker": 6, "threads_per_student": 3}, 3, 8),
+        ({"cpus_per_worker": 6, "num_workers": 2}, 1, 8),
+    ],
+)
+def test_students_step_side_by_side_unless_each_is_alone(asked, threads, pack):
+    for trials in (100, 20):  # of fewer trials, as when a sweep is gone on with
+        plan = plan_slots(resources(**asked), cpus(12), trials)
+        assert plan.threads_per_student == threads
+    assert plan_slots(resources(slots=1, **asked), cpus(12), 100).pack == pack
+
+
 def test_every_gpu_gets_a_slot_and_shares_of_one_get_several():
     assert plan_slots(Resources(), [{"CPU": 16, "GPU": 4}], 1000).slots == 4
     shared = resources(resources_per_worker={"GPU": 0.25, "CPU": 1})
