@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from msd_sweeps.config import Trial
-from msd_sweeps.distill import models
+from msd_sweeps.distill import capture, models
 from msd_sweeps.distill.cohort import Cohort
 from msd_sweeps.distill.data import Images, Splits
 from msd_sweeps.distill.device import choose_device
@@ -22,7 +22,11 @@ from msd_sweeps.distill.models.folding import fold_batch_norm
 from msd_sweeps.overrides import changed
 from msd_sweeps.space_schema import Changes
 
-_WARM_UP_STEPS = 2
+_WARM_UP_STEPS = capture.WARM_UP_STEPS + 2
+"""A GPU captures its graphs meanwhile."""
+_WORTHWHILE = 0.05
+_OF_THE_DEVICE = 0.8
+"""The rest is left to evaluation, to fragments, and to students that are larger."""
 
 Step = Callable[[], object]
 
@@ -60,6 +64,43 @@ class Ratio(NamedTuple):
 def measure(trial: Trial, steps: int = 5) -> float:
     """Median seconds of a training step of one student alone, on random images of the data set's shape."""
     return time_in_turns({"step": cohort_step([trial])}, rounds=steps, steps=1)[0].median
+
+
+class PackCost(NamedTuple):
+    """What a pack costs: seconds of a step, per trial, and bytes of the device's memory."""
+
+    seconds: float
+    peak_bytes: float
+
+
+def worthwhile_pack(cost: Callable[[int], PackCost], most: int, device_bytes: float) -> int:
+    """Double a pack for as long as that makes a trial's step cheaper by 5 % and twice the memory is there.
+
+    cost: measures a pack; one that raises torch.OutOfMemoryError is too large.
+    """
+    pack, known = 1, cost(1)
+    while 2 * pack <= most and 2 * known.peak_bytes <= _OF_THE_DEVICE * device_bytes:
+        try:
+            twice = cost(2 * pack)
+        except torch.OutOfMemoryError:
+            break
+        if twice.seconds > (1 - _WORTHWHILE) * known.seconds:
+            break
+        pack, known = 2 * pack, twice
+    return pack
+
+
+def measure_pack(trial: Trial, most: int) -> int:
+    """Students like this trial's that are worth packing on the current GPU, by trying."""
+
+    def cost(pack: int) -> PackCost:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        step = cohort_step([with_method(trial, trial.method.name, seed) for seed in range(pack)])
+        timing = time_in_turns({"step": step}, rounds=5, steps=4, trials={"step": pack})[0]
+        return PackCost(timing.median, torch.cuda.max_memory_allocated())
+
+    return worthwhile_pack(cost, most, torch.cuda.mem_get_info()[1])
 
 
 def time_in_turns(

@@ -258,6 +258,8 @@ def _run_on_ray(
     local = options.num_cpus or local_cpus()
     with session(options.address, local, options.verbose):
         resources, count, packing = sweep.space.resources, trial_count(sweep), packing_of(sweep)
+        if prepared.pack is not None:
+            packing = packing.measured(prepared.pack)
         if options.address:
             plan = plan_for_cluster(resources, count, packing, say)
         else:

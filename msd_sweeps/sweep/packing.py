@@ -26,14 +26,19 @@ _CONTROL_GROUP = Path("/sys/fs/cgroup")
 class Packing(NamedTuple):
     """What decides the pack of a sweep's slots.
 
-    enough: students from which the teacher is a small part. student_bytes: the largest student's lasting memory.
-    evenly: whether all trials are known beforehand; some more than enough then share a slot, rather than a few be left
-    over for a pass of their own. A search learns more from small packs.
+    enough: students from which the teacher is a small part or, on a GPU, from which more were found to gain little.
+    student_bytes: the largest student's lasting memory. evenly: whether all trials are known beforehand; some more than
+    enough then share a slot, rather than a few be left over for a pass of their own. A search learns more from small
+    packs.
     """
 
     enough: int
     student_bytes: int
     evenly: bool = False
+
+    def measured(self, pack: int) -> "Packing":
+        """The same with a pack that was tried on the device and fits there."""
+        return self._replace(enough=pack, student_bytes=1)
 
     def pack(self, trials: int, slots: int, slot_bytes: float, lanes: int = 1) -> int:
         """Students for each of `slots` slots: all slots get work, none more than fits into its memory.
@@ -50,11 +55,21 @@ class Packing(NamedTuple):
 
 def packing_of(sweep: Sweep) -> Packing:
     """The packing of a sweep, from the networks and methods that its trials can have."""
+    trials = _looked_at(sweep)
+    evenly = sweep.space.design != "search"
+    return Packing(max(map(students_for, trials)), max(map(lasting_bytes, trials)), evenly)
+
+
+def largest_trial(sweep: Sweep) -> Trial:
+    """The trial whose student keeps the most memory."""
+    return max(_looked_at(sweep), key=lasting_bytes)
+
+
+def _looked_at(sweep: Sweep) -> list[Trial]:
     trials = [sweep.base, *(planned.trial for planned in islice(sweep.fixed_trials, _TRIALS_LOOKED_AT))]
     if sweep.space.design == "search":
         trials += [planned.trial for planned in islice(sweep.search_corners(), _TRIALS_LOOKED_AT)]
-    evenly = sweep.space.design != "search"
-    return Packing(max(map(students_for, trials)), max(map(lasting_bytes, trials)), evenly)
+    return trials
 
 
 def students_for(trial: Trial) -> int:

@@ -5,16 +5,19 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from msd_sweeps.config import Trial
 from msd_sweeps.distill import data, teacher
 from msd_sweeps.distill.cohort import EpochResult
 from msd_sweeps.distill.device import choose_device, device_name
+from msd_sweeps.distill.timing import measure_pack
 from msd_sweeps.ledger import Record, TrialRecord
 from msd_sweeps.object_store import StorePath
 from msd_sweeps.space import Sweep
 from msd_sweeps.strict_yaml import InputError
+from msd_sweeps.sweep.packing import MOST, largest_trial
 from msd_sweeps.sweep.stored_teachers import fetch_teacher, keep_teacher
 from msd_sweeps.sweep.trainer import Prepared
 
@@ -73,7 +76,19 @@ def prepare(
             ready.weights.resolve() if store is None else store / TEACHERS / ready.key / ready.weights.name
         )
 
-    return Prepared(records, weights, device_name(device), hashes)
+    return Prepared(records, weights, device_name(device), hashes, _worthwhile_pack(sweep, device, console))
+
+
+def _worthwhile_pack(sweep: Sweep, device: torch.device, console: Console) -> int | None:
+    """The pack to have on this machine's GPU where the space leaves it open; None where there is none to try."""
+    if device.type != "cuda" or sweep.space.resources.pack != "auto":
+        return None
+    pack = measure_pack(largest_trial(sweep), MOST)
+    console.print(
+        f"{time.strftime('%H:%M:%S')}  packs of {pack}: more students gain little on {device_name(device)}"
+    )
+    torch.cuda.empty_cache()  # the slots need it
+    return pack
 
 
 def _data_key(trial: Trial) -> str:

@@ -14,12 +14,14 @@ from msd_sweeps.sweep.placement import SlotPlan
 
 class Prepared(NamedTuple):
     """records: what the ledger is told of data and teachers. weights: the path or URI of a trial's teacher.
-    hashes: SHA-256 of the files that workers must see too: data_sha256, and weights_sha256 where there is a teacher."""
+    hashes: SHA-256 of the files that workers must see too: data_sha256, and weights_sha256 where there is a teacher.
+    pack: students that were found to be worth packing on this machine's GPU."""
 
     records: list[Record]
     weights: Callable[[TrialRecord], str | None]
     device: str
     hashes: Callable[[TrialRecord], dict[str, str]] = lambda record: {}
+    pack: int | None = None
 
 
 class OpenSlots(Protocol):

@@ -8,7 +8,7 @@ import torch
 
 from msd_sweeps.analysis import benchmark
 from msd_sweeps.distill import bench
-from msd_sweeps.distill.timing import Timing, time_in_turns
+from msd_sweeps.distill.timing import PackCost, Timing, time_in_turns, worthwhile_pack
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +64,29 @@ def test_candidates_take_turns():
     order: list[str] = []
     steps = {name: (lambda name=name: order.append(name)) for name in "ab"}
     timings = time_in_turns(steps, rounds=2, steps=2, trials={"b": 4})
-    assert "".join(order) == "aabb" + "aabb" * 2
+    assert "".join(order) == "aaaaabbbbb" + "aabb" * 2
     assert [len(timing.seconds) for timing in timings] == [2, 2]
 
 
 def test_an_unknown_setting_is_bad_input(capsys):
     assert bench.main(["--set", "recipe.batchsize=8"]) == 2
     assert "batch_size" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("seconds", "bytes_each", "pack"),
+    [
+        ({1: 1.0, 2: 0.6, 4: 0.4, 8: 0.38, 16: 0.37}, 1, 8),  # 8 is still 5 % cheaper, 16 is not
+        ({1: 1.0, 2: 0.99}, 1, 1),
+        ({1: 1.0, 2: 0.5, 4: 0.25, 8: 0.12, 16: 0.06}, 1, 16),  # the most
+        ({1: 1.0, 2: 0.5, 4: 0.25, 8: 0.12, 16: 0.06}, 15, 4),  # 8 would take 120 of 100 bytes
+        ({1: 1.0, 2: 0.5}, 1, 2),  # 4 does not fit, as is seen when it is tried
+    ],
+)
+def test_a_pack_grows_while_it_is_worth_it_and_fits(seconds, bytes_each, pack):
+    def cost(students: int) -> PackCost:
+        if students not in seconds:
+            raise torch.OutOfMemoryError
+        return PackCost(seconds[students], bytes_each * students)
+
+    assert worthwhile_pack(cost, 16, 100) == pack

@@ -14,7 +14,15 @@ from msd_sweeps.distill import models
 from msd_sweeps.distill.student import Student, side_of
 from msd_sweeps.loading import load, load_base
 from msd_sweeps.sweep import packing
-from msd_sweeps.sweep.packing import MOST, TEACHER_SHARE, Packing, lasting_bytes, packing_of, students_for
+from msd_sweeps.sweep.packing import (
+    MOST,
+    TEACHER_SHARE,
+    Packing,
+    largest_trial,
+    lasting_bytes,
+    packing_of,
+    students_for,
+)  # fmt: skip
 from tests.distill.conftest import make_trial
 
 PAIRS = [("resnet56", "resnet20"), ("resnet32x4", "resnet8x4"), ("vgg13", "vgg8"), ("resnet20", "resnet8")]
@@ -75,6 +83,14 @@ def test_a_pack_fits_and_no_slot_is_left_empty(enough, student, trials, slots, m
     assert pack == 1 or pack * student <= memory / 2
     assert pack == 1 or (pack - 1) * slots < trials
     assert Packing(enough, 1).pack(trials, slots, math.inf) == min(enough, math.ceil(trials / slots))
+
+
+def test_a_pack_that_was_tried_on_the_device_is_taken():
+    assert Packing(7, 2**40).measured(16).pack(100, 1, 2**40) == 16
+
+
+def test_the_largest_trial_is_tried():
+    assert lasting_bytes(largest_trial(load("pairs"))) == packing_of(load("pairs")).student_bytes
 
 
 @pytest.mark.parametrize(
