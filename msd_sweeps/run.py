@@ -17,6 +17,7 @@ from msd_sweeps.sweep.packing import available_bytes, packing_of
 from msd_sweeps.sweep.placement import plan_slots
 
 if TYPE_CHECKING:
+    from msd_sweeps.sweep.launch import Outcome
     from msd_sweeps.sweep.trainer import Trainer
 
 _EPILOG = """\
@@ -194,30 +195,38 @@ def _again(options: argparse.Namespace, what: str, name: str) -> str:
 
 
 def _launch(sweep: Sweep, options: argparse.Namespace, trainer: "Trainer | None") -> int:
-    from msd_sweeps.sweep.endings import Interrupted, SweepStopped
+    from msd_sweeps.sweep.endings import Interrupted, SweepStopped, noted_signals
     from msd_sweeps.sweep.launch import Options, launch
 
     again = _again(options, "--resume", sweep.name)
-    try:
-        outcome = launch(
-            sweep,
-            Options(
-                options.storage,
-                options.address,
-                options.num_cpus,
-                options.verbose,
-                options.fresh,
-                options.store,
-                again,
-            ),
-            trainer,
-        )
-    except Interrupted as error:
-        print(f"stopped by {error}; nothing that was recorded is lost. To go on:\n  {again}", file=sys.stderr)
-        return 128 + error.signal_number
-    except SweepStopped as error:
-        print(f"error: {error}\nTo go on all the same:\n  {again}", file=sys.stderr)
-        return 1
+    what = "nothing that was recorded is lost. To go on"
+    with noted_signals():
+        try:
+            outcome = launch(
+                sweep,
+                Options(
+                    options.storage,
+                    options.address,
+                    options.num_cpus,
+                    options.verbose,
+                    options.fresh,
+                    options.store,
+                    again,
+                ),
+                trainer,
+            )
+            what = "the sweep is complete, this compiles its report"
+            return _tell(sweep, options, outcome, again)
+        except Interrupted as error:
+            print(f"stopped by {error}; {what}:\n  {again}", file=sys.stderr)
+            return 128 + error.signal_number
+        except SweepStopped as error:
+            print(f"error: {error}\nTo go on all the same:\n  {again}", file=sys.stderr)
+            return 1
+
+
+def _tell(sweep: Sweep, options: argparse.Namespace, outcome: "Outcome", again: str) -> int:
+    """Compile the report of a complete sweep and say where everything is; the exit code."""
     from msd_sweeps.analysis.index import write_index
     from msd_sweeps.report import compile_report
     from msd_sweeps.tracking import how_to_open
@@ -229,11 +238,6 @@ def _launch(sweep: Sweep, options: argparse.Namespace, trainer: "Trainer | None"
     except OSError as error:
         print(f"error: {error}\nThe sweep is complete; this compiles its report:\n  {again}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(
-            f"stopped by SIGINT; the sweep is complete, this compiles its report:\n  {again}", file=sys.stderr
-        )
-        return 130
     print(f"\n{report.table_text}\n")
     if outcome.taken_over:
         print(

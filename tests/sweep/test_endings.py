@@ -10,9 +10,10 @@ import traceback
 
 import pytest
 
+from msd_sweeps import run
 from msd_sweeps.strict_yaml import InputError
 from msd_sweeps.sweep.endings import FirstFailures, Interrupted, noted_signals, way
-from msd_sweeps.sweep.launch import locked
+from msd_sweeps.sweep.launch import Outcome, locked
 
 
 def failed(message: str = "no", kind: type[Exception] = ValueError) -> tuple[str, str, str]:
@@ -87,7 +88,7 @@ def test_a_handler_that_was_put_in_between_does_not_stay():
 HOLD = """
 import sys, time
 from pathlib import Path
-from msd_sweeps.sweep.launch import locked
+from msd_sweeps.sweep.launch import Outcome, locked
 with locked(Path(sys.argv[1]), "mine"):
     print("held", flush=True)
     time.sleep(60)
@@ -109,3 +110,17 @@ def test_a_second_driver_is_refused_and_a_dead_ones_lock_is_taken_over(tmp_path)
         holder.communicate()
     with locked(tmp_path, "mine"):
         assert f"process {os.getpid()} on" in (tmp_path / "lock").read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_that_meets_the_report_tells_how_to_compile_it(number, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    complete = Outcome(tmp_path / "ledger.jsonl", 3, 0, 0, "sqlite:///mlflow.db")
+    monkeypatch.setattr("msd_sweeps.sweep.launch.launch", lambda *args: complete)
+    monkeypatch.setattr("msd_sweeps.report.compile_report", lambda *args: signal.raise_signal(number))
+    before = signal.getsignal(number)
+    assert run.main(["--space", "scales.yaml"]) == 128 + number
+    told = capsys.readouterr().err
+    assert f"stopped by {number.name}; the sweep is complete" in told
+    assert "python -m msd_sweeps.run --resume --name scales" in told
+    assert signal.getsignal(number) == before
