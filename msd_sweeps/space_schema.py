@@ -125,8 +125,9 @@ class Resources(Settings):
     """Students that share a slot."""
     slots: Count | Literal["auto"] = "auto"
     cpus_per_worker: Count | Literal["auto"] = "auto"
-    threads_per_student: Count | Literal["auto"] = "auto"
-    """On a processor. auto: 1, so that the students of a slot step side by side; with pack 1 all that a worker has."""
+    threads_per_student: Count = 1
+    """On a processor; the students of a slot step side by side. How sums are rounded depends on it, and on nothing
+    else here."""
     use_gpu: bool | Literal["auto"] = "auto"
     resources_per_worker: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
     """As in Ray Train: CPU, GPU (0.5 lets two workers share one), and resources of the cluster's own."""

@@ -39,13 +39,16 @@ FLOOR, PEERS = "student without a teacher", "kd as peers run it"
 
 def packed(pack: int) -> str:
     """The row of a cohort of so many trials."""
-    return "one trial alone" if pack == 1 else f"{pack} trials packed"
+    return "one trial alone in a slot" if pack == 1 else f"{pack} trials packed"
 
 
 def compare(
     base: Trial, methods: list[str], packs: list[int], rounds: int, steps: int, cpu_time: bool
 ) -> list[Timing]:
-    """The floor, the peers' kd, every method alone, and packed cohorts of the base, all in turns."""
+    """The floor, the peers' kd, every method, and cohorts of the base as slots take them, all in turns.
+
+    On a processor a student of a slot has one core, the others of them all.
+    """
     candidates: dict[str, Step] = {
         FLOOR: cohort_step([with_method(base, "none")]), PEERS: peer_step(base),
     }  # fmt: skip
@@ -55,7 +58,8 @@ def compare(
     trials: dict[str, int] = {}
     for pack in packs:
         name = packed(pack)
-        candidates[name] = cohort_step([with_method(base, base.method.name, seed) for seed in range(pack)])
+        students = [with_method(base, base.method.name, seed) for seed in range(pack)]
+        candidates[name] = cohort_step(students, threads_per_student=1)
         trials[name] = pack
     clock = time.process_time if cpu_time else time.perf_counter
     return time_in_turns(candidates, rounds, steps, trials, clock)

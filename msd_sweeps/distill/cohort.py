@@ -11,13 +11,14 @@ from torch import Tensor
 from msd_sweeps.config import Trial
 from msd_sweeps.distill.capture import open_steps
 from msd_sweeps.distill.device import autocast, choose_dtype
-from msd_sweeps.distill.lanes import open_lanes
-from msd_sweeps.distill.models.network import Network, Taps
+from msd_sweeps.distill.lanes import Lanes, open_lanes
+from msd_sweeps.distill.models.network import Network, Taps, joined
 from msd_sweeps.distill.splits import Split, Splits
 from msd_sweeps.distill.stream import StreamBatch, open_stream, plain_batches
 from msd_sweeps.distill.student import Evaluation, NonFiniteLoss, State, Student, side_of
 
 _EVALUATION_BATCH = 500
+_TEACHER_PARTS = 4
 
 
 @dataclass(frozen=True)
@@ -151,8 +152,19 @@ class Cohort:
     def teach(self, images: Tensor) -> Taps:
         """The teacher's taps of a batch, computed once for all students."""
         assert self.teacher is not None, "admit() lets nobody in who needs one"
-        with torch.no_grad():
-            return self.teacher(images.to(self.dtype))
+        teacher, images = self.teacher, images.to(self.dtype)
+        # So many parts whatever the lanes: how a product's sums are rounded can depend on its rows, too.
+        parts = images.chunk(_TEACHER_PARTS) if isinstance(self.each, Lanes) else (images,)
+        taps: dict[int, Taps] = {}
+
+        def learn(part: int) -> None:
+            with torch.no_grad():
+                taps[part] = teacher(parts[part])
+
+        for error in self.each(range(len(parts)), learn):
+            if error is not None:
+                raise error
+        return joined([taps[part] for part in range(len(parts))])
 
     def take_step(self, batch: StreamBatch) -> list[EpochResult]:
         """Let all students learn from a batch; gives the results of those that an error removed."""

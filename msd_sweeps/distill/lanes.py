@@ -6,54 +6,50 @@ and whoever else uses the machine makes all of them wait; students on lanes of t
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 
-from msd_sweeps.distill.student import Student
+Item = TypeVar("Item")
 
 
 class Each(Protocol):
-    """Runs some work for every student."""
+    """Does some work for every student, or for every part of a batch."""
 
-    def __call__(
-        self, students: Sequence[Student], work: Callable[[Student], None]
-    ) -> Iterator[Exception | None]:
+    def __call__(self, items: Sequence[Item], work: Callable[[Item], None]) -> Iterator[Exception | None]:
         """What went wrong with each, in their order."""
         ...
 
 
-def in_turn(students: Sequence[Student], work: Callable[[Student], None]) -> Iterator[Exception | None]:
-    """One student after another; what became of one is told before the next begins."""
-    return (_tried(work, student) for student in students)
+def in_turn(items: Sequence[Item], work: Callable[[Item], None]) -> Iterator[Exception | None]:
+    """One after another; what became of one is told before the next begins."""
+    return (_tried(work, item) for item in items)
 
 
 class Lanes:
-    """So many students at a time, each on `threads` threads, whoever else is there: the number of threads decides how
-    sums are rounded."""
+    """So many at a time, each on `threads` threads, whoever else is there: the number of threads decides how sums are
+    rounded."""
 
     def __init__(self, count: int, threads: int):
         self._threads = threads
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="lane")
 
-    def __call__(
-        self, students: Sequence[Student], work: Callable[[Student], None]
-    ) -> Iterator[Exception | None]:
+    def __call__(self, items: Sequence[Item], work: Callable[[Item], None]) -> Iterator[Exception | None]:
         threads = torch.get_num_threads()
         try:
-            return iter(list(self._pool.map(lambda student: self._on_lane(work, student), students)))
+            return iter(list(self._pool.map(lambda item: self._on_lane(work, item), items)))
         finally:
             # A part of what torch keeps of it, MKL's, is the whole process's.
             torch.set_num_threads(threads)
 
-    def _on_lane(self, work: Callable[[Student], None], student: Student) -> Exception | None:
+    def _on_lane(self, work: Callable[[Item], None], item: Item) -> Exception | None:
         torch.set_num_threads(self._threads)
-        return _tried(work, student)
+        return _tried(work, item)
 
 
-def _tried(work: Callable[[Student], None], student: Student) -> Exception | None:
+def _tried(work: Callable[[Item], None], item: Item) -> Exception | None:
     try:
-        work(student)
+        work(item)
     except Exception as error:
         return error
     return None

@@ -128,16 +128,13 @@ def _wait_for_device() -> None:
         torch.cuda.synchronize()
 
 
-def cohort_step(trials: list[Trial]) -> Step:
-    """One step of a cohort of students, with its teacher pass and its batch.
-
-    As slots take them: several students side by side, one alone on all threads.
-    """
+def cohort_step(trials: list[Trial], threads_per_student: int | None = None) -> Step:
+    """One step of a cohort of students, with its teacher pass and its batch; side by side as slots take it where
+    `threads_per_student` says how."""
     trial = trials[0]
     splits = _random_splits(trial)
     teacher = fold_batch_norm(models.build(trial.teacher.model, trial.data.facts.num_classes))
-    threads = 1 if len(trials) > 1 else None
-    cohort = Cohort(trial, teacher, splits, choose_device(), threads_per_student=threads)
+    cohort = Cohort(trial, teacher, splits, choose_device(), threads_per_student=threads_per_student)
     for one in trials:
         cohort.admit(one)
     for student in cohort.students.values():

@@ -194,7 +194,7 @@ def _timed_sweep(base: Trial, options: argparse.Namespace, folder: Path, pack: s
     started = first["time"] - first["seconds"] * together
     waits = [r["metrics"]["wait_seconds"] for r in records if r["event"] == "epoch" and r["epoch"] == 1]
     return {
-        "name": "packed in a slot (pack: auto)" if pack == "auto" else "one at a time in a warm slot (pack: 1)",
+        "name": "packed in a slot (pack: auto)" if pack == "auto" else "one at a time in warm slots (pack: 1)",
         "trials": options.trials, "seconds": (last - started) / options.trials, "start": started - begun,
         "idle": statistics.median(wait for wait in waits if wait) if any(waits) else None,
     }  # fmt: skip

@@ -27,8 +27,7 @@ class SlotPlan(NamedTuple):
     num_workers: int
     per_worker: dict[str, float]
     pack: int
-    threads_per_student: int | None = None
-    """None: all of a worker's."""
+    threads_per_student: int = 1
     accelerator_type: str | None = None
     placement_strategy: str = "PACK"
 
@@ -83,14 +82,21 @@ def plan_slots(
             )
     shape = _Shape(workers, {"CPU": 1} | rest, kind, resources.placement_strategy)
     wanted = asked.get("CPU", resources.cpus_per_worker)
-    threads = _best_threads(shape, nodes) if isinstance(wanted, str) else wanted
+    has_lanes, for_student = not use_gpu and workers == 1, resources.threads_per_student
+    most = max(_MOST_THREADS, for_student)
+    if has_lanes and isinstance(resources.pack, int):
+        most = min(most, resources.pack * for_student)  # other slots have the rest of the cores
+    threads = _best_threads(shape, nodes, most) if isinstance(wanted, str) else wanted
+    if has_lanes and threads < for_student:
+        raise InputError(
+            f"resources.threads_per_student: {for_student} threads for a student, a worker has {threads:g} CPUs"
+        )
     shape = shape._replace(each={"CPU": threads} | rest)
     room = shape.room(nodes)
     if room < 1:
         raise InputError(_no_room(shape, nodes))
-    alone = _threads_per_student(resources)
     if resources.pack == "auto":
-        lanes = 1 if use_gpu or workers > 1 or alone is None else max(1, int(threads) // alone)
+        lanes = int(threads) // for_student if has_lanes else 1
         spread = room if resources.slots == "auto" else resources.slots
         cpus = math.fsum(node.get("CPU", 0) for node in nodes)
         pack = packing.pack(trials, max(1, spread), memory * workers * threads / cpus, lanes)
@@ -104,7 +110,7 @@ def plan_slots(
             raise InputError(
                 f"resources.slots: {most} slots of {workers} x {_told(shape.each)} asked for, there is room for {room}"
             )
-    return SlotPlan(min(most, room), most, workers, shape.each, pack, alone, kind, shape.strategy)
+    return SlotPlan(min(most, room), most, workers, shape.each, pack, for_student, kind, shape.strategy)
 
 
 class _Shape(NamedTuple):
@@ -131,15 +137,7 @@ class _Shape(NamedTuple):
         return min(int(node.get(name, 0) / amount + _NONE_LOST) for name, amount in self.each.items())
 
 
-def _threads_per_student(resources: Resources) -> int | None:
-    """By what is asked for, not by what comes of it: a sweep that goes on with the last few trials rounds as before."""
-    asked = resources.threads_per_student
-    if isinstance(asked, int):
-        return asked
-    return None if resources.pack == 1 else 1
-
-
-def _best_threads(shape: _Shape, nodes: Sequence[Node]) -> int:
+def _best_threads(shape: _Shape, nodes: Sequence[Node], most: int) -> int:
     """CPUs of a worker that give the most slots on GPUs, and use the most CPUs without; of equals the largest."""
 
     def worth(threads: int) -> tuple[int, int]:
@@ -148,7 +146,7 @@ def _best_threads(shape: _Shape, nodes: Sequence[Node]) -> int:
             return 0, -threads
         return (slots if "GPU" in shape.each else slots * threads), threads
 
-    return max(range(1, _MOST_THREADS + 1), key=worth)
+    return max(range(1, most + 1), key=worth)
 
 
 def _no_room(shape: _Shape, nodes: Sequence[Node]) -> str:

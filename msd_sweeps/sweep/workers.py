@@ -34,7 +34,7 @@ def serve(settings: dict[str, Any]) -> None:
 
 
 class _Slot:
-    def __init__(self, dispatcher: Any, number: int, threads_per_student: int | None):
+    def __init__(self, dispatcher: Any, number: int, threads_per_student: int):
         context = ray.train.get_context()
         self.dispatcher, self.number = dispatcher, number
         self.threads_per_student = threads_per_student

@@ -99,23 +99,28 @@ def test_every_cpu_of_every_node_is_used(counts, slots, threads):
 
 
 @pytest.mark.parametrize(
-    ("asked", "threads", "pack"),
+    ("asked", "slots", "threads", "pack"),
     [
-        ({}, 1, 12),
-        ({"pack": 4}, 1, 4),
-        ({"pack": 1}, None, 1),
-        ({"pack": 1, "threads_per_student": 1}, 1, 1),
-        ({"threads_per_student": 2}, 2, 9),
-        ({"cpus_per_worker": 6}, 1, 12),
-        ({"cpus_per_worker": 6, "threads_per_student": 3}, 3, 8),
-        ({"cpus_per_worker": 6, "num_workers": 2}, 1, 8),
+        ({}, 2, 6, 12),  # two students for each thread: eight make the teacher cheap enough
+        ({"pack": 1}, 12, 1, 1),
+        ({"pack": 4}, 3, 4, 4),
+        ({"pack": 1, "threads_per_student": 3}, 4, 3, 1),
+        ({"threads_per_student": 2}, 2, 6, 9),
+        ({"threads_per_student": 12}, 1, 12, 8),
+        ({"cpus_per_worker": 6, "num_workers": 2}, 1, 6, 8),  # the ranks of a student step together
     ],
 )
-def test_students_step_side_by_side_unless_each_is_alone(asked, threads, pack):
-    for trials in (100, 20):  # of fewer trials, as when a sweep is gone on with
-        plan = plan_slots(resources(**asked), cpus(12), trials)
-        assert plan.threads_per_student == threads
+def test_students_step_side_by_side_on_all_cores(asked, slots, threads, pack):
+    plan = plan_slots(resources(**asked), cpus(12), 100)
+    assert (plan.slots, plan.threads) == (slots, threads)
     assert plan_slots(resources(slots=1, **asked), cpus(12), 100).pack == pack
+
+
+def test_a_worker_has_room_for_one_student():
+    with pytest.raises(
+        InputError, match=r"threads_per_student: 4 threads for a student, a worker has 2 CPUs"
+    ):
+        plan_slots(resources(threads_per_student=4), cpus(2), 10)
 
 
 def test_every_gpu_gets_a_slot_and_shares_of_one_get_several():

@@ -1,7 +1,9 @@
 """What every network answers, whatever its family."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 
@@ -18,6 +20,15 @@ class Taps(NamedTuple):
     last: Tensor
     pooled: Tensor
     logits: Tensor
+
+
+def joined(parts: Sequence[Taps]) -> Taps:
+    """The taps of a batch from those of its parts."""
+    if len(parts) == 1:
+        return parts[0]
+    stages = tuple(torch.cat(stage) for stage in zip(*(part.stages for part in parts), strict=True))
+    last, pooled, logits = (torch.cat(tensors) for tensors in zip(*(part[1:] for part in parts), strict=True))
+    return Taps(stages, last, pooled, logits)
 
 
 class CannotClassifyRegions(ValueError):
