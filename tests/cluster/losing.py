@@ -7,7 +7,8 @@ from msd_sweeps import ledger
 from tests.cluster.hosts import PORT, Network
 from tests.sweep.conftest import Workplace
 
-EPOCHS = 12
+EPOCHS = 60
+"""So many that the first slot is still at work when the second, on the other host, has started."""
 _LONGEST_SECONDS = 400
 
 
