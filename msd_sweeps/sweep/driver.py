@@ -66,11 +66,13 @@ def run_trials(
     )
     # In a thread of its own Tune leaves the signals alone.
     with signals.held(), ThreadPoolExecutor(1) as thread:
-        thread.submit(tuner.fit).result()
-        if book.is_ending:  # Tune tells its callbacks nothing of the trials that it ends with itself
-            for tune_name in list(book.running):
-                book.end(tune_name, "interrupted", book.why_ending)
-        slots.close(_SLOT_END_SECONDS)
+        try:
+            thread.submit(tuner.fit).result()
+            if book.is_ending:  # Tune tells its callbacks nothing of the trials that it ends with itself
+                for tune_name in list(book.running):
+                    book.end(tune_name, "interrupted", book.why_ending)
+        finally:  # as when the ledger cannot be written: a thread that is still inside Ray takes the process with it
+            slots.close(_SLOT_END_SECONDS)
     if book.trouble:
         raise SweepStopped(book.trouble)
     if signals.received:
