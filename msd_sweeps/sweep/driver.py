@@ -1,5 +1,6 @@
 """Ray Tune over the agenda: who asks for trials, who stops them, and what is recorded of them."""
 
+import json
 import math
 import time
 import types
@@ -203,12 +204,14 @@ class _Note(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        self._book.result(trial.trial_id, result["result"])
+        self._book.result(trial.trial_id, json.loads(result["result"]))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         # One that did not end by itself was stopped by the scheduler.
         if not self._book.is_ending:
             self._book.end(trial.trial_id, "stopped", f"by {self._book.sweep.space.scheduler.type}")
+        # Tune would keep statistics of each metric, some 50 KB a trial, for as long as the sweep lasts.
+        trial.run_metadata.metric_analysis, trial.run_metadata.metric_n_steps = {}, {}
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._book.lost_actor(trial.trial_id)

@@ -1,5 +1,6 @@
 """The trial as Tune sees it: a light actor that hands a job to the dispatcher and passes its results on."""
 
+import json
 from typing import Any
 
 import ray
@@ -31,7 +32,9 @@ class TrialActor(tune.Trainable):
         return {
             **result["metrics"],
             "epoch": result["epoch"],
-            "result": result,
+            "result": json.dumps(
+                result
+            ),  # Tune keeps statistics of every number that it finds in a dictionary
             "done": result["state"] != "running",
         }
 
