@@ -210,8 +210,10 @@ class _Note(tune.Callback):
         # One that did not end by itself was stopped by the scheduler.
         if not self._book.is_ending:
             self._book.end(trial.trial_id, "stopped", f"by {self._book.sweep.space.scheduler.type}")
-        # Tune would keep statistics of each metric, some 50 KB a trial, for as long as the sweep lasts.
-        trial.run_metadata.metric_analysis, trial.run_metadata.metric_n_steps = {}, {}
+        # Tune would keep statistics of each metric, some 50 KB a trial, and its JSON for as long as the sweep lasts.
+        kept = trial.run_metadata
+        kept.metric_analysis, kept.metric_n_steps, kept.last_result = {}, {}, {"done": True}
+        kept.invalidate_cache()
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._book.lost_actor(trial.trial_id)
