@@ -37,8 +37,8 @@ class Packing(NamedTuple):
     evenly: bool = False
 
     def measured(self, pack: int) -> "Packing":
-        """The same with a pack that was tried on the device and fits there."""
-        return self._replace(enough=pack, student_bytes=1)
+        """The same with a pack that was tried on the device: it fits there, and a larger one may not."""
+        return self._replace(enough=pack, student_bytes=1, evenly=False)
 
     def pack(self, trials: int, slots: int, slot_bytes: float, lanes: int = 1) -> int:
         """Students for each of `slots` slots: all slots get work, none more than fits into its memory.
