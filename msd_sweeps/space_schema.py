@@ -126,8 +126,8 @@ class Resources(Settings):
     slots: Count | Literal["auto"] = "auto"
     cpus_per_worker: Count | Literal["auto"] = "auto"
     threads_per_student: Count = 1
-    """On a processor; the students of a slot step side by side. How sums are rounded depends on it, and on nothing
-    else here."""
+    """On a processor; the students of a slot step side by side. How sums are rounded depends on it and on
+    num_workers, and on nothing else here."""
     use_gpu: bool | Literal["auto"] = "auto"
     resources_per_worker: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
     """As in Ray Train: CPU, GPU (0.5 lets two workers share one), and resources of the cluster's own."""

@@ -157,11 +157,11 @@ class Cohort:
         parts = images.chunk(_TEACHER_PARTS) if isinstance(self.each, Lanes) else (images,)
         taps: dict[int, Taps] = {}
 
-        def learn(part: int) -> None:
+        def look(part: int) -> None:
             with torch.no_grad():
                 taps[part] = teacher(parts[part])
 
-        for error in self.each(range(len(parts)), learn):
+        for error in self.each(range(len(parts)), look):
             if error is not None:
                 raise error
         return joined([taps[part] for part in range(len(parts))])

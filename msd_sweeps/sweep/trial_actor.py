@@ -28,13 +28,12 @@ class TrialActor(tune.Trainable):
         result = None
         while result is None:
             result = ray.get(self._dispatcher.next_result.remote(self._job["trial"], _POLL_SECONDS))
-        # The metrics stand at the top level too: there schedulers look for them.
+        # The metrics stand at the top level, where schedulers look for them; the rest is text, because Tune keeps
+        # statistics of every number that it finds in a dictionary.
         return {
             **result["metrics"],
             "epoch": result["epoch"],
-            "result": json.dumps(
-                result
-            ),  # Tune keeps statistics of every number that it finds in a dictionary
+            "result": json.dumps(result),
             "done": result["state"] != "running",
         }
 
