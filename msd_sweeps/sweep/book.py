@@ -72,7 +72,7 @@ class Book:
             self.agenda.end(trial, "interrupted", self.trouble)
             return Pause.WAIT
         self.running[tune_name] = Running(trial, job)
-        self.dispatcher.announce.remote(trial.trial, trial.attempts, job["key"])
+        self.dispatcher.submit.remote(job)
         return job
 
     def _job(self, trial: TrialRecord) -> Job:
@@ -87,7 +87,7 @@ class Book:
         return {
             "trial": trial.trial, "config": planned.placed.model_dump_json(), "key": planned.stream_key,
             "weights": self.prepared.weights(trial), "folder": str(folder), "reported": len(trial.epochs),
-            "attempt": trial.attempts, "positions": positions, **self.prepared.hashes(trial),
+            "launch": trial.attempts, "attempt": trial.attempts, "positions": positions, **self.prepared.hashes(trial),
         }  # fmt: skip
 
     def result(self, tune_name: str, result: dict[str, Any]) -> None:
@@ -107,7 +107,7 @@ class Book:
             return
         self.agenda.end(running.trial, state, reason, traceback)
         self.trouble = self.trouble or self._first_failures.told(state, reason, traceback)
-        self.dispatcher.drop.remote(running.trial.trial)
+        self.dispatcher.drop.remote(running.trial.trial, running.job["launch"])
         if running.trial.is_final:
             self._remove(place(running.job["folder"]))
 

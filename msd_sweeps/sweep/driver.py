@@ -117,7 +117,10 @@ class _Ask(Searcher):
         job = self._book.start(trial_id)
         if job is Pause.WAIT:
             return None
-        return Searcher.FINISHED if job is Pause.DONE else {"job": job}
+        if job is Pause.DONE:
+            return Searcher.FINISHED
+        # What it trains is between driver and slots: Tune would keep several copies, for as long as the sweep lasts.
+        return {"trial": job["trial"], "launch": job["launch"]}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

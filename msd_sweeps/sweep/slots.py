@@ -1,7 +1,7 @@
 """Packed execution: slots are long-lived worker groups, and a dispatcher decides which slot runs which trial."""
 
 import asyncio
-import time
+from collections import defaultdict
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,14 +11,16 @@ from msd_sweeps.object_store import StoreError, place
 Job = dict[str, Any]
 """What a slot needs to run a trial: trial (its id), config, key (its stream), weights (the teacher's file), data_sha256
 and weights_sha256 (what its files are where the sweep was prepared), folder (its checkpoints), reported (epochs that
-the driver has seen), attempt, and positions (stream positions at which it can join, newest first; None for a fresh
-trial, which can join anywhere). weights and folder are paths or URIs."""
+the driver has seen), launch (a number that grows with each that the driver makes of the trial), attempt (the same, and
+one more whenever its workers die), and positions (stream positions at which it can join, newest first; None for a
+fresh trial, which can join anywhere). weights and folder are paths or URIs."""
+Launch = tuple[str, int]
+"""A trial, and which of its launches."""
 Result = dict[str, Any]
 
 MOST_ATTEMPTS = 3
 """A trial whose workers die so often is given up."""
 _QUIET_SECONDS = 0.25
-_GATHER_SECONDS = 15.0
 
 
 class Orders(NamedTuple):
@@ -39,58 +41,49 @@ class Dispatcher:
         self.seated: dict[int, dict[str, Job]] = {}
         self.away: dict[int, Any] = {}
         """Slots whose workers have died and may come back, each with the handle of its controller."""
-        self.dropped: set[str] = set()
-        self.results: dict[str, asyncio.Queue[Result]] = {}
-        self._submitted: set[tuple[str, int]] = set()
-        self._announced: dict[str, str] = {}
-        """The stream of each trial that is on its way."""
+        self.dropped: set[tuple[int, str]] = set()
+        """Slots and the trials that they are told to let go at their next epoch boundary."""
+        self.results: defaultdict[Launch, asyncio.Queue[Result]] = defaultdict(asyncio.Queue)
+        self._launches: dict[str, int] = {}
+        """The newest launch of each trial."""
         self.changed = asyncio.Condition()
         self.closed = False
         self.failure: str | None = None
 
     # --- the trials' side
 
-    async def announce(self, trial: str, attempt: int, key: str) -> None:
-        """A trial will be submitted once an actor has it; an empty slot waits a little for those of its stream."""
-        async with self.changed:
-            if (trial, attempt) not in self._submitted:
-                self._announced[trial] = key
-                self.changed.notify_all()
-
     async def submit(self, job: Job) -> None:
-        """Queue a trial, once: Tune may set an actor up and then give the trial to one that has become free."""
+        """Queue a trial; a launch of it that still runs is let go."""
         async with self.changed:
-            self._announced.pop(job["trial"], None)
-            launch = (job["trial"], job["attempt"])
-            if launch in self._submitted:
-                return
-            self._submitted.add(launch)
-            self.results[job["trial"]] = asyncio.Queue()
+            trial = job["trial"]
+            self._let_go(trial)
+            self._launches[trial] = job["launch"]
             if self.failure is not None:
                 self._fail(job, self.failure)
             else:
                 self.waiting.append(job)
             self.changed.notify_all()
 
-    async def next_result(self, trial: str, timeout: float) -> Result | None:
-        """The next result of a trial, or None when there is none in `timeout` seconds."""
+    async def next_result(self, trial: str, launch: int, timeout: float) -> Result | None:
+        """The next result of a launch, or None when there is none in `timeout` seconds."""
         try:
-            result = await asyncio.wait_for(self.results[trial].get(), timeout)
+            result = await asyncio.wait_for(self.results[trial, launch].get(), timeout)
         except TimeoutError:
             return None
         if result["state"] != "running":
-            del self.results[trial]
+            self.results.pop((trial, launch), None)
         return result
 
-    async def drop(self, trial: str) -> None:
-        """Take a trial out of the queue, or out of its slot at the next epoch boundary."""
+    async def drop(self, trial: str, launch: int) -> None:
+        """Take a launch out of the queue, or out of its slot at the next epoch boundary.
+
+        Calls reach an asynchronous actor in any order: a later launch that is there already stays.
+        """
         async with self.changed:
-            self._announced.pop(trial, None)
+            self.results.pop((trial, launch), None)
+            if self._launches.get(trial) == launch:
+                self._let_go(trial)
             self.changed.notify_all()
-            self.waiting = [job for job in self.waiting if job["trial"] != trial]
-            if any(trial in jobs for jobs in self.seated.values()):
-                self.dropped.add(trial)
-            self.results.pop(trial, None)
 
     async def close(self) -> list[Any]:
         """Send the slots home as soon as they ask; those that wait for a host cannot: their controllers are given."""
@@ -140,9 +133,9 @@ class Dispatcher:
             seats = self.seated.get(slot)
             if seats is None:
                 return Orders([], live, position, True)
-            drop = [trial for trial in live if trial in self.dropped]
-            self.dropped -= set(drop)
+            drop = [trial for trial in live if (slot, trial) in self.dropped]
             for trial in drop:
+                self.dropped.discard((slot, trial))
                 seats.pop(trial, None)
             staying = len(live) - len(drop)
             if self.closed:
@@ -182,58 +175,50 @@ class Dispatcher:
                 job = self.seated.get(slot, {}).get(trial)
                 if job is None:
                     continue
+                is_dropped = (slot, trial) in self.dropped
                 if result["state"] != "running":
                     del self.seated[slot][trial]
+                    self.dropped.discard((slot, trial))
                 elif result["epoch"] <= job["reported"]:
                     continue
+                if is_dropped:
+                    continue
                 job["reported"] = max(job["reported"], result["epoch"])
-                if trial in self.results:
-                    await self.results[trial].put(
-                        {
-                            **result,
-                            "slot": slot,
-                            "attempt": job["attempt"],
-                            "afresh": job.get("afresh", False),
-                        }
-                    )
+                of_job = {"slot": slot, "attempt": job["attempt"], "afresh": job.get("afresh", False)}
+                self.results[trial, job["launch"]].put_nowait(result | of_job)
 
     # --- inside
 
     async def _wait_for_trials(self, timeout: float) -> None:
-        """Until a trial waits; then, for a while, as long as more keep coming, so that they start in lockstep."""
+        """Until a trial waits; then, for a moment, as long as more keep coming, so that they start in lockstep."""
 
         def arrived() -> bool:
             return self.closed or bool(self.waiting)
 
-        def together() -> tuple[int, int]:
-            """Of the stream that comes next: how many wait, and how many are on their way."""
-            key = self.waiting[0]["key"] if self.waiting else ""
-            return sum(job["key"] == key for job in self.waiting), list(self._announced.values()).count(key)
+        def together() -> int:
+            """How many wait of the stream that comes next."""
+            return sum(job["key"] == self.waiting[0]["key"] for job in self.waiting)
 
-        def is_another(known: tuple[int, int]) -> bool:
+        def is_another(known: int) -> bool:
             return self.closed or together() != known
 
         try:
             await asyncio.wait_for(self.changed.wait_for(arrived), timeout)
-            end = time.monotonic() + _GATHER_SECONDS
-            while not self.closed:
-                waiting, coming = together()
-                if waiting >= self.pack:
-                    return
-                patience = end - time.monotonic() if coming else _QUIET_SECONDS
-                await asyncio.wait_for(
-                    self.changed.wait_for(partial(is_another, (waiting, coming))),
-                    min(patience, end - time.monotonic()),
-                )
+            while not self.closed and (waiting := together()) < self.pack:
+                await asyncio.wait_for(self.changed.wait_for(partial(is_another, waiting)), _QUIET_SECONDS)
         except TimeoutError:
             return
+
+    def _let_go(self, trial: str) -> None:
+        self.waiting = [job for job in self.waiting if job["trial"] != trial]
+        self.dropped |= {(slot, trial) for slot, jobs in self.seated.items() if trial in jobs}
 
     def _requeue(self, slot: int) -> None:
         jobs = self.seated.pop(slot, {})
         again = []
         for trial, job in jobs.items():
-            if trial in self.dropped:
-                self.dropped.discard(trial)
+            if (slot, trial) in self.dropped:
+                self.dropped.discard((slot, trial))
                 continue
             job["attempt"] += 1
             if job["attempt"] > MOST_ATTEMPTS:
@@ -255,8 +240,7 @@ class Dispatcher:
             "trial": job["trial"], "state": state, "reason": reason, "traceback": "", "epoch": job["reported"],
             "position": 0, "seconds": 0.0, "metrics": {}, "slot": -1, "attempt": min(job["attempt"], MOST_ATTEMPTS),
         }  # fmt: skip
-        if job["trial"] in self.results:
-            self.results[job["trial"]].put_nowait(result)
+        self.results[job["trial"], job["launch"]].put_nowait(result)
 
 
 def _best_position(jobs: list[Job]) -> int:

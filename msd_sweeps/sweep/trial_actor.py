@@ -1,4 +1,4 @@
-"""The trial as Tune sees it: a light actor that hands a job to the dispatcher and passes its results on."""
+"""The trial as Tune sees it: a light actor that passes on what the dispatcher has of its results."""
 
 import json
 from typing import Any
@@ -14,20 +14,15 @@ class TrialActor(tune.Trainable):
 
     def setup(self, config: dict[str, Any], dispatcher: Any = None) -> None:
         self._dispatcher = dispatcher
-        self._submit(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._submit(new_config)
         return True
 
-    def _submit(self, config: dict[str, Any]) -> None:
-        self._job = config["job"]
-        ray.get(self._dispatcher.submit.remote(self._job))
-
     def step(self) -> dict[str, Any]:
+        launch = self.config["trial"], self.config["launch"]
         result = None
         while result is None:
-            result = ray.get(self._dispatcher.next_result.remote(self._job["trial"], _POLL_SECONDS))
+            result = ray.get(self._dispatcher.next_result.remote(*launch, _POLL_SECONDS))
         # The metrics stand at the top level, where schedulers look for them; the rest is text, because Tune keeps
         # statistics of every number that it finds in a dictionary.
         return {

@@ -13,6 +13,7 @@ from msd_sweeps.sweep.agenda import Pause
 from msd_sweeps.sweep.book import Book
 from msd_sweeps.sweep.endings import Signals
 from msd_sweeps.sweep.keeper import Keeper
+from msd_sweeps.sweep.slots import Job
 from msd_sweeps.sweep.trainer import Prepared
 from tests.stores import flaky_store
 
@@ -26,8 +27,8 @@ class Dispatched:
     """The dispatcher's handle as the driver sees it; keeps what it is told."""
 
     def __init__(self):
-        self.announced: list[tuple[str, int, str]] = []
-        self.announce = SimpleNamespace(remote=lambda *launch: self.announced.append(launch))
+        self.jobs: list[Job] = []
+        self.submit = SimpleNamespace(remote=self.jobs.append)
 
 
 def book(flaky, tmp_path) -> tuple[Book, Keeper, list[tuple[str, str]]]:
@@ -68,7 +69,8 @@ def test_a_sweep_that_was_taken_over_ends_and_says_so(flaky, tmp_path):
     assert made.trouble == keeper.taken
 
 
-def test_a_trial_that_is_given_to_tune_is_announced_to_the_slots(flaky, tmp_path):
+def test_a_trial_that_is_given_to_tune_is_submitted_to_the_slots(flaky, tmp_path):
     made, _, _ = book(flaky, tmp_path)
-    key = made.start("tune")["key"]
-    assert made.dispatcher.announced == [("a", 0, key)]
+    job = made.start("tune")
+    assert made.dispatcher.jobs == [job]
+    assert (job["trial"], job["launch"], job["attempt"]) == ("a", 0, 0)

@@ -22,7 +22,7 @@ def job(
     trial: str, key: str = "k", positions: list[int] | None = None, folder: str = "/nowhere", **fields
 ) -> Job:
     return {"trial": trial, "config": "{}", "key": key, "weights": None, "folder": folder, "reported": 0,
-            "attempt": 1, "positions": positions} | fields  # fmt: skip
+            "launch": 1, "attempt": 1, "positions": positions} | fields  # fmt: skip
 
 
 def result(trial: str, epoch: int, state: str = "running") -> Result:
@@ -52,13 +52,13 @@ async def names(
 # --- seats
 
 
-def test_an_empty_slot_waits_for_trials_that_are_announced_so_that_they_start_together():
+def test_an_empty_slot_waits_a_moment_so_that_trials_start_together(monkeypatch):
+    monkeypatch.setattr(slots, "_QUIET_SECONDS", 0.2)
+
     async def scene(dispatcher):
-        for name in "ab":
-            await dispatcher.announce(name, 1, "k")
         await dispatcher.submit(job("a"))
         orders = asyncio.create_task(names(dispatcher))
-        await asyncio.sleep(0.1)  # far longer than without an announcement
+        await asyncio.sleep(0.05)
         assert not orders.done()
         await dispatcher.submit(job("b"))
         assert await orders == ["a", "b"]
@@ -66,54 +66,13 @@ def test_an_empty_slot_waits_for_trials_that_are_announced_so_that_they_start_to
     play(scene, pack=3)
 
 
-def test_an_empty_slot_does_not_wait_for_trials_of_another_stream():
-    async def scene(dispatcher):
-        await dispatcher.announce("b", 1, "other")
-        await dispatcher.submit(job("a"))
-        assert await names(dispatcher) == ["a"]
-
-    play(scene, pack=3)
-
-
-def test_an_announcement_that_comes_after_the_trial_keeps_nobody_waiting():
-    async def scene(dispatcher):
-        await dispatcher.submit(job("a"))
-        await dispatcher.announce("a", 1, "k")
-        assert await names(dispatcher) == ["a"]
-
-    play(scene, pack=3)
-
-
-@pytest.mark.parametrize("how", ["dropped", "never submitted"])
-def test_no_slot_waits_for_an_announced_trial_that_does_not_come(how, monkeypatch):
-    monkeypatch.setattr(slots, "_GATHER_SECONDS", 0.3)
+def test_an_empty_slot_does_not_wait_for_more_than_share_it(monkeypatch):
+    monkeypatch.setattr(slots, "_QUIET_SECONDS", 60)
 
     async def scene(dispatcher):
-        await dispatcher.announce("b", 1, "k")
-        await dispatcher.submit(job("a"))
-        orders = asyncio.create_task(names(dispatcher))
-        await asyncio.sleep(0.1)
-        assert not orders.done()
-        if how == "dropped":
-            await dispatcher.drop("b")
-        assert await orders == ["a"]
-
-    play(scene, pack=3)
-
-
-def test_a_launch_that_tune_submits_twice_runs_once():
-    async def scene(dispatcher):
-        await dispatcher.submit(job("a"))
-        await dispatcher.submit(job("a"))
-        assert await names(dispatcher) == ["a"]
-        await dispatcher.submit(job("a"))
-        assert await names(dispatcher, key="k", position=1, live="a") == []
-        await dispatcher.report(0, [result("a", 1, "finished")])
-        assert (await dispatcher.next_result("a", 1))["epoch"] == 1
-        await dispatcher.submit(job("a"))
-        assert await names(dispatcher) == []
-        await dispatcher.submit(job("a", attempt=2))
-        assert await names(dispatcher) == ["a"]
+        for name in "ab":
+            await dispatcher.submit(job(name))
+        assert await names(dispatcher) == ["a", "b"]
 
     play(scene)
 
@@ -206,7 +165,7 @@ def test_results_arrive_in_order_and_each_epoch_once():
         await names(dispatcher)
         await dispatcher.report(0, [result("a", epoch) for epoch in (1, 2, 2, 3)])
         await dispatcher.report(0, [result("a", 4, "finished")])
-        found = [await dispatcher.next_result("a", 1) for _ in range(3)]
+        found = [await dispatcher.next_result("a", 1, 1) for _ in range(3)]
         assert [(one["epoch"], one["state"], one["slot"], one["attempt"]) for one in found] == [
             (2, "running", 0, 1), (3, "running", 0, 1), (4, "finished", 0, 1),
         ]  # fmt: skip
@@ -219,10 +178,10 @@ def test_results_arrive_in_order_and_each_epoch_once():
 def test_without_a_result_nothing_is_given_after_the_time():
     async def scene(dispatcher):
         await dispatcher.submit(job("a"))
-        assert await dispatcher.next_result("a", 0.01) is None
+        assert await dispatcher.next_result("a", 1, 0.01) is None
         await names(dispatcher)
         await dispatcher.report(0, [result("a", 1)])
-        assert (await dispatcher.next_result("a", 1))["epoch"] == 1
+        assert (await dispatcher.next_result("a", 1, 1))["epoch"] == 1
 
     play(scene)
 
@@ -233,8 +192,8 @@ def test_one_trials_failure_leaves_the_others_seated():
         await dispatcher.submit(job("b"))
         await names(dispatcher)
         await dispatcher.report(0, [result("a", 0, "failed"), result("b", 1)])
-        assert (await dispatcher.next_result("a", 1))["state"] == "failed"
-        assert (await dispatcher.next_result("b", 1))["state"] == "running"
+        assert (await dispatcher.next_result("a", 1, 1))["state"] == "failed"
+        assert (await dispatcher.next_result("b", 1, 1))["state"] == "running"
         assert list(dispatcher.seated[0]) == ["b"]
 
     play(scene)
@@ -247,7 +206,7 @@ def test_a_waiting_trial_that_is_dropped_is_never_seated():
     async def scene(dispatcher):
         await dispatcher.submit(job("a"))
         await dispatcher.submit(job("b"))
-        await dispatcher.drop("a")
+        await dispatcher.drop("a", 1)
         assert await names(dispatcher) == ["b"]
         assert dispatcher.dropped == set()
 
@@ -259,7 +218,7 @@ def test_a_seated_trial_that_is_dropped_leaves_at_the_next_epoch_and_the_next_ta
         for name in "abc":
             await dispatcher.submit(job(name))
         await names(dispatcher)
-        await dispatcher.drop("a")
+        await dispatcher.drop("a", 1)
         await dispatcher.report(0, [result("a", 1), result("b", 1)])  # the epoch that was under way
         orders = await dispatcher.orders(0, "k", 1, ["a", "b"], 0.05)
         assert orders.drop == ["a"]
@@ -275,9 +234,77 @@ def test_a_trial_that_is_dropped_while_its_workers_die_does_not_come_back():
         await dispatcher.submit(job("a"))
         await dispatcher.submit(job("b"))
         await names(dispatcher)
-        await dispatcher.drop("a")
+        await dispatcher.drop("a", 1)
         await dispatcher.enter(0)
         assert await names(dispatcher) == ["b"]
+
+    play(scene)
+
+
+# --- launched once more, after the actor that passed the results on has died
+
+
+def test_a_later_launch_takes_the_place_of_one_that_waits():
+    async def scene(dispatcher):
+        await dispatcher.submit(job("a"))
+        await dispatcher.submit(job("a", launch=2, attempt=2))
+        assert [one["launch"] for one in dispatcher.waiting] == [2]
+
+    play(scene)
+
+
+@pytest.mark.parametrize("drop_comes_late", [False, True])
+def test_a_later_launch_goes_on_where_the_one_before_is_let_go(drop_comes_late):
+    async def scene(dispatcher):
+        await dispatcher.submit(job("a"))
+        await names(dispatcher)
+        if not drop_comes_late:
+            await dispatcher.drop("a", 1)
+        await dispatcher.submit(job("a", launch=2, attempt=2))
+        await dispatcher.drop("a", 1)
+        await dispatcher.enter(1)
+        assert await names(dispatcher, slot=1) == ["a"]
+        await dispatcher.report(0, [result("a", 1)])  # of the launch before
+        assert (await dispatcher.orders(0, "k", 1, ["a"], 0.01)).drop == ["a"]
+        assert (await dispatcher.orders(1, "k", 1, ["a"], 0.01)).drop == []
+        await dispatcher.report(1, [result("a", 1)])
+        told = await dispatcher.next_result("a", 2, 1)
+        assert (told["slot"], told["attempt"]) == (1, 2)
+        assert not dispatcher.dropped
+
+    play(scene)
+
+
+def test_a_slot_changes_a_launch_for_the_next_at_once():
+    async def scene(dispatcher):
+        await dispatcher.submit(job("a"))
+        await names(dispatcher)
+        await dispatcher.submit(job("a", launch=2))
+        orders = await dispatcher.orders(0, "k", 1, ["a"], 0.01)
+        assert (orders.drop, [one["launch"] for one in orders.admit]) == (["a"], [2])
+
+    play(scene)
+
+
+def test_a_trial_that_ends_while_it_is_let_go_leaves_nothing_behind():
+    async def scene(dispatcher):
+        await dispatcher.submit(job("a"))
+        await names(dispatcher)
+        await dispatcher.drop("a", 1)
+        await dispatcher.report(0, [result("a", 1, "finished")])
+        assert (dispatcher.seated, dispatcher.dropped, dispatcher.results) == ({0: {}}, set(), {})
+
+    play(scene)
+
+
+def test_results_can_be_asked_for_before_the_trial_is_submitted():
+    async def scene(dispatcher):
+        told = asyncio.create_task(dispatcher.next_result("a", 1, 5))
+        await asyncio.sleep(0.01)
+        await dispatcher.submit(job("a"))
+        await names(dispatcher)
+        await dispatcher.report(0, [result("a", 1)])
+        assert (await told)["epoch"] == 1
 
     play(scene)
 
@@ -300,7 +327,7 @@ def test_what_a_dead_slot_ran_comes_first_again_with_the_next_attempt(tmp_path, 
         orders = await dispatcher.orders(0, None, 0, [], 0.05)
         assert ([job["trial"] for job in orders.admit], orders.position) == (["a", "b"], 6)
         await dispatcher.report(0, [result("a", 7)])
-        assert (await dispatcher.next_result("a", 1))["attempt"] == 2
+        assert (await dispatcher.next_result("a", 1, 1))["attempt"] == 2
 
     play(scene)
 
@@ -315,7 +342,7 @@ def test_a_store_that_does_not_answer_when_workers_have_died_breaks_their_trials
         wire.is_down = True
         await dispatcher.enter(0)
         for name in "ab":
-            told = await dispatcher.next_result(name, 1)
+            told = await dispatcher.next_result(name, 1, 1)
             assert (told["state"], "the wire is cut" in told["reason"]) == ("interrupted", True)
 
     play(scene)
@@ -328,7 +355,7 @@ def test_a_trial_whose_workers_keep_dying_is_given_up():
             assert await names(dispatcher) == ["a"]
             await dispatcher.enter(0)
         assert await names(dispatcher) == []
-        told = await dispatcher.next_result("a", 1)
+        told = await dispatcher.next_result("a", 1, 1)
         assert (told["state"], told["reason"]) == ("failed", f"its workers died {MOST_ATTEMPTS} times")
 
     play(scene)
@@ -342,7 +369,7 @@ def test_what_a_lost_host_ran_goes_to_the_other_slots_and_its_ghost_is_sent_home
         await dispatcher.vacate(0, "controller")
         assert await names(dispatcher, slot=1) == ["a"]
         await dispatcher.report(0, [result("a", 1)])  # the ghost's: nobody's
-        assert await dispatcher.next_result("a", 0.01) is None
+        assert await dispatcher.next_result("a", 1, 0.01) is None
         assert (await dispatcher.orders(0, "k", 1, ["a"], 60)) == ([], ["a"], 1, True)
         assert await dispatcher.close() == ["controller"]
 
@@ -395,7 +422,7 @@ def test_when_the_last_slot_fails_every_trial_is_told_so():
         await dispatcher.leave(0, "slot 0 ended: no such device")
         await dispatcher.submit(job("late"))
         for name in ("a", "b", "late"):
-            told = await dispatcher.next_result(name, 1)
+            told = await dispatcher.next_result(name, 1, 1)
             assert (told["state"], told["reason"]) == ("failed", "slot 0 ended: no such device")
 
     play(scene)
@@ -411,7 +438,7 @@ def test_a_slot_whose_disk_is_full_breaks_everything_off():
         await dispatcher.give_up(0, "disk full")
         await dispatcher.report(1, [result("c", 1)])  # an epoch that was under way
         for name in "abcde":
-            told = await dispatcher.next_result(name, 1)
+            told = await dispatcher.next_result(name, 1, 1)
             assert (told["state"], told["reason"]) == ("interrupted", "disk full")
         assert (await dispatcher.orders(1, "k", 1, ["c", "d"], 60)).close
 
@@ -428,7 +455,7 @@ def test_a_trial_that_lost_its_checkpoints_says_that_it_begins_anew(found, monke
         await dispatcher.enter(0)
         await names(dispatcher)
         await dispatcher.report(0, [result("a", 3)])
-        told = [(await dispatcher.next_result("a", 1))["afresh"] for _ in range(3)]
+        told = [(await dispatcher.next_result("a", 1, 1))["afresh"] for _ in range(3)]
         assert told == [False, False, not found]
 
     play(scene)
@@ -460,7 +487,7 @@ def test_closing_wakes_a_slot_that_waits():
 
 # --- any course of events
 
-EVENTS = st.sampled_from(["submit", "submit", "run", "run", "run", "drop", "die"])
+EVENTS = st.sampled_from(["submit", "submit", "run", "run", "run", "drop", "again", "die"])
 
 
 @settings(max_examples=60, deadline=None)
@@ -470,10 +497,11 @@ EVENTS = st.sampled_from(["submit", "submit", "run", "run", "run", "drop", "die"
     count=st.integers(1, 3),
 )
 def test_whatever_happens_every_trial_ends_once_and_seats_are_kept(events, pack, count):
-    """Slots run trials of three epochs; trials come, are dropped, and workers die."""
+    """Slots run trials of three epochs; trials come, are dropped, are launched once more, and workers die."""
 
     async def scene(dispatcher: Dispatcher) -> None:
         cohorts: dict[int, dict] = {}
+        ended: set[str] = set()
 
         async def start(slot: int) -> None:
             await dispatcher.enter(slot)
@@ -492,7 +520,12 @@ def test_whatever_happens_every_trial_ends_once_and_seats_are_kept(events, pack,
             cohort["position"] = orders.position
             assert len(cohort["live"]) <= pack
             assert set(dispatcher.seated[slot]) >= set(cohort["live"])
-            everyone = [name for other in cohorts.values() for name in other["live"]]
+            everyone = [
+                name
+                for other, of_other in cohorts.items()
+                for name in of_other["live"]
+                if (other, name) not in dispatcher.dropped
+            ]
             assert len(everyone) == len(set(everyone))
             assert {name[0] for name in cohort["live"]} <= {cohort["key"]}
             results = []
@@ -502,22 +535,37 @@ def test_whatever_happens_every_trial_ends_once_and_seats_are_kept(events, pack,
                 results.append(result(name, cohort["live"][name], "finished" if done else "running"))
                 if done:
                     del cohort["live"][name]
+                    ended.add(name)
             cohort["position"] += 1
             await dispatcher.report(slot, results)
 
         for slot in range(count):
             await start(slot)
         submitted: list[str] = []
+        launches: dict[str, int] = {}
         dropped: set[str] = set()
         for event, pick in events:
             if event == "submit":
                 submitted.append(f"{'xy'[pick % 2]}{len(submitted)}")
+                launches[submitted[-1]] = 1
                 await dispatcher.submit(job(submitted[-1], submitted[-1][0]))
             elif event == "run":
                 await run(pick % count)
             elif event == "drop" and submitted:
-                dropped.add(submitted[pick % len(submitted)])
-                await dispatcher.drop(submitted[pick % len(submitted)])
+                name = submitted[pick % len(submitted)]
+                dropped.add(name)
+                await dispatcher.drop(name, launches[name])
+            elif event == "again" and set(submitted) - dropped - ended:
+                name = submitted[pick % len(submitted)]
+                if name in dropped | ended:
+                    continue
+                launches[name] += 1
+                calls = [
+                    dispatcher.drop(name, launches[name] - 1),
+                    dispatcher.submit(job(name, name[0], launch=launches[name])),
+                ]
+                for call in calls if pick % 2 else reversed(calls):
+                    await call
             elif event == "die":
                 await start(pick % count)
         for _ in range(4 * len(submitted) + 4):
@@ -528,8 +576,8 @@ def test_whatever_happens_every_trial_ends_once_and_seats_are_kept(events, pack,
         assert dispatcher.dropped == set()
         for name in set(submitted) - dropped:
             epochs = []
-            while name in dispatcher.results:
-                told = await dispatcher.next_result(name, 0.01)
+            while (name, launches[name]) in dispatcher.results:
+                told = await dispatcher.next_result(name, launches[name], 0.01)
                 assert told is not None, "a trial that nobody drops has an end"
                 epochs.append(told["epoch"])
             assert told["state"] in ("finished", "failed")
