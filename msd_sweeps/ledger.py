@@ -73,6 +73,23 @@ def read(path: Path) -> Iterator[Record]:
         raise LedgerError(f"{path}: cannot be read: {error.strerror}") from error
 
 
+def follow(path: Path) -> Iterator[Record | None]:
+    """The records of a ledger that grows, in order, without end; None whenever there is none yet.
+
+    Raises OSError.
+    """
+    with path.open("rb") as file:
+        while True:
+            line = file.readline()
+            if not line.endswith(b"\n"):  # being written, or about to be cut off
+                file.seek(-len(line), os.SEEK_CUR)
+                yield None
+            elif (record := decode(line)) is not None:
+                yield record
+            else:
+                yield from _salvage(line)
+
+
 def write(path: Path, records: Iterable[Record]) -> None:
     """Write a ledger anew, its records as they stand: a copy, whose original is elsewhere."""
     path.parent.mkdir(parents=True, exist_ok=True)

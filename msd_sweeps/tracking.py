@@ -1,19 +1,19 @@
 """The MLflow mirror of a ledger: a background thread sends records; a failure delays nobody and loses nothing.
 
 One parent run per sweep and one nested run per trial. Every record can be sent twice without harm, so whatever a
-server missed is sent again from the ledger.
+server missed is sent again. The thread reads the ledger's file: a server that is away for days costs no memory.
 """
 
 import contextlib
 import os
-import queue
 import shlex
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
+from msd_sweeps import ledger
 from msd_sweeps.ledger import Record
 from msd_sweeps.mlflow_writer import Writer
 
@@ -62,54 +62,51 @@ def hidden(text: str, uri: str) -> str:
 
 
 class Mirror:
-    """Sends ledger records to MLflow from a thread of its own; `put` never waits and never raises."""
+    """Sends the records of the ledger in `folder` to MLflow from a thread of its own; `more` never waits nor raises."""
 
-    def __init__(self, uri: str, experiment: str, sweep: str, folder: Path):
+    def __init__(self, uri: str, experiment: str, sweep: str, folder: Path, records: int = 0):
+        """records: how many the ledger has already."""
         self.uri, self.experiment, self.sweep, self.folder = uri, experiment, sweep, folder
         self.trouble: str | None = None
         """Why the store does not take records at present."""
         self.refused: list[str] = []
         """Why single records were not taken, and never will be."""
-        self._queue: queue.Queue[Record | None] = queue.Queue()
-        self._closing = threading.Event()
-        self._sent = 0
+        self._grown, self._closing = threading.Event(), threading.Event()
+        self._records, self._sent = records, 0
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
-    def put(self, record: Record) -> None:
-        """Queue one record of the ledger."""
-        self._queue.put(record)
-
-    def replay(self, records: Iterable[Record]) -> None:
-        """Queue the records that were there before this process."""
-        for record in records:
-            self._queue.put(record)
+    def more(self) -> None:
+        """The ledger has one more record."""
+        self._records += 1
+        self._grown.set()
 
     def close(self, timeout: float, while_it_takes: bool = False) -> int:
-        """Wait for the queue to drain; the number of records that could not be sent.
+        """Wait until all is sent; the number of records that could not be.
 
         timeout: seconds in all, or since the store last took a record with `while_it_takes`.
         """
         self._closing.set()
-        self._queue.put(None)
+        self._grown.set()
         sent = -1
         while sent != self._sent and self._thread.is_alive():
             sent = self._sent
             self._thread.join(timeout)
             if not while_it_takes:
                 break
-        if self._thread.is_alive():
-            # The record in hand is out of the queue already, and the end mark is in it.
-            return max(1, self._queue.qsize())
+        left = self._records - self._sent
+        if left > 0 or self._thread.is_alive():
+            return max(1, left)  # at least the end of the sweep
         if not self.refused:
             with contextlib.suppress(OSError):  # without it all is sent again, which does no harm
                 (self.folder / _CURSOR).write_text(_cursor(self._sent, self.uri))
         return len(self.refused)
 
     def _work(self) -> None:
+        records = self._follow()
         writer: Writer | None = None
         wait = _CLOSING_WAIT_SECONDS
-        record = self._queue.get()
+        record = next(records, None)
         while True:
             if record is None and not self._sent:
                 return
@@ -130,7 +127,27 @@ class Mirror:
                 self.refused.append(self.trouble)
             self.trouble, wait = None, _CLOSING_WAIT_SECONDS
             self._sent += 1
-            record = self._queue.get()
+            record = next(records, None)
+
+    def _follow(self) -> Iterator[Record]:
+        """The ledger's records as they come, until nothing more will."""
+        records = None
+        while True:
+            self._grown.clear()
+            is_closing = self._closing.is_set()
+            if records is None and self._records:  # only now there is a file
+                records = ledger.follow(self.folder / ledger.FILE_NAME)
+            try:
+                record = next(records) if records is not None else None
+            except OSError as error:
+                self.trouble = f"{self.folder / ledger.FILE_NAME}: cannot be read: {error.strerror}"
+                return
+            if record is not None:
+                yield record
+            elif is_closing:
+                return
+            else:
+                self._grown.wait()
 
     def _pause(self, wait: float) -> float:
         """Wait until the store is tried again, for as long as the process lives; the wait after this one."""

@@ -66,6 +66,29 @@ def test_a_line_torn_at_any_byte_is_cut_off_and_writing_goes_on(several, path):
         assert path.read_bytes().startswith(whole[:last])
 
 
+def test_whoever_follows_a_ledger_sees_each_record_once_it_is_whole(path):
+    first, second = write(path, [{"number": 1}, {"number": 2}])
+    whole = path.read_bytes()
+    end_of_first = whole.index(b"\n") + 1
+    path.write_bytes(whole[:end_of_first])
+    records = ledger.follow(path)
+    assert [next(records) for _ in range(3)] == [first, None, None]
+    for size in range(end_of_first + 1, len(whole)):
+        path.write_bytes(whole[:size])
+        assert next(records) is None
+    path.write_bytes(whole)
+    assert [next(records), next(records)] == [second, None]
+
+
+def test_whoever_follows_a_ledger_passes_over_what_is_altered(path):
+    first, second = write(path, [{"number": 1}, {"number": 2}])
+    path.write_bytes(path.read_bytes().replace(b"\n", b"x", 1))  # two records in one line
+    records = ledger.follow(path)
+    assert [next(records) for _ in range(3)] == [first, second, None]
+    path.write_bytes(path.read_bytes().replace(b"1", b"7", 1))
+    assert next(ledger.follow(path)) == second
+
+
 @settings(max_examples=15, deadline=None)
 @given(several=SEVERAL, data=st.data())
 def test_an_altered_byte_loses_its_line_alone(several, data, path):

@@ -32,8 +32,7 @@ def store(tmp_path_factory):
     first = next(record for record in records if record["event"] == "start" and record["phase"] == "confirm")
     first["source"] = "elsewhere"
     synthetic_ledger.write(folder / "one", records)
-    mirror = Mirror(default_uri(folder), "tests", "one", folder)
-    mirror.replay(ledger.read(folder / "one" / ledger.FILE_NAME))
+    mirror = Mirror(default_uri(folder), "tests", "one", folder / "one", len(records))
     assert mirror.close(500) == 0
     return folder
 

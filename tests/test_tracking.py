@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException, RestException
 
-from msd_sweeps import tracking
+from msd_sweeps import ledger, tracking
 from msd_sweeps.loading import load_base
 from msd_sweeps.tracking import Mirror, choose_uri, default_uri, how_to_open, is_synced, without_secrets
 from tests.chaos import other_faults
@@ -99,9 +99,13 @@ def story() -> list[dict]:
 
 
 def send(folder: Path, name: str, records: list[dict], timeout: float = 30.0) -> int:
-    mirror = Mirror(default_uri(folder), "tests", name, folder)
-    mirror.replay(records)
-    return mirror.close(timeout)
+    """Send what a ledger has; the store is that in `folder`."""
+    return mirror_of(folder, name, records).close(timeout)
+
+
+def mirror_of(folder: Path, name: str, records: list[dict], uri: str | None = None) -> Mirror:
+    ledger.write(folder / name / ledger.FILE_NAME, records)
+    return Mirror(uri or default_uri(folder), "tests", name, folder / name, len(records))
 
 
 def runs_of(folder: Path, name: str) -> list:
@@ -210,7 +214,7 @@ def test_what_a_broken_connection_left_is_sent_again_and_not_doubled(
     assert child.data.params["student.model"] == "resnet8"
 
 
-def test_a_store_that_comes_up_late_gets_everything_and_put_does_not_wait(folder, name, monkeypatch):
+def test_a_store_that_comes_up_late_gets_everything_and_nobody_waits(folder, name, monkeypatch):
     up, tried = threading.Event(), threading.Event()
     find = MlflowClient.get_experiment_by_name
 
@@ -221,9 +225,7 @@ def test_a_store_that_comes_up_late_gets_everything_and_put_does_not_wait(folder
         return find(*arguments, **options)
 
     monkeypatch.setattr(MlflowClient, "get_experiment_by_name", down_at_first)
-    mirror = Mirror(default_uri(folder), "tests", name, folder)
-    for record in [sweep(), start("a"), *[epoch("a", 1)] * 5000]:
-        mirror.put(record)  # far more than the store has taken: none
+    mirror = mirror_of(folder, name, [sweep(), start("a"), *[epoch("a", 1)] * 5000])
     assert tried.wait(10)
     assert mirror._sent == 0
     assert mirror.trouble is None or "nobody there" in mirror.trouble
@@ -235,11 +237,10 @@ def test_a_store_that_comes_up_late_gets_everything_and_put_does_not_wait(folder
 
 def test_a_store_that_stays_away_costs_no_more_than_the_time_given(folder, name, monkeypatch):
     Flaky(monkeypatch, "get_experiment_by_name", [ConnectionError("at http://me:secret@host")] * 10**5)
-    mirror = Mirror("http://me:secret@host", "tests", name, folder)
-    mirror.replay(story())
+    mirror = mirror_of(folder, name, story(), "http://me:secret@host")
     assert mirror.close(0.3) == len(story())
     assert "secret" not in str(mirror.trouble)
-    assert not is_synced(folder, len(story()), default_uri(folder))
+    assert not is_synced(folder / name, len(story()), default_uri(folder))
 
 
 def test_a_store_that_answers_slowly_holds_nobody_up_and_is_waited_for_while_it_takes(
@@ -260,11 +261,14 @@ def test_a_store_that_answers_slowly_holds_nobody_up_and_is_waited_for_while_it_
         end("a", "finished"),
         close(),
     ]
-    mirror = Mirror(default_uri(folder), "tests", name, folder)
+    book = ledger.Ledger(folder / name / "grown" / ledger.FILE_NAME)
+    mirror = Mirror(default_uri(folder), "tests", name, book.path.parent)
     began = time.perf_counter()
     for record in records:
-        mirror.put(record)
-    assert time.perf_counter() - began < 0.2
+        book.append(**{key: value for key, value in record.items() if key != "time"})
+        mirror.more()
+    assert time.perf_counter() - began < 1.5  # the store takes two seconds for them
+    book.close()
     assert mirror.close(1.0, while_it_takes=True) == 0
     (child,) = [run for run in runs_of(folder, name) if "msd.trial" in run.data.tags]
     assert child.data.metrics["epoch"] == 10
@@ -283,7 +287,7 @@ def test_one_record_that_is_refused_does_not_hold_up_the_others(folder, name, mo
     records = [sweep(), start("a"), end("a", "failed"), start("b"), epoch("b", 1), close()]
     assert send(folder, name, records) == 1
     assert {run.data.tags.get("msd.trial") for run in runs_of(folder, name)} == {None, "a", "b"}
-    assert not is_synced(folder, len(records), default_uri(folder))
+    assert not is_synced(folder / name, len(records), default_uri(folder))
 
 
 def test_records_of_a_trial_whose_start_was_lost_are_passed_over(folder, name):
@@ -310,14 +314,42 @@ def test_a_deleted_experiment_comes_back(folder, name):
 def test_synced_is_of_this_store_and_of_so_many_records(tmp_path, folder, name):
     records = [sweep(), close()]
     uri = default_uri(folder)
-    assert not is_synced(folder, len(records), "sqlite:///another.db")
+    assert not is_synced(folder / name, len(records), "sqlite:///another.db")
     assert send(folder, name, records) == 0
-    assert is_synced(folder, len(records), uri)
-    assert not is_synced(folder, len(records) + 1, uri)
-    assert not is_synced(folder, len(records), "sqlite:///another.db")
+    assert is_synced(folder / name, len(records), uri)
+    assert not is_synced(folder / name, len(records) + 1, uri)
+    assert not is_synced(folder / name, len(records), "sqlite:///another.db")
     assert not is_synced(tmp_path, len(records), uri)
     (tmp_path / "mlflow.synced").write_bytes(b"\xff")
     assert not is_synced(tmp_path, 2, uri)
+
+
+def test_a_mirror_sends_what_a_ledger_gets_while_it_grows(folder, name):
+    book = ledger.Ledger(folder / name / ledger.FILE_NAME)
+    mirror = Mirror(default_uri(folder), "tests", name, folder / name)
+    for record in story():
+        book.append(**{key: value for key, value in record.items() if key != "time"})
+        mirror.more()
+        if record["event"] == "teacher":
+            wait_until(lambda: mirror._sent == 2)
+    book.close()
+    assert mirror.close(30) == 0
+    assert is_synced(folder / name, len(story()), default_uri(folder))
+    statuses = [run.info.status for run in runs_of(folder, name) if "msd.trial" in run.data.tags]
+    assert sorted(statuses) == sorted(ENDS.values())
+
+
+def test_a_ledger_that_cannot_be_read_is_told(folder, name):
+    mirror = Mirror(default_uri(folder), "tests", name, folder / name, 3)
+    assert mirror.close(10) == 3
+    assert f"{name}/ledger.jsonl: cannot be read" in mirror.trouble
+
+
+def wait_until(is_so, seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_a_sweep_without_records_makes_no_store(tmp_path):

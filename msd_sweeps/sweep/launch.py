@@ -93,8 +93,7 @@ def launch(sweep: Sweep, options: Options, trainer: Trainer | None = None) -> Ou
             remove_left_over(folder, trials)
         else:
             remove_left_over(keeper.store, trials, keeper.remove_later)
-        mirror = Mirror(uri, sweep.space.tracking.experiment, sweep.name, folder)
-        mirror.replay(history)
+        mirror = Mirror(uri, sweep.space.tracking.experiment, sweep.name, folder, len(history))
         del history  # of a long sweep it takes as much memory as all the rest
         book = Ledger(path)
         try:
@@ -159,11 +158,11 @@ def sync_mlflow(name: str, storage: Path) -> tuple[str, int]:
     folder = storage / name
     path = folder / ledger.FILE_NAME
     with locked(folder, name):
-        history = list(ledger.read(path))
-        begun = [record["sweep"]["tracking"] for record in history if record["event"] == "sweep"]
-        tracking = Tracking.model_validate(begun[-1]) if begun else Tracking()
-        mirror = Mirror(choose_uri(folder, tracking.uri), tracking.experiment, name, folder)
-        mirror.replay(history)
+        tracking, count = Tracking(), 0
+        for count, record in enumerate(ledger.read(path), 1):  # noqa: B007  the number of the last
+            if record["event"] == "sweep":
+                tracking = Tracking.model_validate(record["sweep"]["tracking"])
+        mirror = Mirror(choose_uri(folder, tracking.uri), tracking.experiment, name, folder, count)
         return mirror.uri, mirror.close(_SYNC_SECONDS, while_it_takes=True)
 
 
@@ -189,7 +188,7 @@ def _run(
 
         def record(event: str, **fields: Any) -> Record:
             written = book.append(event, **fields)
-            mirror.put(written)
+            mirror.more()
             progress.update(written)
             return written
 

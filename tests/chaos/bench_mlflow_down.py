@@ -25,6 +25,7 @@ import torch
 
 from msd_sweeps.distill import data, models
 from msd_sweeps.distill.cohort import Cohort
+from msd_sweeps.ledger import FILE_NAME, Ledger
 from msd_sweeps.loading import load_base
 from msd_sweeps.tracking import Mirror
 
@@ -61,16 +62,15 @@ def train(turns: int, port: int | None) -> None:
     )
     cohort.admit(trial)
     with tempfile.TemporaryDirectory() as folder:
-        mirror = None
+        mirror, book = None, Ledger(Path(folder) / FILE_NAME)
         if port is not None:
             mirror = Mirror(f"http://127.0.0.1:{port}", "bench", "bench", Path(folder))
         for _ in sys.stdin:
             steps = []
             for epoch in range(_EPOCHS_A_TURN):
+                book.append("sweep", sweep={}, base={}, epoch=epoch)
                 if mirror is not None:
-                    mirror.put(
-                        {"event": "sweep", "time": time.time(), "sweep": {}, "base": {}, "epoch": epoch}
-                    )
+                    mirror.more()
                 (result,) = cohort.run_epoch()
                 steps.append(result.metrics["step_seconds"])
             print(statistics.median(steps), flush=True)

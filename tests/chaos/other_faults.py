@@ -128,19 +128,21 @@ def damaged(times: int) -> Live:
 _WRITER = """
 import sys
 from pathlib import Path
+from msd_sweeps.ledger import FILE_NAME, Ledger
 from msd_sweeps.tracking import Mirror, choose_uri
 folder, name = Path(sys.argv[1]), sys.argv[2]
+book = Ledger(folder / name / FILE_NAME)
 mirror = Mirror(choose_uri(folder, None), "shared", name, folder / name)
-(folder / name).mkdir()
-mirror.put({"event": "sweep", "time": 1.7e9, "sweep": {}, "base": {}})
-for trial in range(10):
-    start = {"event": "start", "time": 1.7e9, "trial": f"{name}-{trial}", "attempt": 1, "cell": "c", "label": "l",
-             "phase": "design", "number": trial, "seed": 0, "config": {"a": 1}, "values": {}}
-    mirror.put(start)
+def record(event, **fields):
+    book.append(event, **fields)
+    mirror.more()
+record("sweep", sweep={}, base={})
+for number in range(10):
+    trial = {"trial": f"{name}-{number}", "attempt": 1}
+    record("start", **trial, cell="c", label="l", phase="design", number=number, seed=0, config={"a": 1}, values={})
     for epoch in range(1, 6):
-        mirror.put({**start, "event": "epoch", "epoch": epoch, "position": epoch - 1, "slot": 0, "seconds": 1.0,
-                    "metrics": {"test_top1": 50.0}})
-    mirror.put({**start, "event": "end", "state": "finished", "reason": ""})
+        record("epoch", **trial, epoch=epoch, position=epoch - 1, slot=0, seconds=1.0, metrics={"test_top1": 50.0})
+    record("end", **trial, state="finished", reason="")
 print(mirror.close(300.0))
 """
 

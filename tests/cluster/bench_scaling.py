@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from msd_sweeps import ledger
 from msd_sweeps.ledger import Ledger
@@ -59,18 +60,18 @@ def main() -> None:
             f"driver: {grown * 1024 / max(1, counted):.0f} bytes of memory an epoch for {len(known)} trials known"
         )
         some = written[:_MIRRORED]
-        mirror = Mirror(default_uri(path.parent), "scaling", "scale", path.parent)
-        begun = time.perf_counter()
-        mirror.put(some[0])
-        mirror.close(_LONGEST_SECONDS)
-        first = time.perf_counter() - begun
-        mirror = Mirror(default_uri(path.parent), "scaling", "scale", path.parent)
-        begun = time.perf_counter()
-        for record in some[1:]:
-            mirror.put(record)
-        unsent = mirror.close(_LONGEST_SECONDS)
-        each = (time.perf_counter() - begun) / (len(some) - 1) * 1000
+        first, _ = _mirrored(path.parent / "mirror", some[:1])
+        rest, unsent = _mirrored(path.parent / "mirror", some)
+        each = rest / (len(some) - 1) * 1000
         print(f"MLflow on SQLite: {each:.1f} ms a record ({unsent} unsent), {first:.1f} s to make the store")
+
+
+def _mirrored(folder: Path, records: list[dict[str, Any]]) -> tuple[float, int]:
+    """How many seconds a ledger takes to reach a store, and how many of its records do not."""
+    ledger.write(folder / ledger.FILE_NAME, records)
+    begun = time.perf_counter()
+    unsent = Mirror(default_uri(folder), "scaling", "scale", folder, len(records)).close(_LONGEST_SECONDS)
+    return time.perf_counter() - begun, unsent
 
 
 if __name__ == "__main__":
