@@ -22,6 +22,8 @@ _BLOCK = 65536
 _START = b'{"crc":"'
 FINAL_STATES = ("finished", "stopped", "diverged", "failed", "out_of_memory")
 """States that a resume leaves alone. Any other trial goes on from its last checkpoint."""
+_PARTS: dict[str, Record] = {}
+"""The parts of configurations, such as a recipe, by their text."""
 
 
 class LedgerError(Exception):
@@ -197,6 +199,9 @@ class TrialRecord:
     """One record per epoch, in order: {epoch, position, slot, seconds, metrics}; epochs count from 1. One whose line
     was lost is missing."""
 
+    def __post_init__(self) -> None:
+        self.config = _shared(self.config)
+
     @property
     def is_final(self) -> bool:
         return self.state in FINAL_STATES
@@ -230,6 +235,14 @@ class TrialRecord:
         elif record["event"] == "end":
             self.state, self.reason = record["state"], record["reason"]
             self.traceback = record.get("traceback", "")
+
+
+def _shared(config: Record) -> Record:
+    """A configuration whose parts are those of others where they are the same: thousands of trials differ in little."""
+    return {
+        name: _PARTS.setdefault(json.dumps(part), part) if isinstance(part, dict) else part
+        for name, part in config.items()
+    }
 
 
 def trials(records: Iterable[Record]) -> dict[str, TrialRecord]:

@@ -32,6 +32,10 @@ class TrialActor(tune.Trainable):
             "done": result["state"] != "running",
         }
 
+    def get_auto_filled_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Nothing: Tune would keep host, process, dates and configuration of each trial as long as the sweep lasts."""
+        return {}
+
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: a trial's state is its student's checkpoint."""
 
