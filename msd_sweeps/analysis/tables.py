@@ -60,13 +60,13 @@ def difference_text(difference: float, low: float, high: float) -> str:
     """`+0.61 [0.22, 1.00]`."""
     if math.isnan(difference):
         return NOTHING
-    mean = "+" * (difference > 0) + signed(difference)
+    mean = "+" * (round(difference, 2) > 0) + signed(difference)
     return mean if math.isnan(low) else f"{mean} [{signed(low)}, {signed(high)}]"
 
 
 def signed(value: float) -> str:
-    """Two decimals with a minus sign that is as wide as a plus."""
-    return f"{value:.2f}".replace("-", "−")
+    """Two decimals with a minus sign that is as wide as a plus; a zero has none."""
+    return f"{value:z.2f}".replace("-", "−")
 
 
 def p_text(p: float, testable: bool, pairs: int) -> str:

@@ -14,6 +14,7 @@ from scipy import stats as scipy_stats
 from msd_sweeps import ledger
 from msd_sweeps.analysis.compiling import results_of
 from msd_sweeps.analysis.frames import read
+from msd_sweeps.analysis.tables import difference_text
 from tests.synthetic_ledger import HOSTILE, Recipe, every_third_stopped, make_sweep, records, write
 
 
@@ -114,6 +115,20 @@ def test_without_shared_seeds_a_difference_is_called_unpaired(tmp_path):
     assert not row["paired"]
     assert not math.isnan(row["difference_low"])
     assert "unpaired" in text
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"),
+    [
+        ((0.614, 0.22, 1.0), "+0.61 [0.22, 1.00]"),
+        ((-0.614, -1.0, -0.22), "−0.61 [−1.00, −0.22]"),
+        ((-0.004, -0.3, 0.3), "0.00 [−0.30, 0.30]"),
+        ((0.004, -0.001, 0.3), "0.00 [0.00, 0.30]"),
+        ((0.5, math.nan, math.nan), "+0.50"),
+    ],
+)
+def test_a_difference_has_a_sign_unless_it_is_shown_as_zero(numbers, text):
+    assert difference_text(*numbers) == text
 
 
 def test_bold_only_where_every_interval_says_so(tmp_path):
