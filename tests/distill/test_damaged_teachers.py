@@ -27,9 +27,9 @@ def trial(weights: Path | None = None):
     return load_base("digits", [f"teacher.weights={weights}"] if weights else [])
 
 
-def whole(path: Path, model: str | None = None) -> Path:
+def whole(path: Path, model: str | None = None, classes: int | None = None) -> Path:
     base = trial()
-    network = models.build(model or base.teacher.model, base.data.facts.num_classes)
+    network = models.build(model or base.teacher.model, classes or base.data.facts.num_classes)
     torch.save(network.state_dict(), path)
     return path
 
@@ -63,9 +63,22 @@ def test_a_damaged_file_is_no_teacher(damage, tmp_path):
         prepared(path, tmp_path / "cache")
 
 
-def test_another_networks_weights_are_told_by_name_and_shape(tmp_path):
+def test_another_networks_weights_are_told_by_name(tmp_path):
     path = whole(tmp_path / "teacher.pt", "vgg8")
     with pytest.raises(TeacherError, match=r"not the weights of a .*: '.*' is missing"):
+        prepared(path, tmp_path / "cache")
+
+
+def test_a_teacher_of_other_classes_is_told_by_shape(tmp_path):
+    path = whole(tmp_path / "teacher.pt", classes=100)
+    with pytest.raises(TeacherError, match=r"'.*' is \[100, 64\], expected \[10, 64\]"):
+        prepared(path, tmp_path / "cache")
+
+
+def test_a_teacher_with_more_than_the_network_has_is_told(tmp_path):
+    path = whole(tmp_path / "teacher.pt")
+    torch.save(torch.load(path, weights_only=True) | {"extra.weight": torch.zeros(1)}, path)
+    with pytest.raises(TeacherError, match=r"'extra\.weight' has no place in it"):
         prepared(path, tmp_path / "cache")
 
 
