@@ -1,6 +1,7 @@
 """Starting Ray quietly and joining a cluster."""
 
 import contextlib
+import gc
 import logging
 import socket
 import time
@@ -50,7 +51,12 @@ def session(address: str | None, cpus: int, verbose: bool) -> Iterator[None]:
     try:
         yield
     finally:
+        # A thread that lets go of one of Ray's objects while Ray ends takes the process with it, and garbage is
+        # collected in any thread, such as the mirror's.
+        gc.collect()
+        gc.disable()
         ray.shutdown()
+        gc.enable()
 
 
 def _start_local(cpus: int, verbose: bool, level: int) -> None:
