@@ -47,6 +47,15 @@ def decode(line: bytes) -> Record | None:
     return json.loads(b"{" + body)
 
 
+def _records_in(line: bytes) -> Iterator[Record]:
+    """The record of a line; of one that is whole and altered, those that can be saved."""
+    record = decode(line)
+    if record is not None:
+        yield record
+    elif line.endswith(b"\n"):
+        yield from _salvage(line)
+
+
 def _salvage(line: bytes) -> Iterator[Record]:
     """The records in a line that is none: an altered line end has joined it with the next."""
     starts = [index for index in range(len(line)) if line.startswith(_START, index)]
@@ -64,11 +73,7 @@ def read(path: Path) -> Iterator[Record]:
     try:
         with path.open("rb") as file:
             for line in file:
-                record = decode(line)
-                if record is not None:
-                    yield record
-                elif line.endswith(b"\n"):
-                    yield from _salvage(line)
+                yield from _records_in(line)
     except FileNotFoundError as error:
         raise LedgerError(f"{path}: no ledger here; is the name of the sweep right?") from error
     except OSError as error:
@@ -86,10 +91,8 @@ def follow(path: Path) -> Iterator[Record | None]:
             if not line.endswith(b"\n"):  # being written, or about to be cut off
                 file.seek(-len(line), os.SEEK_CUR)
                 yield None
-            elif (record := decode(line)) is not None:
-                yield record
             else:
-                yield from _salvage(line)
+                yield from _records_in(line)
 
 
 def write(path: Path, records: Iterable[Record]) -> None:
