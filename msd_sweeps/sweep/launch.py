@@ -158,10 +158,12 @@ def sync_mlflow(name: str, storage: Path) -> tuple[str, int]:
     folder = storage / name
     path = folder / ledger.FILE_NAME
     with locked(folder, name):
-        tracking, count = Tracking(), 0
-        for count, record in enumerate(ledger.read(path), 1):  # noqa: B007  the number of the last
+        last, count = {}, 0
+        for record in ledger.read(path):
+            count += 1
             if record["event"] == "sweep":
-                tracking = Tracking.model_validate(record["sweep"]["tracking"])
+                last = record["sweep"]["tracking"]
+        tracking = Tracking.model_validate(last)
         mirror = Mirror(choose_uri(folder, tracking.uri), tracking.experiment, name, folder, count)
         return mirror.uri, mirror.close(_SYNC_SECONDS, while_it_takes=True)
 
