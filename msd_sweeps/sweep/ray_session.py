@@ -55,8 +55,10 @@ def session(address: str | None, cpus: int, verbose: bool) -> Iterator[None]:
         # collected in any thread, such as the mirror's.
         gc.collect()
         gc.disable()
-        ray.shutdown()
-        gc.enable()
+        try:
+            ray.shutdown()
+        finally:
+            gc.enable()
 
 
 def _start_local(cpus: int, verbose: bool, level: int) -> None:
