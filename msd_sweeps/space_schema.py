@@ -135,6 +135,8 @@ class Resources(Settings):
     """As in Ray Train: the kind of GPU, such as H100."""
     placement_strategy: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = "PACK"
     """As in Ray Train: how the workers of a slot lie on nodes."""
+    wait_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 300
+    """So long a sweep on a cluster waits for nodes while not one slot has room, at its start and later."""
 
     @model_validator(mode="after")
     def _check_once(self) -> Self:

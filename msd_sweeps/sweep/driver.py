@@ -2,7 +2,6 @@
 
 import json
 import math
-import time
 import types
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,22 +20,23 @@ from msd_sweeps.sweep.endings import Interrupted, Signals, SweepStopped
 from msd_sweeps.sweep.keeper import Keeper
 from msd_sweeps.sweep.placement import SlotPlan
 from msd_sweeps.sweep.ray_session import driver_node, nodes
+from msd_sweeps.sweep.room import Room
 from msd_sweeps.sweep.slots import Dispatcher
 from msd_sweeps.sweep.trainer import OpenSlots, Prepared
 from msd_sweeps.sweep.trial_actor import TrialActor
 
 _SLOT_END_SECONDS = 20.0
-_LOOK_SECONDS = 3.0
 
 
 def run_trials(
     sweep: Sweep, agenda: Agenda, plan: SlotPlan, folder: Path, prepared: Prepared,
-    open_slots: Callable[[SlotPlan, Any, Path], OpenSlots], signals: Signals, verbose: bool = False,
-    keeper: Keeper | None = None,
+    open_slots: Callable[[SlotPlan, Any, Path], OpenSlots], signals: Signals, say: Callable[[str], None],
+    verbose: bool = False, keeper: Keeper | None = None,
 ) -> None:  # fmt: skip
     """Run everything on the agenda in slots. Ray is initialised; `folder` is the sweep's.
 
-    prepared, open_slots: as a Trainer gives them. keeper: of the object store that has the checkpoints, if one has.
+    prepared, open_slots: as a Trainer gives them. say: tells the user something. keeper: of the object store that has
+    the checkpoints, if one has.
     Raises Interrupted, SweepStopped.
     """
     # What a lost host would take with it stays where the driver is: without that one the sweep is over anyway.
@@ -48,10 +48,11 @@ def run_trials(
     # As many actors as seats, and one a slot more: a trial that ends finds the next waiting. Others wait for an actor.
     of_actor = {driver_node(): max(1, math.floor(9900 / (plan.most * (plan.pack + 1)))) / 10_000}
     book = Book(sweep, agenda, folder, prepared, dispatcher, signals, keeper)
+    room = Room(plan, sweep.space.resources.wait_seconds, say, nodes)
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(TrialActor, dispatcher=dispatcher), {"CPU": 0, **of_actor}),
         tune_config=tune.TuneConfig(
-            search_alg=_Ask(book, _Seats(plan)),
+            search_alg=_Ask(book, room),
             scheduler=_Stop(book),
             num_samples=-1,
             reuse_actors=True,
@@ -60,7 +61,7 @@ def run_trials(
             name="tune",
             storage_path=str((folder / "ray").resolve()),
             callbacks=[_Note(book)],
-            stop=_Halt(book),
+            stop=_Halt(book, room),
             failure_config=tune.FailureConfig(max_failures=0),
             verbose=2 if verbose else 0,
         ),
@@ -80,39 +81,20 @@ def run_trials(
         raise Interrupted(signals.received[0])
 
 
-class _Seats:
-    """How many trials may run at once: what the cluster's slots hold, however it grows and shrinks."""
-
-    def __init__(self, plan: SlotPlan):
-        self._plan = plan
-        self._count, self._looked = plan.seats, time.monotonic()
-
-    def count(self) -> int:
-        if time.monotonic() - self._looked > _LOOK_SECONDS:
-            self._looked = time.monotonic()
-            self._count = max(1, self._plan.slots_on(nodes())) * self._plan.pack
-        return self._count
-
-    @property
-    def ahead(self) -> int:
-        """How many more may be made ready: Tune keeps an actor for another trial only while one waits for it."""
-        return max(self._plan.pack, self._plan.slots)
-
-
 class _Ask(Searcher):
     """Tune asks the agenda for trials, as many as there are seats."""
 
-    def __init__(self, book: Book, seats: _Seats):
+    def __init__(self, book: Book, room: Room):
         metric = book.sweep.space.metrics[0]
         super().__init__(metric=metric.name, mode=metric.mode)
-        self._book, self._seats = book, seats
+        self._book, self._room = book, room
 
     def set_search_properties(self, *args: Any, **kwargs: Any) -> bool:
         return True
 
     def suggest(self, trial_id: str) -> Any:
-        ahead = 0 if self._book.agenda.is_searching else self._seats.ahead
-        if len(self._book.running) >= self._seats.count() + ahead:
+        ahead = 0 if self._book.agenda.is_searching else self._room.ahead
+        if len(self._book.running) >= self._room.seats + ahead:
             return None
         job = self._book.start(trial_id)
         if job is Pause.WAIT:
@@ -225,11 +207,12 @@ class _Note(tune.Callback):
 class _Halt(tune.Stopper):
     """Ends the sweep in order once a signal or a trouble has come."""
 
-    def __init__(self, book: Book):
-        self._book = book
+    def __init__(self, book: Book, room: Room):
+        self._book, self._room = book, room
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
+        self._book.trouble = self._book.trouble or self._room.trouble
         return self._book.is_ending

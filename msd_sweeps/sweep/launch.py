@@ -194,10 +194,13 @@ def _run(
             progress.update(written)
             return written
 
+        def say(text: str) -> None:
+            progress.console.print(text, markup=False, soft_wrap=True)
+
         # Imported late: a plan or a complete sweep needs none of it.
         trainer = trainer or distilling()
         if keeper is not None:
-            keeper.say = lambda text: progress.console.print(text, markup=False, soft_wrap=True)
+            keeper.say = say
         try:
             prepared = trainer.prepare(sweep, trials, options.storage, progress.console, options.store)
         except (StoreError, checkpoint.CheckpointError) as error:
@@ -216,7 +219,7 @@ def _run(
                 prepared,
                 trainer,
                 signals,
-                progress.console.print,
+                say,
                 keeper,
             )
             outcome = "complete"
@@ -267,7 +270,7 @@ def _run_on_ray(
             plan = plan_slots(resources, [local_node(local)], count, packing, available_bytes())
             plan = plan._replace(most=plan.slots)  # one machine does not grow
         run_trials(
-            sweep, agenda, plan, folder, prepared, trainer.open_slots, signals, options.verbose, keeper
+            sweep, agenda, plan, folder, prepared, trainer.open_slots, signals, say, options.verbose, keeper
         )
 
 

@@ -47,8 +47,15 @@ class SlotPlan(NamedTuple):
 
     def slots_on(self, nodes: Sequence[Node]) -> int:
         """Slots to have on these nodes: as many as have room, and trials."""
-        shape = _Shape(self.num_workers, self.per_worker, self.accelerator_type, self.placement_strategy)
-        return min(self.most, shape.room(nodes))
+        return min(self.most, self._shape.room(nodes))
+
+    def need_and_have(self, nodes: Sequence[Node]) -> str:
+        """What a slot needs and these nodes, without room for one, have."""
+        return _no_room(self._shape, nodes)
+
+    @property
+    def _shape(self) -> "_Shape":
+        return _Shape(self.num_workers, self.per_worker, self.accelerator_type, self.placement_strategy)
 
     def __str__(self) -> str:
         each = " + ".join(f"{amount:g} {name}" for name, amount in self.per_worker.items())

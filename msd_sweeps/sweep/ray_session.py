@@ -17,7 +17,6 @@ from msd_sweeps.sweep.placement import Node, SlotPlan, plan_slots
 
 _OBJECT_STORE_BYTES = 256 * 2**20
 _STARTS = 4
-_ROOM_SECONDS = 300.0
 _ROOM_POLL_SECONDS = 2.0
 
 
@@ -115,7 +114,7 @@ def plan_for_cluster(
     """
     import ray.autoscaler.sdk
 
-    end, told = time.monotonic() + _ROOM_SECONDS, ""
+    end, told = time.monotonic() + resources.wait_seconds, ""
     while True:
         try:
             there = nodes()

@@ -1,7 +1,9 @@
 """Faults beside a killed driver: workers that die, signals, damaged files, many writers of one MLflow store."""
 
+import contextlib
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -23,12 +25,14 @@ from tests.chaos.driver_kills import (
     uninterrupted,
     workplace,
 )  # fmt: skip
-from tests.cluster.hosts import network, permitted
-from tests.cluster.losing import lose_a_host, start_ray, stop_ray
+from tests.cluster.hosts import Network, network, permitted
+from tests.cluster.losing import lose_a_host, lose_the_only_host, start_ray, stop_ray
 from tests.sweep.conftest import Run, Workplace, kill_process
 
 Live = Callable[[Path, random.Random], "Outcome"]
 _LONGEST_SECONDS = 600.0
+_HELD_SECONDS = 7.0
+"""SQLite itself waits 5 s for a lock."""
 
 
 class Outcome(NamedTuple):
@@ -147,13 +151,20 @@ print(mirror.close(300.0))
 """
 
 
+def hold(store: Path, seconds: float) -> None:
+    """Lock an SQLite store for so long."""
+    with contextlib.closing(sqlite3.connect(store, timeout=_LONGEST_SECONDS, isolation_level=None)) as lock:
+        lock.execute("BEGIN EXCLUSIVE")
+        time.sleep(seconds)
+
+
 def writers(count: int) -> Live:
-    """So many processes write one SQLite store of MLflow while another reads it."""
+    """So many processes write one SQLite store of MLflow; another reads it and, once, locks it for long."""
 
     def live(folder: Path, instants: random.Random) -> Outcome:
         from mlflow import MlflowClient
 
-        from msd_sweeps.tracking import default_uri
+        from msd_sweeps.tracking import DATABASE, default_uri
 
         client = MlflowClient(default_uri(folder))
         # Without a place of its own, MLflow puts artifacts where the tests are started.
@@ -166,12 +177,19 @@ def writers(count: int) -> Live:
             for number in range(count)
         ]  # fmt: skip
         found = []
+        locked_at = instants.randint(1, 3 * count)
+        has_locked = False
         while any(process.poll() is None for process in processes):
             try:
-                client.search_runs([experiment], max_results=50)
+                runs = client.search_runs([experiment], max_results=50)
+                if len(runs) >= locked_at and not has_locked:
+                    hold(folder / DATABASE, _HELD_SECONDS)
+                    has_locked = True
             except Exception as error:
                 found.append(f"the reader: {error}"[:200])
             time.sleep(0.2)
+        if not has_locked:
+            found.append("the writers ended before the store was locked")
         for process in processes:
             out = process.communicate()[0]
             if process.returncode or out.strip().splitlines()[-1] != "0" or "locked" in out:
@@ -198,8 +216,13 @@ def writer_killed(times: int) -> Live:
     return live
 
 
-def hosts_lost(times: int) -> Live:
-    """The link of one of two hosts goes down while a sweep with the real trainer runs on both.
+def _lose_one_of_two(hosts: Network, place: Workplace, name: str) -> int:
+    start_ray(hosts)
+    return lose_a_host(hosts, place, name)
+
+
+def hosts_lost(times: int, lose: Callable[[Network, Workplace, str], int]) -> Live:
+    """The link of a host goes down while a sweep with the real trainer runs there.
 
     Tries nothing where network namespaces are not permitted.
     """
@@ -214,8 +237,7 @@ def hosts_lost(times: int) -> Live:
         with network(2) as hosts:
             for turn in range(times):
                 place = Workplace(folder / f"{turn}", teacher.folder / "runs" / "teachers")
-                start_ray(hosts)
-                lost += lose_a_host(hosts, place, NAME)
+                lost += lose(hosts, place, NAME)
                 stop_ray(hosts)
         return Outcome(times, [], lost)
 
@@ -227,6 +249,7 @@ LIVES: dict[str, Live] = {
     "kill -9 of a slot's process": workers_killed(10),
     "SIGINT, SIGTERM or SIGUSR1, every third time twice": signalled(9),
     "kill -9 of the driver, torn ledger line, altered checkpoints": damaged(6),
-    "one of two hosts is cut off (real training)": hosts_lost(3),
-    "processes that write one SQLite store of MLflow at once, with a reader": writers(16),
+    "one of two hosts is cut off (real training)": hosts_lost(3, _lose_one_of_two),
+    "the only host with room is cut off (real training)": hosts_lost(2, lose_the_only_host),
+    "writers of one SQLite store of MLflow, a reader, and a lock held for 7 s": writers(16),
 }

@@ -1,20 +1,21 @@
-"""A host of a two-host cluster is cut off in the middle of a sweep."""
+"""A host of a two-host cluster is cut off in the middle of a sweep: one of two with room, or the only one."""
 
 import sys
 import time
 
 from msd_sweeps import ledger
 from tests.cluster.hosts import PORT, Network
-from tests.sweep.conftest import Workplace
+from tests.sweep.conftest import Workplace, epochs_seen
 
 EPOCHS = 60
 """So many that the first slot is still at work when the second, on the other host, has started."""
+WAIT_SECONDS = 5
 _LONGEST_SECONDS = 400
 
 
-def start_ray(hosts: Network) -> None:
-    """A Ray head on the first host, a worker on the second, one CPU each."""
-    hosts[0].start_head(1, "--include-dashboard=false")
+def start_ray(hosts: Network, head_cpus: int = 1) -> None:
+    """A Ray head on the first host, a worker with one CPU on the second."""
+    hosts[0].start_head(head_cpus, "--include-dashboard=false")
     hosts[1].join(hosts[0], 1)
 
 
@@ -59,4 +60,35 @@ def lose_a_host(hosts: Network, place: Workplace, name: str) -> int:
     print(
         f"cut off: the trial went on {again - cut:.1f} s later, the sweep ended {time.time() - cut:.1f} s later"
     )
+    return sum(record["event"] == "epoch" for record in records) - 4 * EPOCHS
+
+
+def lose_the_only_host(hosts: Network, place: Workplace, name: str) -> int:
+    """Cut off the host that has all the CPUs, and go on with the sweep once a host is there again.
+
+    Returns the epochs that were trained again. The hosts' Ray is started here.
+    """
+    start_ray(hosts, head_cpus=0)
+    waiting = ("--set", f"resources.wait_seconds={WAIT_SECONDS}")
+    process = hosts[0].start(*sweep_command(hosts, name, *waiting), cwd=place.folder)
+    place.wait_for(name, epochs_seen(EPOCHS + 5))
+    hosts.cut(hosts[1])
+    cut = time.time()
+    out, _ = process.communicate(timeout=_LONGEST_SECONDS)
+    print(f"cut off: the sweep stopped {time.time() - cut:.1f} s later")
+    need = "resources: 1 workers x 1 CPUs need 1 CPUs, have 0"
+    assert process.returncode == 1, f"exit code {process.returncode}: {out}"
+    assert f"no room left: {need}; waiting {WAIT_SECONDS} s for nodes to join" in out, out
+    assert f"error: {need}; waited {WAIT_SECONDS} s for nodes to join\n" in out, out
+    assert f"--resume --name {name}" in out, out
+    path = place.folder / "runs" / name / ledger.FILE_NAME
+    states = [trial.state for trial in ledger.trials(ledger.read(path)).values()]
+    assert set(states) == {"finished", "interrupted"}, states
+    stop_ray(hosts)
+    start_ray(hosts, head_cpus=0)
+    hosts[0].run(*sweep_command(hosts, name), cwd=place.folder, timeout=_LONGEST_SECONDS)
+    records = list(ledger.read(path))
+    for trial in ledger.trials(records).values():
+        assert trial.state == "finished", trial.label
+        assert [epoch["epoch"] for epoch in trial.epochs] == list(range(1, EPOCHS + 1)), trial.label
     return sum(record["event"] == "epoch" for record in records) - 4 * EPOCHS
