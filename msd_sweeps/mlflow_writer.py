@@ -25,7 +25,8 @@ def client_of(uri: str) -> Any:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # it sets its loggers up when it is imported
+    # It sets its loggers up when it is imported. What fails is raised, and told by who asked; its logger prints it too.
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
     from mlflow import MlflowClient
 
     return MlflowClient(uri)
