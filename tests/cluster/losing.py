@@ -7,6 +7,12 @@ from msd_sweeps import ledger
 from tests.cluster.hosts import PORT, Network
 from tests.sweep.conftest import Workplace, epochs_seen
 
+_GROUPS = """
+import sys, ray
+ray.init(address=sys.argv[1], log_to_driver=False)
+groups = ray.util.placement_group_table().values()
+print("groups:", *sorted(group["state"] for group in groups))
+"""
 EPOCHS = 60
 """So many that the first slot is still at work when the second, on the other host, has started."""
 WAIT_SECONDS = 5
@@ -34,6 +40,14 @@ def sweep_command(hosts: Network, name: str, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
+def groups_left(hosts: Network) -> list[str]:
+    """States of the placement groups that Ray still holds for somebody; those of a sweep are made by Ray Train."""
+    out = hosts[0].run(sys.executable, "-c", _GROUPS, f"{hosts[0].address}:{PORT}")
+    states = out.rpartition("groups:")[2].split()
+    assert states, f"a sweep has run here, and Ray knows of no group: {out}"
+    return [state for state in states if state != "REMOVED"]
+
+
 def slots_of(records: list[ledger.Record]) -> set[int]:
     return {record["slot"] for record in records if record["event"] == "epoch"}
 
@@ -56,6 +70,7 @@ def lose_a_host(hosts: Network, place: Workplace, name: str) -> int:
         assert [epoch["epoch"] for epoch in trial.epochs] == list(range(1, EPOCHS + 1)), trial.label
     moved = [trial for trial in trials.values() if trial.attempts > 1]
     assert len(moved) == 1, "the trial on the lost host went on elsewhere; the other one never noticed"
+    assert groups_left(hosts) == []
     again = min(r["time"] for r in records if r["event"] == "epoch" and r["attempt"] == 2)
     print(
         f"cut off: the trial went on {again - cut:.1f} s later, the sweep ended {time.time() - cut:.1f} s later"
@@ -84,6 +99,7 @@ def lose_the_only_host(hosts: Network, place: Workplace, name: str) -> int:
     path = place.folder / "runs" / name / ledger.FILE_NAME
     states = [trial.state for trial in ledger.trials(ledger.read(path)).values()]
     assert set(states) == {"finished", "interrupted"}, states
+    assert groups_left(hosts) == []
     stop_ray(hosts)
     start_ray(hosts, head_cpus=0)
     hosts[0].run(*sweep_command(hosts, name), cwd=place.folder, timeout=_LONGEST_SECONDS)
