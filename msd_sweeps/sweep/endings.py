@@ -52,7 +52,6 @@ class Signals:
         """Inside, a signal is noted and whoever asks ends in order; outside, it raises Interrupted where it finds
         the main thread."""
         self._held = True
-        self.listen()  # Ray has put a handler of its own in place when it started
         try:
             yield
         finally:

@@ -3,29 +3,36 @@
 import contextlib
 import gc
 import logging
+import signal
 import socket
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent import futures
+from typing import Any
 
 from msd_sweeps.space_schema import Resources
 from msd_sweeps.strict_yaml import InputError
 from msd_sweeps.sweep import ENVIRONMENT
-from msd_sweeps.sweep.endings import SweepStopped
+from msd_sweeps.sweep.endings import Interrupted, SweepStopped
 from msd_sweeps.sweep.packing import Packing
 from msd_sweeps.sweep.placement import Node, SlotPlan, plan_slots
 
 _OBJECT_STORE_BYTES = 256 * 2**20
 _STARTS = 4
 _ROOM_POLL_SECONDS = 2.0
+_SIGNAL_POLL_SECONDS = 0.01
 
 
 @contextlib.contextmanager
 def session(address: str | None, cpus: int, verbose: bool) -> Iterator[None]:
     """A local Ray, or a connection to a running cluster, for as long as the context lasts.
 
-    Raises InputError where the address does not answer, SweepStopped where a local Ray does not come up.
+    Ray's own answers to SIGTERM give way to the one that was there before. Raises InputError where the address does not
+    answer, SweepStopped where a local Ray does not come up, Interrupted by SIGTERM while Ray starts.
     """
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     if address not in (None, "auto"):
         check_address(str(address))
     with warnings.catch_warnings():
@@ -47,7 +54,10 @@ def session(address: str | None, cpus: int, verbose: bool) -> Iterator[None]:
             f"--address {address}: no Ray cluster answers there ({str(error).splitlines()[0]}). Is it running, and "
             "does this machine have its token (RAY_AUTH_MODE=token, ~/.ray/auth_token)?"
         ) from error
+    except SystemExit as error:  # what Ray answers to SIGTERM
+        raise Interrupted(signal.SIGTERM) from error
     try:
+        _answer_sigterm(on_sigterm)
         yield
     finally:
         # A thread that lets go of one of Ray's objects while Ray ends takes the process with it, and garbage is
@@ -55,9 +65,31 @@ def session(address: str | None, cpus: int, verbose: bool) -> Iterator[None]:
         gc.collect()
         gc.disable()
         try:
-            ray.shutdown()
+            _shut_down()
         finally:
             gc.enable()
+
+
+def _shut_down() -> None:
+    """End Ray from another thread. It takes the answer to SIGTERM away in the midst of it; this thread puts it back."""
+    import ray
+
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    try:
+        with futures.ThreadPoolExecutor(1) as thread:
+            ending = thread.submit(ray.shutdown)
+            while not ending.done():
+                _answer_sigterm(on_sigterm)
+                futures.wait([ending], _SIGNAL_POLL_SECONDS)
+        ending.result()
+    finally:
+        _answer_sigterm(on_sigterm)
+
+
+def _answer_sigterm(handler: Any) -> None:
+    """handler: as signal.getsignal gives it. Nothing in another thread than the main one."""
+    if threading.current_thread() is threading.main_thread() and handler is not None:
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _start_local(cpus: int, verbose: bool, level: int) -> None:

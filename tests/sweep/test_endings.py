@@ -76,15 +76,6 @@ def test_a_signal_is_noted_where_it_is_held_and_raised_elsewhere(number):
     assert signal.getsignal(number) is before
 
 
-def test_a_handler_that_was_put_in_between_does_not_stay():
-    """Ray puts one in place when it starts."""
-    with noted_signals() as signals:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        with signals.held():
-            os.kill(os.getpid(), signal.SIGTERM)
-            assert signals.received == [signal.SIGTERM]
-
-
 HOLD = """
 import sys, time
 from pathlib import Path

@@ -28,6 +28,44 @@ print("the process goes on")
 """
 
 
+_SIGTERM = """
+import os, signal, threading, time
+from msd_sweeps.sweep.ray_session import session
+
+def is_answered():
+    caught = next(line for line in open("/proc/self/status") if line.startswith("SigCgt"))
+    return bool(int(caught.split()[1], 16) >> signal.SIGTERM - 1 & 1)
+
+def terminate():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+def terminate_when_ray_has_taken_the_answer_away():
+    while not over.is_set():
+        if not is_answered():
+            time.sleep(0.1)
+            terminate()
+            return
+
+got, over = [], threading.Event()
+signal.signal(signal.SIGTERM, lambda number, frame: got.append(number))
+with session(None, 1, False):
+    terminate()
+    thread = threading.Thread(target=terminate_when_ray_has_taken_the_answer_away)
+    thread.start()
+over.set()
+thread.join()
+terminate()
+print(len(got))
+"""
+
+
+def test_sigterm_is_answered_whatever_ray_does_with_it(tmp_path):
+    """Within the session, while it ends, and afterwards; a signal may fall into the moment before it is put back."""
+    done = subprocess.run([sys.executable, "-c", _SIGTERM], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, (done.returncode, done.stderr[-500:])
+    assert int(done.stdout) in (2, 3)
+
+
 def test_a_thread_may_leave_garbage_of_rays_while_ray_ends(tmp_path):
     done = subprocess.run([sys.executable, "-c", _GARBAGE], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["the process goes on"]), done.stderr[
