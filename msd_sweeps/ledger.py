@@ -210,6 +210,10 @@ class TrialRecord:
         return self.state in FINAL_STATES
 
     @property
+    def has_every_epoch(self) -> bool:
+        return bool(self.epochs) and bool(self.epochs[-1]["epoch"] >= self.config["recipe"]["epochs"])
+
+    @property
     def seconds(self) -> float:
         """What its epochs took."""
         return sum(epoch["seconds"] for epoch in self.epochs)

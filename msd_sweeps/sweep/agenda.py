@@ -25,6 +25,17 @@ class Pause(enum.Enum):
     DONE = enum.auto()
 
 
+def end_whole(records: dict[str, TrialRecord], record: Callable[..., Record]) -> None:
+    """Finish the trials whose last epoch is recorded and whose end is not: a driver can be killed in between.
+
+    There is nothing left to train of them. Called before a Study and an Agenda are made of the records.
+    """
+    for trial in records.values():
+        if not trial.is_final and trial.has_every_epoch:
+            end = record("end", trial=trial.trial, attempt=trial.attempts, state="finished", reason="")
+            trial.apply(end)
+
+
 class Agenda:
     """The order of a sweep's trials. Every decision is recorded in the ledger before it is acted upon.
 

@@ -146,7 +146,8 @@ def remove_left_over(
     with suppress(StoreError):  # the next launch tries again
         left: list[Place] = list(checkpoints_of(folder).glob("*"))
         for of_trial in left:
-            if of_trial.name in trials and trials[of_trial.name].is_final:
+            trial = trials.get(of_trial.name)
+            if trial is not None and (trial.is_final or trial.has_every_epoch):
                 remove(of_trial)
 
 
@@ -238,10 +239,11 @@ def _run_on_ray(
     sweep: Sweep, options: Options, folder: Path, trials: dict[str, TrialRecord], record: Any, prepared: Prepared,
     trainer: Trainer, signals: Signals, say: Callable[[str], None], keeper: Keeper | None,
 ) -> None:  # fmt: skip
-    from msd_sweeps.sweep.agenda import Agenda
+    from msd_sweeps.sweep.agenda import Agenda, end_whole
     from msd_sweeps.sweep.elsewhere import Elsewhere
     from msd_sweeps.sweep.search import Study
 
+    end_whole(trials, record)
     study = None
     if sweep.space.design == "search":
         searched = [trial for trial in trials.values() if trial.phase == "search"]
@@ -253,8 +255,8 @@ def _run_on_ray(
             fetch_others(options.store, options.storage, sweep.name)
         agenda = Agenda(sweep, trials, study, record, Elsewhere(options.storage, sweep.name).find)
         agenda.take_over()
-        if agenda.is_complete:
-            return
+    if agenda.is_complete:
+        return
     # Imported late: what is taken over whole needs no Ray.
     from msd_sweeps.sweep.driver import run_trials
     from msd_sweeps.sweep.ray_session import plan_for_cluster, session

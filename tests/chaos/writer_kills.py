@@ -16,7 +16,7 @@ from msd_sweeps.ledger import Ledger, TrialRecord
 from msd_sweeps.loading import load_base
 from msd_sweeps.space import Sweep
 from msd_sweeps.space_schema import Space
-from msd_sweeps.sweep.agenda import Agenda
+from msd_sweeps.sweep.agenda import Agenda, end_whole
 from msd_sweeps.sweep.launch import locked, remove_left_over
 from tests.chaos.simulated import invented
 
@@ -43,6 +43,7 @@ def run(sweep: Sweep, folder: Path) -> None:
         trials = ledger.trials(ledger.read(path)) if path.exists() else {}
         remove_left_over(folder, trials)
         book = Ledger(path)
+        end_whole(trials, book.append)
         agenda = Agenda(sweep, trials, None, book.append)
         while isinstance(trial := agenda.next(), TrialRecord):
             _train(agenda, trial, folder / "checkpoints" / trial.trial)
@@ -52,6 +53,7 @@ def run(sweep: Sweep, folder: Path) -> None:
 def _train(agenda: Agenda, trial: TrialRecord, folder: Path) -> None:
     found = next(iter(checkpoint.positions(folder).values()), None)
     behind = json.loads(checkpoint.read(found))["epoch"] if found else 0
+    assert not trial.has_every_epoch, "workers have nothing to tell of it, and would never end it"
     # What the checkpoint knows and the ledger does not is told again, as workers do.
     for epoch in range(min(len(trial.epochs), behind) + 1, EPOCHS + 1):
         if epoch > behind and epoch < EPOCHS:

@@ -14,10 +14,11 @@ from msd_sweeps.ledger import TrialRecord
 from msd_sweeps.loading import load_base
 from msd_sweeps.space import Sweep
 from msd_sweeps.space_schema import Space
-from msd_sweeps.sweep.agenda import Agenda, Pause
+from msd_sweeps.sweep.agenda import Agenda, Pause, end_whole
 from msd_sweeps.sweep.search import Study
 
-BASE = load_base("digits")
+EPOCHS = 2
+BASE = load_base("digits", [f"recipe.epochs={EPOCHS}"])
 SCALES = {"choices": [[1], [2], [1, 2], [1, 2, 4]]}
 WEIGHT = {"low": 0.1, "high": 4.0, "log": True}
 GRID = {"design": "grid", "parameters": {"method.scales": SCALES}, "seeds": [0, 1]}
@@ -32,7 +33,6 @@ CONDITIONAL = SEARCH | {
     },
     "search": {"num_samples": 12, "sampler": "random"},
 }  # fmt: skip
-EPOCHS = 2
 
 
 def make(tree: dict) -> Sweep:
@@ -50,6 +50,7 @@ class Life:
     def resume(self) -> None:
         """A new driver, that knows the ledger alone."""
         trials = ledger.trials(json.loads(json.dumps(self.records)))
+        end_whole(trials, self.record)
         study = None
         if self.sweep.space.design == "search":
             searched = [trial for trial in trials.values() if trial.phase == "search"]
@@ -64,6 +65,7 @@ class Life:
     def next(self) -> TrialRecord | Pause:
         trial = self.agenda.next()
         if not isinstance(trial, Pause):
+            assert not trial.has_every_epoch, "its workers have nothing to tell"
             self.running.append(trial)
         return trial
 
@@ -248,6 +250,23 @@ def test_workers_that_died_in_between_make_a_new_attempt(journal):
     assert trial.attempts == 3
     assert [record["attempt"] for record in life.records if record["event"] == "start"] == [1, 3]
     assert len(trial.epochs) == 2
+
+
+@pytest.mark.parametrize("kind", ["grid", "search"])
+def test_a_trial_whose_end_was_not_recorded_any_more_is_finished(kind, journal):
+    """The driver is killed between the record of the last epoch and that of the end."""
+    life = Life(make({"grid": GRID, "search": SEARCH}[kind]), journal)
+    trial = life.next()
+    for _ in range(EPOCHS):
+        life.epoch(trial)
+    life.resume()
+    assert life.agenda.trials[trial.trial].state == "finished"
+    if kind == "search":
+        told = [known for known in life.agenda.study.study.trials if known.state.name == "COMPLETE"]
+        assert [known.value for known in told] == [score_of(trial)]
+    life.run()
+    life.check_done()
+    assert life.starts()[trial.trial] == 1
 
 
 def test_a_start_without_checkpoints_is_recorded(journal):

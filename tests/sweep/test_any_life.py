@@ -16,12 +16,12 @@ from msd_sweeps.loading import load_base
 from msd_sweeps.space import Sweep
 from msd_sweeps.space_schema import Space
 from msd_sweeps.strict_yaml import InputError
-from msd_sweeps.sweep.agenda import Agenda, Pause
+from msd_sweeps.sweep.agenda import Agenda, Pause, end_whole
 from msd_sweeps.sweep.launch import locked, refuse_another_space
 from msd_sweeps.sweep.search import Study
 
-BASE = load_base("digits")
 EPOCHS = 3
+BASE = load_base("digits", [f"recipe.epochs={EPOCHS}"])
 SEATS = 3
 
 
@@ -45,6 +45,8 @@ class AnyLife(RuleBasedStateMachine):
         self.ended: dict[str, tuple[str, int]] = {}
         """What was told to be over: state and epochs."""
         self.reported: dict[str, int] = {}
+        self.untold: list[str] = []
+        """Trials that had ended when the driver was killed, before it was told."""
         self.book: Ledger | None = None
         self.running: list[TrialRecord] = []
 
@@ -65,6 +67,10 @@ class AnyLife(RuleBasedStateMachine):
         self.book = Ledger(self.path)
         parts = {"sweep": self.sweep.space, "base": self.sweep.base}
         self.book.append("sweep", **{name: part.model_dump(mode="json") for name, part in parts.items()})
+        end_whole(trials, self.book.append)
+        for name in set(self.untold) & set(trials):
+            self.ended[name] = ("finished", EPOCHS)
+        self.untold = []
         searched = [trial for trial in trials.values() if trial.phase == "search"]
         study = Study(self.sweep.space, "life", self.folder / "optuna.journal", searched)
         self.agenda = Agenda(self.sweep, trials, study, self.book.append)
@@ -86,6 +92,7 @@ class AnyLife(RuleBasedStateMachine):
         trial = self.agenda.next()
         if isinstance(trial, TrialRecord):
             assert trial.trial not in self.ended
+            assert not trial.has_every_epoch
             assert trial.trial not in [one.trial for one in self.running]
             self.running.append(trial)
 
@@ -93,6 +100,20 @@ class AnyLife(RuleBasedStateMachine):
     @rule(pick=st.integers(0, SEATS - 1))
     def epoch(self, pick: int) -> None:
         trial = self.running[pick % len(self.running)]
+        self._epoch(trial)
+        if len(trial.epochs) >= EPOCHS:
+            self._end(trial, "finished")
+
+    @precondition(lambda self: any(len(trial.epochs) == EPOCHS - 1 for trial in self.running))
+    @rule()
+    def kill_before_the_end(self) -> None:
+        """`kill -9` between the record of a trial's last epoch and that of its end."""
+        trial = next(trial for trial in self.running if len(trial.epochs) == EPOCHS - 1)
+        self._epoch(trial)
+        self.untold.append(trial.trial)
+        self.kill(0)
+
+    def _epoch(self, trial: TrialRecord) -> None:
         number = len(trial.epochs) + 1
         if number <= EPOCHS:
             score = int(trial.cell[:6], 16) / 1e4
@@ -100,8 +121,6 @@ class AnyLife(RuleBasedStateMachine):
             self.agenda.epoch(trial, {"epoch": number, "position": number - 1, "slot": 0, "seconds": 1.0,
                                       "metrics": metrics, "attempt": trial.attempts})  # fmt: skip
             self.reported[trial.trial] = number
-        if number >= EPOCHS:
-            self._end(trial, "finished")
 
     def _end(self, trial: TrialRecord, state: str) -> None:
         self.running.remove(trial)

@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from msd_sweeps import tracking
+from msd_sweeps import ledger, tracking
 from msd_sweeps.distill import data, teacher
 from msd_sweeps.distill.cohort import Cohort
 from msd_sweeps.loading import load
@@ -114,6 +114,23 @@ def test_the_second_run_trains_nothing(swept):
     assert again.code == 0
     assert "nothing was trained" in again.out
     assert (run.folder / "ledger.jsonl").read_bytes() == before
+
+
+def test_a_trial_whose_end_was_not_recorded_any_more_is_not_trained_again(swept, tmp_path):
+    """The driver is killed between the record of the last epoch and that of the end, of the last trial of all."""
+    before, run = swept
+    place = Workplace(tmp_path, before.folder / "runs" / "teachers")
+    path = place.folder / "runs" / "toy" / ledger.FILE_NAME
+    path.parent.mkdir()
+    lines = (run.folder / ledger.FILE_NAME).read_text().splitlines(keepends=True)
+    last = max(number for number, line in enumerate(lines) if '"event":"end"' in line)
+    path.write_text("".join(lines[:last]))
+    assert [trial.state for trial in ledger.trials(ledger.read(path)).values()].count("running") == 1
+    again = place.run("toy", "--space", "search.yaml")
+    assert again.code == 0, again.out
+    assert again.numbers == run.numbers
+    states = [{name: (t.state, t.attempts) for name, t in one.trials.items()} for one in (again, run)]
+    assert states[0] == states[1]
 
 
 def test_another_space_under_a_taken_name_is_refused_with_the_difference(swept):
