@@ -94,7 +94,9 @@ def _page(done: list[dict[str, Any]]) -> str:
         "# Faults\n",
         f"Written by `make chaos` (`python -m tests.chaos.command`, seeds {seeds}). A fault is survived when the "
         "sweep, gone on with, has exactly one valid result for every cell and seed, trained nothing again that had "
-        "ended, and gives the numbers and the report of an uninterrupted one.\n",
+        "ended, and gives the numbers and the report of an uninterrupted one. Work lost counts the epochs that a "
+        "ledger has twice. What was under way when the fault came is trained again and not counted, and so is an "
+        "epoch that was recorded and whose checkpoint is lost: its result is passed over the second time.\n",
         "| fault | times tried | times survived | work lost |",
         "|---|---|---|---|",
     ]

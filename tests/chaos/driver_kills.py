@@ -63,7 +63,7 @@ def uninterrupted(place: Workplace, mode: str) -> tuple[Run, float]:
 
 
 def kill_once(place: Workplace, mode: str, instants: random.Random, length: float) -> int:
-    """Start the command and kill its driver at an instant; the epochs that were trained again because of earlier
+    """Start the command and kill its driver at an instant; the epochs that stand twice in the ledger because of earlier
     kills."""
     path = place.folder / "runs" / NAME / ledger.FILE_NAME
     before = again(records_of(path))

@@ -36,7 +36,7 @@ _HELD_SECONDS = 22.0
 
 
 class Outcome(NamedTuple):
-    """What the lives of a sweep met. epochs_lost: epochs that were trained again."""
+    """What the lives of a sweep met. epochs_lost: epochs that stand twice in a ledger."""
 
     tried: int
     problems: list[str]
