@@ -59,6 +59,36 @@ print(len(got))
 """
 
 
+_SIGTERM_AT_THE_START = """
+import os, signal, threading, time
+from msd_sweeps.sweep.endings import Interrupted
+from msd_sweeps.sweep.ray_session import session
+
+def ours(number, frame):
+    raise AssertionError("Ray's own answer is in place")
+
+def terminate_when_ray_has_put_its_own_in_place():
+    while signal.getsignal(signal.SIGTERM) is ours:
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+signal.signal(signal.SIGTERM, ours)
+threading.Thread(target=terminate_when_ray_has_put_its_own_in_place).start()
+try:
+    with session(None, 1, False):
+        print("started")
+except Interrupted as error:
+    print(error)
+"""
+
+
+def test_sigterm_while_ray_starts_interrupts(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", _SIGTERM_AT_THE_START], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "SIGTERM\n"), done.stderr[-500:]
+
+
 def test_sigterm_is_answered_whatever_ray_does_with_it(tmp_path):
     """Within the session, while it ends, and afterwards; a signal may fall into the moment before it is put back."""
     done = subprocess.run([sys.executable, "-c", _SIGTERM], cwd=tmp_path, capture_output=True, text=True)
