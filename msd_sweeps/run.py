@@ -198,7 +198,7 @@ def _launch(sweep: Sweep, options: argparse.Namespace, trainer: "Trainer | None"
     from msd_sweeps.sweep.endings import Interrupted, SweepStopped, noted_signals
     from msd_sweeps.sweep.launch import Options, launch
 
-    again = _again(options, "--resume", sweep.name)
+    again = _again(options, "--resume --fresh" if options.fresh else "--resume", sweep.name)
     what = "nothing that was recorded is lost. To go on"
     with noted_signals():
         try:

@@ -115,3 +115,13 @@ def test_a_signal_that_meets_the_report_tells_how_to_compile_it(number, monkeypa
     assert f"stopped by {number.name}; the sweep is complete" in told
     assert "python -m msd_sweeps.run --resume --name scales" in told
     assert signal.getsignal(number) == before
+
+
+def test_the_command_to_go_on_trains_as_freshly_as_the_one_that_was_stopped(monkeypatch, capsys, tmp_path):
+    def interrupted(*args):
+        raise Interrupted(signal.SIGINT)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("msd_sweeps.sweep.launch.launch", interrupted)
+    assert run.main(["--space", "scales.yaml", "--fresh"]) == 130
+    assert "  python -m msd_sweeps.run --resume --fresh --name scales\n" in capsys.readouterr().err
