@@ -211,6 +211,7 @@ class TrialRecord:
 
     @property
     def has_every_epoch(self) -> bool:
+        """Whether nothing is left to train of it."""
         return bool(self.epochs) and bool(self.epochs[-1]["epoch"] >= self.config["recipe"]["epochs"])
 
     @property

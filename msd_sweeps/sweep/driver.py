@@ -36,8 +36,7 @@ def run_trials(
     """Run everything on the agenda in slots. Ray is initialised; `folder` is the sweep's.
 
     prepared, open_slots: as a Trainer gives them. say: tells the user something. keeper: of the object store that has
-    the checkpoints, if one has.
-    Raises Interrupted, SweepStopped.
+    the checkpoints, if one has. Raises Interrupted, SweepStopped.
     """
     # What a lost host would take with it stays where the driver is: without that one the sweep is over anyway.
     here = {driver_node(): 0.001}
