@@ -9,7 +9,7 @@ __all__ = ["load"]
 def __getattr__(name: str) -> Any:
     # Imported when asked for: pandas has no place in the commands' first second.
     if name == "load":
-        from msd_sweeps.analysis.frames import load
+        from msd_sweeps.report.frames import load
 
         return load
     raise AttributeError(f"module 'msd_sweeps' has no attribute '{name}'")

@@ -6,15 +6,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msd_sweeps import plan
-from msd_sweeps.existing import existing_ledger, extended, stored
-from msd_sweeps.ledger import LedgerError
-from msd_sweeps.loading import load
-from msd_sweeps.object_store import StoreError, StorePath, local_folder, place, working_folder
-from msd_sweeps.space import Sweep
-from msd_sweeps.strict_yaml import InputError
-from msd_sweeps.sweep.packing import available_bytes, packing_of
-from msd_sweeps.sweep.placement import plan_slots
+from msd_sweeps.plan import description as plan
+from msd_sweeps.plan.packing import available_bytes, packing_of
+from msd_sweeps.plan.slots import plan_slots
+from msd_sweeps.records.ledger import LedgerError
+from msd_sweeps.records.object_store import StoreError, StorePath, local_folder, place, working_folder
+from msd_sweeps.space.designs import Sweep
+from msd_sweeps.space.load import load
+from msd_sweeps.space.strict_yaml import InputError
+from msd_sweeps.sweep.existing import existing_ledger, extended, stored
 
 if TYPE_CHECKING:
     from msd_sweeps.sweep.launch import Outcome
@@ -172,8 +172,8 @@ def _load(options: argparse.Namespace) -> Sweep:
 
 
 def _sync_mlflow(options: argparse.Namespace) -> int:
+    from msd_sweeps.records.mlflow_sync import how_to_open
     from msd_sweeps.sweep.launch import sync_mlflow
-    from msd_sweeps.tracking import how_to_open
 
     if not options.name:
         raise InputError("--sync-mlflow: --name is needed, which says of which sweep")
@@ -195,8 +195,8 @@ def _again(options: argparse.Namespace, what: str, name: str) -> str:
 
 
 def _launch(sweep: Sweep, options: argparse.Namespace, trainer: "Trainer | None") -> int:
-    from msd_sweeps.sweep.endings import Interrupted, SweepStopped, noted_signals
     from msd_sweeps.sweep.launch import Options, launch
+    from msd_sweeps.sweep.stopping import Interrupted, SweepStopped, noted_signals
 
     again = _again(options, "--resume --fresh" if options.fresh else "--resume", sweep.name)
     what = "nothing that was recorded is lost. To go on"
@@ -227,9 +227,9 @@ def _launch(sweep: Sweep, options: argparse.Namespace, trainer: "Trainer | None"
 
 def _tell(sweep: Sweep, options: argparse.Namespace, outcome: "Outcome", again: str) -> int:
     """Compile the report of a complete sweep and say where everything is; the exit code."""
-    from msd_sweeps.analysis.index import write_index
-    from msd_sweeps.report import compile_report
-    from msd_sweeps.tracking import how_to_open
+    from msd_sweeps.records.mlflow_sync import how_to_open
+    from msd_sweeps.report.command import compile_report
+    from msd_sweeps.report.index import write_index
 
     folder = options.storage / sweep.name
     try:

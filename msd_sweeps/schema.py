@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from msd_sweeps.config import Trial
-from msd_sweeps.settings import Settings
-from msd_sweeps.space_schema import Space
+from msd_sweeps.space.schema import Space
+from msd_sweeps.space.settings import Settings
+from msd_sweeps.space.trial import Trial
 
 FOLDER = Path(__file__).resolve().parent.parent / "search_spaces"
 SCHEMAS: dict[str, type[Settings]] = {"space.schema.json": Space, "bases/base.schema.json": Trial}

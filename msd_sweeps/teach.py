@@ -4,9 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from msd_sweeps.loading import load_base
-from msd_sweeps.object_store import local_folder
-from msd_sweeps.strict_yaml import InputError
+from msd_sweeps.records.object_store import local_folder
+from msd_sweeps.space.load import load_base
+from msd_sweeps.space.strict_yaml import InputError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         # Imported late: --help and mistakes in a base need no torch.
         from rich.console import Console
 
-        from msd_sweeps.distill.data import DataError
+        from msd_sweeps.distill.data.loading import DataError
         from msd_sweeps.distill.teacher import TeacherError
         from msd_sweeps.sweep.prepare import prepare_teacher
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from pyarrow.fs import LocalFileSystem
 
-from msd_sweeps import object_store
-from msd_sweeps.object_store import StorePath
+from msd_sweeps.records import object_store
+from msd_sweeps.records.object_store import StorePath
 
 
 class Flaky:

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from msd_sweeps import ledger
-from msd_sweeps.config import Trial
-from msd_sweeps.objectives import best_first, student_cost
-from msd_sweeps.space import PlannedTrial, Sweep
-from msd_sweeps.space_schema import Space
+from msd_sweeps.records import ledger
+from msd_sweeps.records.ranking import best_first, student_cost
+from msd_sweeps.space.designs import PlannedTrial, Sweep
+from msd_sweeps.space.schema import Space
+from msd_sweeps.space.trial import Trial
 
 Record = dict[str, Any]
 

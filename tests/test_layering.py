@@ -1,4 +1,4 @@
-"""Imports run one way: what plans needs no torch, what trains needs no Ray, and each heavy package has its place."""
+"""Imports run one way, the core needs no platform, and each heavy package has its place."""
 
 import ast
 import subprocess
@@ -9,47 +9,29 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "msd_sweeps"
-HEAVY = (
-    "torch",
-    "torchvision",
-    "ray",
-    "optuna",
-    "mlflow",
-    "pandas",
-    "matplotlib",
-    "scipy",
-    "sklearn",
-    "pyarrow",
-)
-PLACES = {
-    "mlflow": ["mlflow_writer.py"],
-    "optuna": ["sweep/search.py", "analysis/"],
-    "ray": ["sweep/"],
-    "matplotlib": ["analysis/"],
-    "pandas": ["analysis/"],
-    "torch": ["distill/", "sweep/"],
+HEAVY = ("torch", "torchvision", "ray", "optuna", "mlflow", "pandas", "matplotlib", "scipy", "sklearn", "pyarrow")
+BELOW: dict[str, set[str]] = {
+    "catalog": set(),
+    "space": {"catalog"},
+    "plan": {"catalog", "space"},
+    "records": {"catalog", "space"},
+    "distill": {"catalog", "space", "records"},
+    "report": {"catalog", "space", "records"},
+    "sweep": {"catalog", "space", "plan", "records", "distill", "report"},
+}
+"""What each room may import besides itself; the commands at the top and the benchmarks may import every room."""
+HOMES = {
+    "mlflow": ["records/mlflow_writer.py"],
+    "optuna": ["sweep/", "report/"],
+    "ray": ["sweep/", "bench/"],
+    "matplotlib": ["report/", "bench/"],
+    "pandas": ["report/"],
+    "torch": ["distill/", "sweep/", "bench/"],
     "torchvision": ["distill/"],
-    "pyarrow": ["object_store.py", "analysis/", "tensor_files.py"],
-    "yaml": ["strict_yaml.py", "sweep/bench.py"],
+    "pyarrow": ["records/", "report/", "catalog/"],
+    "yaml": ["space/strict_yaml.py", "bench/"],
 }
 """Where each package may be imported, at the top of a module or later."""
-_ON_TOP = ["analysis", "run", "report", "teach"]
-_TRAINING_UP = ["distill", "sweep", *_ON_TOP, "plan"]
-ABOVE = {
-    "config.py": [*_TRAINING_UP, "space", "ledger", "tracking"],
-    "space.py": [*_TRAINING_UP, "ledger", "tracking", "loading"],
-    "object_store.py": [*_TRAINING_UP, "config", "space", "ledger", "tracking", "loading"],
-    "ledger.py": [*_TRAINING_UP, "space", "tracking", "loading"],
-    "ledger_copy.py": [*_TRAINING_UP, "space", "tracking", "loading"],
-    "mlflow_writer.py": [*_TRAINING_UP, "space", "tracking", "loading"],
-    "tracking.py": [*_TRAINING_UP, "space", "loading"],
-    "distill/": ["sweep", *_ON_TOP, "plan", "space", "ledger", "tracking", "loading"],
-    "analysis/": ["distill", "sweep", "tracking", "run", "teach"],
-    "sweep/": _ON_TOP,
-}
-"""Modules of ours that a part may not know."""
-COMMANDS = ("distill/bench.py",)
-"""Commands of a part: they read bases by name, as `run` does."""
 
 
 def imports_of(path: Path) -> set[str]:
@@ -59,52 +41,58 @@ def imports_of(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            above = ".".join(path.relative_to(ROOT).parts[: -node.level]) + "." if node.level else ""
-            module = f"{above}{node.module or ''}".removesuffix(".")
-            found |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+            assert not node.level, f"{path}:{node.lineno}: a relative import; imports are absolute here"
+            found |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
     return found
 
 
-def files() -> list[tuple[str, Path]]:
-    return [(path.relative_to(PACKAGE).as_posix(), path) for path in sorted(PACKAGE.rglob("*.py"))]
+FILES = [(path.relative_to(PACKAGE).as_posix(), path) for path in sorted(PACKAGE.rglob("*.py"))]
 
 
-def loaded_after(statement: str, *arguments: str) -> tuple[set[str], str]:
+def loaded_after(statement: str) -> tuple[set[str], str]:
     """Which packages a fresh interpreter has loaded after a statement; what it printed."""
     code = f"{statement}\nimport sys; print('loaded:', *{{name.split('.')[0] for name in sys.modules}})"
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
     )
     text, _, names = done.stdout.rpartition("loaded:")
     return set(names.split()), text
 
 
-@pytest.mark.parametrize(
-    ("module", "without"),
-    [
-        ("msd_sweeps.config", HEAVY), ("msd_sweeps.space", HEAVY), ("msd_sweeps.loading", HEAVY),
-        ("msd_sweeps.plan", HEAVY), ("msd_sweeps.ledger", HEAVY), ("msd_sweeps.run", HEAVY),
-        ("msd_sweeps.teach", HEAVY), ("msd_sweeps.mlflow_records", HEAVY),
-        ("msd_sweeps.object_store", HEAVY), ("msd_sweeps.ledger_copy", HEAVY),
-        ("msd_sweeps.tracking", HEAVY), ("msd_sweeps.report", HEAVY), ("msd_sweeps.schema", HEAVY),
-        ("msd_sweeps.sweep.slots", ("torch", "ray", "mlflow")),
-        ("msd_sweeps.sweep.agenda", ("torch", "ray", "mlflow")),
-        ("msd_sweeps.distill.cohort", ("ray", "optuna", "mlflow", "matplotlib")),
-    ],
-)  # fmt: skip
-def test_importing_a_part_does_not_load(module, without):
-    loaded, _ = loaded_after(f"import {module}")
-    assert not loaded & set(without)
+def test_rooms_import_one_way():
+    for name, path in FILES:
+        room = name.split("/")[0]
+        if room in BELOW:
+            known = {module.split(".")[1] for module in imports_of(path) if module.startswith("msd_sweeps.")}
+            assert known <= BELOW[room] | {room, "__version__"}, f"{name} imports {sorted(known - BELOW[room])}"
 
 
-@pytest.mark.parametrize("command", ["run", "teach", "report"])
+def test_modules_import_each_other_in_no_circle():
+    modules = {f"msd_sweeps.{name[:-3].replace('/', '.')}".removesuffix(".__init__"): path for name, path in FILES}
+    arrows = {module: imports_of(path) & set(modules) - {module} for module, path in modules.items()}
+    left = dict(arrows)
+    while ground := [module for module, below in left.items() if not below & set(left)]:
+        for module in ground:
+            del left[module]
+    assert not left, f"these import each other: {sorted(left)}"
+
+
+@pytest.mark.parametrize("room", ["catalog", "space", "plan", "records"])
+def test_rooms_that_plan_and_record_load_nothing_heavy(room):
+    modules = [name[:-3].replace("/", ".") for name, _ in FILES if name.startswith(f"{room}/")]
+    loaded, _ = loaded_after("; ".join(f"import msd_sweeps.{module}" for module in modules))
+    assert not loaded & set(HEAVY)
+
+
+def test_the_core_loads_no_platform():
+    loaded, _ = loaded_after("import msd_sweeps.distill.cohort, msd_sweeps.distill.teacher")
+    assert not loaded & {"ray", "optuna", "mlflow", "matplotlib", "pandas", "yaml", "rich"}
+
+
+@pytest.mark.parametrize("command", ["run", "teach", "report", "schema"])
 def test_help_answers_without_anything_heavy(command):
-    statement = f"from msd_sweeps.{command} import main\ntry:\n    main(['--help'])\nexcept SystemExit: pass"
+    module = "report.__main__" if command == "report" else command
+    statement = f"from msd_sweeps.{module} import main\ntry:\n    main(['--help'])\nexcept SystemExit: pass"
     loaded, text = loaded_after(statement)
     assert not loaded & set(HEAVY)
     assert f"python -m msd_sweeps.{command}" in text
@@ -117,32 +105,31 @@ def test_a_plan_needs_nothing_heavy():
     assert "trials" in text
 
 
-@pytest.mark.parametrize("package", PLACES)
-def test_a_package_is_imported_in_its_place_alone(package):
-    for name, path in files():
+@pytest.mark.parametrize("package", HOMES)
+def test_a_package_is_imported_in_its_home_alone(package):
+    for name, path in FILES:
         if any(module.split(".")[0] == package for module in imports_of(path)):
-            assert any(name.startswith(place) for place in PLACES[package]), f"{name} imports {package}"
+            assert any(name.startswith(home) for home in HOMES[package]), f"{name} imports {package}"
 
 
-@pytest.mark.parametrize("part", ABOVE)
-def test_a_part_does_not_know_what_is_built_upon_it(part):
-    for name, path in files():
-        if name.startswith(part) and name not in COMMANDS:
-            known = {module.split(".")[1] for module in imports_of(path) if module.startswith("msd_sweeps.")}
-            assert not known & set(ABOVE[part]), f"{name} imports {sorted(known & set(ABOVE[part]))}"
+def test_nothing_imports_the_benchmarks():
+    for name, path in FILES:
+        if not name.startswith("bench/"):
+            assert not [module for module in imports_of(path) if module.startswith("msd_sweeps.bench")], name
+
+
+def test_the_house_stays_small():
+    lengths = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in FILES}
+    assert not {name: length for name, length in lengths.items() if length > 300}
+    assert sum(lengths.values()) <= 13_400
+    rooms = {name.split("/")[0] for name in lengths if "/" in name}
+    assert len(rooms) < 10
 
 
 def test_pickle_and_unchecked_loading_are_not_used():
-    for name, path in files():
-        assert not {module.split(".")[0] for module in imports_of(path)} & {
-            "pickle",
-            "dill",
-            "cloudpickle",
-            "joblib",
-        }
+    for name, path in FILES:
+        assert not {module.split(".")[0] for module in imports_of(path)} & {"pickle", "dill", "cloudpickle", "joblib"}
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
                 options = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
-                assert options.get("weights_only") == "True", (
-                    f"{name}:{node.lineno}: torch.load without weights_only"
-                )
+                assert options.get("weights_only") == "True", f"{name}:{node.lineno}: torch.load without weights_only"

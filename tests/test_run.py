@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from msd_sweeps import ledger, run
-from msd_sweeps.ledger import FILE_NAME, Ledger
-from msd_sweeps.loading import load
-from msd_sweeps.space import fresh_seeds
-from msd_sweeps.strict_yaml import InputError
+from msd_sweeps import run
+from msd_sweeps.records import ledger
+from msd_sweeps.records.ledger import FILE_NAME, Ledger
+from msd_sweeps.space.designs import fresh_seeds
+from msd_sweeps.space.load import load
+from msd_sweeps.space.strict_yaml import InputError
 from msd_sweeps.sweep.launch import as_grown, refuse_another_space
 from msd_sweeps.teach import main as teach
 

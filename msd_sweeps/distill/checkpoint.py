@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from msd_sweeps.object_store import Place, StoreError, StorePath, patiently
+from msd_sweeps.records.object_store import Place, StoreError, StorePath, patiently
 
 _MAGIC = b"msd_sweeps 1\n"
 _HEADER = len(_MAGIC) + 32

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from msd_sweeps.config import Trial
-from msd_sweeps.distill.capture import open_steps
+from msd_sweeps.distill.data.splits import Split, Splits
+from msd_sweeps.distill.data.stream import StreamBatch, open_stream, plain_batches
 from msd_sweeps.distill.device import autocast, choose_dtype
-from msd_sweeps.distill.lanes import Lanes, open_lanes
 from msd_sweeps.distill.models.network import Network, Taps, joined
-from msd_sweeps.distill.splits import Split, Splits
-from msd_sweeps.distill.stream import StreamBatch, open_stream, plain_batches
+from msd_sweeps.distill.stepping.graphs import open_steps
+from msd_sweeps.distill.stepping.threads import Lanes, open_lanes
 from msd_sweeps.distill.student import Evaluation, NonFiniteLoss, State, Student, side_of
+from msd_sweeps.space.trial import Trial
 
 _EVALUATION_BATCH = 500
 _TEACHER_PARTS = 4

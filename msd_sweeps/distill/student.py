@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from msd_sweeps.config import Recipe, Trial
 from msd_sweeps.distill import losses, models
+from msd_sweeps.distill.data.stream import StreamBatch
 from msd_sweeps.distill.device import autocast
 from msd_sweeps.distill.losses.distiller import Batch, Distiller, Side
 from msd_sweeps.distill.models.network import Network, Taps
-from msd_sweeps.distill.stream import StreamBatch
+from msd_sweeps.space.trial import Recipe, Trial
 
 State = dict[str, Any]
 

@@ -11,14 +11,15 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from msd_sweeps.config import Student, Trial, file_sha256, identity, teacher_identity
-from msd_sweeps.distill import checkpoint, data, models
+from msd_sweeps.distill import checkpoint, models
 from msd_sweeps.distill.cohort import Cohort, EpochResult, evaluate
+from msd_sweeps.distill.data import loading as data
 from msd_sweeps.distill.device import choose_dtype
 from msd_sweeps.distill.models.folding import fold_batch_norm
 from msd_sweeps.distill.models.network import Network
-from msd_sweeps.methods import NoneSettings
-from msd_sweeps.object_store import Place
+from msd_sweeps.records.object_store import Place
+from msd_sweeps.space.methods import NoneSettings
+from msd_sweeps.space.trial import Student, Trial, file_sha256, identity, teacher_identity
 
 _PREFIXES = ("module.student.", "module.", "student.")
 _WRAPPERS = ("model", "state_dict", "net")

@@ -13,14 +13,15 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from msd_sweeps.config import Trial
-from msd_sweeps.distill import capture, models
+from msd_sweeps.distill import models
 from msd_sweeps.distill.cohort import Cohort
-from msd_sweeps.distill.data import Images, Splits
+from msd_sweeps.distill.data.loading import Images, Splits
 from msd_sweeps.distill.device import choose_device
 from msd_sweeps.distill.models.folding import fold_batch_norm
-from msd_sweeps.overrides import changed
-from msd_sweeps.space_schema import Changes
+from msd_sweeps.distill.stepping import graphs as capture
+from msd_sweeps.space.overrides import changed
+from msd_sweeps.space.schema import Changes
+from msd_sweeps.space.trial import Trial
 
 _WARM_UP_STEPS = capture.WARM_UP_STEPS + 2
 """A GPU captures its graphs meanwhile."""

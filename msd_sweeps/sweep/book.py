@@ -6,16 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from msd_sweeps.config import Trial
 from msd_sweeps.distill import checkpoint
-from msd_sweeps.ledger import TrialRecord
-from msd_sweeps.object_store import Place, StoreError, place
-from msd_sweeps.space import Sweep
-from msd_sweeps.sweep.agenda import Agenda, Pause
-from msd_sweeps.sweep.endings import FirstFailures, Signals
-from msd_sweeps.sweep.keeper import Keeper, checkpoints_of
-from msd_sweeps.sweep.slots import MOST_ATTEMPTS, Job
+from msd_sweeps.records.ledger import TrialRecord
+from msd_sweeps.records.object_store import Place, StoreError, place
+from msd_sweeps.space.designs import Sweep
+from msd_sweeps.space.trial import Trial
+from msd_sweeps.sweep.dispatcher import MOST_ATTEMPTS, Job
+from msd_sweeps.sweep.stopping import FirstFailures, Signals
+from msd_sweeps.sweep.store_sync import Keeper, checkpoints_of
 from msd_sweeps.sweep.trainer import Prepared
+from msd_sweeps.sweep.trial_queue import Agenda, Pause
 
 
 class Running(NamedTuple):

@@ -11,23 +11,24 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from msd_sweeps import __version__, ledger
-from msd_sweeps.config import Trial
+from msd_sweeps import __version__
 from msd_sweeps.distill import checkpoint
-from msd_sweeps.ledger import Ledger, Record, TrialRecord
-from msd_sweeps.object_store import Place, StoreError, StorePath
-from msd_sweeps.plan import duration, local_cpus, local_node, record_step_seconds, trial_count
-from msd_sweeps.provenance import commit
-from msd_sweeps.space import Sweep
-from msd_sweeps.space_schema import Tracking
-from msd_sweeps.sweep.endings import Interrupted, Signals, SweepStopped, noted_signals
-from msd_sweeps.sweep.keeper import Keeper, checkpoints_of, fetch_others
-from msd_sweeps.sweep.one_driver import locked
-from msd_sweeps.sweep.packing import available_bytes, packing_of
-from msd_sweeps.sweep.placement import plan_slots
-from msd_sweeps.sweep.same_space import as_grown, described, refuse_another_space
+from msd_sweeps.plan.description import duration, local_cpus, local_node, record_step_seconds, trial_count
+from msd_sweeps.plan.packing import available_bytes, packing_of
+from msd_sweeps.plan.slots import plan_slots
+from msd_sweeps.records import ledger
+from msd_sweeps.records.ledger import Ledger, Record, TrialRecord
+from msd_sweeps.records.mlflow_sync import Mirror, choose_uri, is_synced
+from msd_sweeps.records.object_store import Place, StoreError, StorePath
+from msd_sweeps.records.provenance import commit
+from msd_sweeps.space.designs import Sweep
+from msd_sweeps.space.schema import Tracking
+from msd_sweeps.space.trial import Trial
+from msd_sweeps.sweep.lock import locked
+from msd_sweeps.sweep.resume import as_grown, described, refuse_another_space
+from msd_sweeps.sweep.stopping import Interrupted, Signals, SweepStopped, noted_signals
+from msd_sweeps.sweep.store_sync import Keeper, checkpoints_of, fetch_others
 from msd_sweeps.sweep.trainer import Prepared, Trainer, distilling
-from msd_sweeps.tracking import Mirror, choose_uri, is_synced
 
 _PACKAGES = ("torch", "ray", "optuna", "mlflow", "numpy")
 _MIRROR_SECONDS = 20.0
@@ -171,7 +172,7 @@ def sync_mlflow(name: str, storage: Path) -> tuple[str, int]:
 
 def is_complete(sweep: Sweep, trials: dict[str, TrialRecord]) -> bool:
     """Whether everything that a sweep asks for has ended."""
-    from msd_sweeps.sweep.agenda import Agenda
+    from msd_sweeps.sweep.trial_queue import Agenda
 
     return bool(trials) and Agenda(sweep, trials, None, _no_record).is_complete
 
@@ -239,9 +240,9 @@ def _run_on_ray(
     sweep: Sweep, options: Options, folder: Path, trials: dict[str, TrialRecord], record: Any, prepared: Prepared,
     trainer: Trainer, signals: Signals, say: Callable[[str], None], keeper: Keeper | None,
 ) -> None:  # fmt: skip
-    from msd_sweeps.sweep.agenda import Agenda, end_whole
-    from msd_sweeps.sweep.elsewhere import Elsewhere
-    from msd_sweeps.sweep.search import Study
+    from msd_sweeps.sweep.reuse import Elsewhere
+    from msd_sweeps.sweep.study import Study
+    from msd_sweeps.sweep.trial_queue import Agenda, end_whole
 
     end_whole(trials, record)
     study = None
@@ -258,8 +259,8 @@ def _run_on_ray(
     if agenda.is_complete:
         return
     # Imported late: what is taken over whole needs no Ray.
-    from msd_sweeps.sweep.driver import run_trials
     from msd_sweeps.sweep.ray_session import plan_for_cluster, session
+    from msd_sweeps.sweep.tune import run_trials
 
     local = options.num_cpus or local_cpus()
     with session(options.address, local, options.verbose):

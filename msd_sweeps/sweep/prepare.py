@@ -8,16 +8,17 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from msd_sweeps.config import Trial
-from msd_sweeps.distill import data, teacher
+from msd_sweeps.distill import teacher
 from msd_sweeps.distill.cohort import EpochResult
+from msd_sweeps.distill.data import loading as data
 from msd_sweeps.distill.device import choose_device, device_name
 from msd_sweeps.distill.timing import measure_pack
-from msd_sweeps.ledger import Record, TrialRecord
-from msd_sweeps.object_store import StorePath
-from msd_sweeps.space import Sweep
-from msd_sweeps.strict_yaml import InputError
-from msd_sweeps.sweep.packing import MOST, largest_trial
+from msd_sweeps.plan.packing import MOST, largest_trial
+from msd_sweeps.records.ledger import Record, TrialRecord
+from msd_sweeps.records.object_store import StorePath
+from msd_sweeps.space.designs import Sweep
+from msd_sweeps.space.strict_yaml import InputError
+from msd_sweeps.space.trial import Trial
 from msd_sweeps.sweep.stored_teachers import fetch_teacher, keep_teacher
 from msd_sweeps.sweep.trainer import Prepared
 

@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from msd_sweeps.ledger import Record, TrialRecord
-from msd_sweeps.objectives import best_first, measured
-from msd_sweeps.plan import duration
-from msd_sweeps.space import Sweep
+from msd_sweeps.plan.description import duration
+from msd_sweeps.records.ledger import Record, TrialRecord
+from msd_sweeps.records.ranking import best_first, measured
+from msd_sweeps.space.designs import Sweep
 
 _HEARTBEAT_SECONDS = 60.0
 

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 from concurrent import futures
 from typing import Any
 
-from msd_sweeps.space_schema import Resources
-from msd_sweeps.strict_yaml import InputError
+from msd_sweeps.plan.packing import Packing
+from msd_sweeps.plan.slots import Node, SlotPlan, plan_slots
+from msd_sweeps.space.schema import Resources
+from msd_sweeps.space.strict_yaml import InputError
 from msd_sweeps.sweep import ENVIRONMENT
-from msd_sweeps.sweep.endings import Interrupted, SweepStopped
-from msd_sweeps.sweep.packing import Packing
-from msd_sweeps.sweep.placement import Node, SlotPlan, plan_slots
+from msd_sweeps.sweep.stopping import Interrupted, SweepStopped
 
 _OBJECT_STORE_BYTES = 256 * 2**20
 _STARTS = 4

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
-from msd_sweeps.object_store import Place, StorePath, patiently, place
+from msd_sweeps.records.object_store import Place, StorePath, patiently, place
 
 CARD, WEIGHTS = "teacher.json", "weights.safetensors"
 

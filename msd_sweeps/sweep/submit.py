@@ -11,9 +11,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import msd_sweeps
-from msd_sweeps.loading import SHIPPED, checked_name, find
-from msd_sweeps.provenance import COMMIT, commit
-from msd_sweeps.strict_yaml import InputError, parse
+from msd_sweeps.records.provenance import COMMIT, commit
+from msd_sweeps.space.load import SHIPPED, checked_name, find
+from msd_sweeps.space.strict_yaml import InputError, parse
 from msd_sweeps.sweep.ray_session import knock
 
 _FORWARDED = ("MLFLOW_TRACKING_URI",)

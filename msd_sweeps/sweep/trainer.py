@@ -6,10 +6,10 @@ from typing import Any, NamedTuple, Protocol
 
 from rich.console import Console
 
-from msd_sweeps.ledger import Record, TrialRecord
-from msd_sweeps.object_store import StorePath
-from msd_sweeps.space import Sweep
-from msd_sweeps.sweep.placement import SlotPlan
+from msd_sweeps.plan.slots import SlotPlan
+from msd_sweeps.records.ledger import Record, TrialRecord
+from msd_sweeps.records.object_store import StorePath
+from msd_sweeps.space.designs import Sweep
 
 
 class Prepared(NamedTuple):
@@ -43,7 +43,7 @@ class Trainer(NamedTuple):
 def distilling() -> Trainer:
     """The trainer of this package: torch in the workers of Ray Train."""
     from msd_sweeps.sweep.prepare import prepare
-    from msd_sweeps.sweep.train_slots import Slots
-    from msd_sweeps.sweep.workers import serve
+    from msd_sweeps.sweep.worker import serve
+    from msd_sweeps.sweep.worker_groups import Slots
 
     return Trainer(prepare, lambda plan, dispatcher, folder: Slots(plan, dispatcher, folder, serve))

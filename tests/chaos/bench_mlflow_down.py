@@ -23,11 +23,12 @@ from pathlib import Path
 import numpy
 import torch
 
-from msd_sweeps.distill import data, models
+from msd_sweeps.distill import models
 from msd_sweeps.distill.cohort import Cohort
-from msd_sweeps.ledger import FILE_NAME, Ledger
-from msd_sweeps.loading import load_base
-from msd_sweeps.tracking import Mirror
+from msd_sweeps.distill.data import loading as data
+from msd_sweeps.records.ledger import FILE_NAME, Ledger
+from msd_sweeps.records.mlflow_sync import Mirror
+from msd_sweeps.space.load import load_base
 
 _SLOW_SECONDS = 10.0
 _EPOCHS_A_TURN = 5

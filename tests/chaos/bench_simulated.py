@@ -139,7 +139,7 @@ def _timed(place: Path, *words: str) -> tuple[float, str]:
 
 
 def _through_tune(place: Path, trials: int) -> str:
-    from msd_sweeps import ledger
+    from msd_sweeps.records import ledger
 
     _write_space(place, trials)
     _timed(place, "-c", _MEASURE, "--space", "space.yaml", "--name", "tune", "--set", "recipe.epochs=1")

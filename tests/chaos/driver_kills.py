@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from msd_sweeps import ledger
+from msd_sweeps.records import ledger
 from tests.sweep.conftest import Run, Workplace
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from msd_sweeps import ledger
+from msd_sweeps.records import ledger
 from tests.chaos import writer_kills
 from tests.chaos.driver_kills import (
     NAME,
@@ -164,7 +164,7 @@ def writers(count: int) -> Live:
     def live(folder: Path, instants: random.Random) -> Outcome:
         from mlflow import MlflowClient
 
-        from msd_sweeps.tracking import DATABASE, default_uri
+        from msd_sweeps.records.mlflow_sync import DATABASE, default_uri
 
         client = MlflowClient(default_uri(folder))
         # Without a place of its own, MLflow puts artifacts where the tests are started.

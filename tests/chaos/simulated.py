@@ -19,18 +19,16 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-import msd_sweeps.sweep  # noqa: F401  Ray reads the settings that this makes when it is imported
-
 # isort: split
 import ray
 
 from msd_sweeps import run
 from msd_sweeps.distill import checkpoint
-from msd_sweeps.ledger import TrialRecord
-from msd_sweeps.object_store import StorePath, place
-from msd_sweeps.space import Sweep
-from msd_sweeps.sweep.placement import SlotPlan
-from msd_sweeps.sweep.slots import Job, Result
+from msd_sweeps.plan.slots import SlotPlan
+from msd_sweeps.records.ledger import TrialRecord
+from msd_sweeps.records.object_store import StorePath, place
+from msd_sweeps.space.designs import Sweep
+from msd_sweeps.sweep.dispatcher import Job, Result
 from msd_sweeps.sweep.trainer import Prepared, Trainer
 
 _IDLE_SECONDS = 20.0

@@ -10,14 +10,14 @@ import signal
 import time
 from pathlib import Path
 
-from msd_sweeps import ledger
 from msd_sweeps.distill import checkpoint
-from msd_sweeps.ledger import Ledger, TrialRecord
-from msd_sweeps.loading import load_base
-from msd_sweeps.space import Sweep
-from msd_sweeps.space_schema import Space
-from msd_sweeps.sweep.agenda import Agenda, end_whole
+from msd_sweeps.records import ledger
+from msd_sweeps.records.ledger import Ledger, TrialRecord
+from msd_sweeps.space.designs import Sweep
+from msd_sweeps.space.load import load_base
+from msd_sweeps.space.schema import Space
 from msd_sweeps.sweep.launch import locked, remove_left_over
+from msd_sweeps.sweep.trial_queue import Agenda, end_whole
 from tests.chaos.simulated import invented
 
 EPOCHS = 4

@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from msd_sweeps import ledger
-from msd_sweeps.ledger import Ledger
-from msd_sweeps.tracking import Mirror, default_uri
+from msd_sweeps.records import ledger
+from msd_sweeps.records.ledger import Ledger
+from msd_sweeps.records.mlflow_sync import Mirror, default_uri
 from tests.synthetic_ledger import Recipe, make_sweep, records
 
 _MIRRORED = 100

@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from msd_sweeps import ledger
+from msd_sweeps.records import ledger
 from tests.cluster.hosts import PORT, network, permitted
 
 _LONGEST_SECONDS = 600

@@ -3,7 +3,7 @@
 import sys
 import time
 
-from msd_sweeps import ledger
+from msd_sweeps.records import ledger
 from tests.cluster.hosts import PORT, Network
 from tests.sweep.conftest import Workplace, epochs_seen
 

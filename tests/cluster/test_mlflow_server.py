@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 import yaml
 
-from msd_sweeps import ledger
+from msd_sweeps.records import ledger
 from tests.chaos.driver_kills import ROOT
 from tests.cluster.hosts import Host, Network
 from tests.sweep.conftest import Workplace

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from msd_sweeps.config import Trial
 from msd_sweeps.distill import models
 from msd_sweeps.distill.cohort import Cohort
-from msd_sweeps.distill.data import Images, Splits
+from msd_sweeps.distill.data.loading import Images, Splits
 from msd_sweeps.distill.models.folding import fold_batch_norm
+from msd_sweeps.space.trial import Trial
 
 CPU = torch.device("cpu")
 

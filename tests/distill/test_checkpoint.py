@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from msd_sweeps.distill import checkpoint
-from msd_sweeps.object_store import StoreError, StorePath
+from msd_sweeps.records.object_store import StoreError, StorePath
 from tests.stores import flaky_store
 
 STATE = {"epoch": 3, "weights": {"a": torch.arange(6.0).reshape(2, 3)}, "history": [{"epoch": 1}]}

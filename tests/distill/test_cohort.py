@@ -10,9 +10,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from msd_sweeps.config import Trial
 from msd_sweeps.distill import checkpoint
 from msd_sweeps.distill.cohort import Cohort, EpochResult
+from msd_sweeps.space.trial import Trial
 from tests.distill.conftest import make_trial
 
 NewCohort = Callable[..., Cohort]

@@ -10,7 +10,7 @@ import torch
 
 from msd_sweeps.distill import models, teacher
 from msd_sweeps.distill.teacher import TeacherError
-from msd_sweeps.loading import load_base
+from msd_sweeps.space.load import load_base
 
 
 class Hostile:

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from msd_sweeps.config import Trial
 from msd_sweeps.distill import models
 from msd_sweeps.distill.cohort import Cohort
-from msd_sweeps.distill.data import Images, Splits
+from msd_sweeps.distill.data.loading import Images, Splits
 from msd_sweeps.distill.losses import DISTILLERS
 from msd_sweeps.distill.models.folding import fold_batch_norm
-from msd_sweeps.loading import load
+from msd_sweeps.space.load import load
+from msd_sweeps.space.trial import Trial
 
 PAIRS = load("pairs").space.parameters["pair"].choices
 METHODS = load("pairs").space.parameters["method"].choices

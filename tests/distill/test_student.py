@@ -2,8 +2,8 @@
 
 import pytest
 
-from msd_sweeps.config import Recipe
 from msd_sweeps.distill.student import learning_rate
+from msd_sweeps.space.trial import Recipe
 
 
 def rates(recipe: Recipe, steps_per_epoch: int = 10) -> list[float]:

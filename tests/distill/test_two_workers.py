@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import distributed
 
-from msd_sweeps.config import Trial
-from msd_sweeps.distill import data, models
+from msd_sweeps.distill import models
 from msd_sweeps.distill.cohort import Cohort
+from msd_sweeps.distill.data import loading as data
 from msd_sweeps.distill.models.folding import fold_batch_norm
-from tests.distill.image_files import write_tree
+from msd_sweeps.space.trial import Trial
+from tests.distill.data.image_files import write_tree
 
 RECIPE = {"epochs": 8, "batch_size": 8, "lr": 0.05, "schedule": "one_cycle", "precision": "float32"}
 

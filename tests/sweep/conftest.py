@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from msd_sweeps import ledger
+from msd_sweeps.records import ledger
 
 BASE = """\
 data: {name: digits, train_samples: 128}

@@ -10,15 +10,15 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from msd_sweeps import ledger
-from msd_sweeps.ledger import Ledger, TrialRecord
-from msd_sweeps.loading import load_base
-from msd_sweeps.space import Sweep
-from msd_sweeps.space_schema import Space
-from msd_sweeps.strict_yaml import InputError
-from msd_sweeps.sweep.agenda import Agenda, Pause, end_whole
+from msd_sweeps.records import ledger
+from msd_sweeps.records.ledger import Ledger, TrialRecord
+from msd_sweeps.space.designs import Sweep
+from msd_sweeps.space.load import load_base
+from msd_sweeps.space.schema import Space
+from msd_sweeps.space.strict_yaml import InputError
 from msd_sweeps.sweep.launch import locked, refuse_another_space
-from msd_sweeps.sweep.search import Study
+from msd_sweeps.sweep.study import Study
+from msd_sweeps.sweep.trial_queue import Agenda, Pause, end_whole
 
 EPOCHS = 3
 BASE = load_base("digits", [f"recipe.epochs={EPOCHS}"])

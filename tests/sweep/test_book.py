@@ -5,16 +5,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from msd_sweeps.config import Trial
 from msd_sweeps.distill import checkpoint
-from msd_sweeps.ledger import TrialRecord
-from msd_sweeps.loading import load_base
-from msd_sweeps.sweep.agenda import Pause
+from msd_sweeps.records.ledger import TrialRecord
+from msd_sweeps.space.load import load_base
+from msd_sweeps.space.trial import Trial
 from msd_sweeps.sweep.book import Book
-from msd_sweeps.sweep.endings import Signals
-from msd_sweeps.sweep.keeper import Keeper
-from msd_sweeps.sweep.slots import Job
+from msd_sweeps.sweep.dispatcher import Job
+from msd_sweeps.sweep.stopping import Signals
+from msd_sweeps.sweep.store_sync import Keeper
 from msd_sweeps.sweep.trainer import Prepared
+from msd_sweeps.sweep.trial_queue import Pause
 from tests.stores import flaky_store
 
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msd_sweeps.distill import checkpoint
-from msd_sweeps.sweep import slots
-from msd_sweeps.sweep.slots import MOST_ATTEMPTS, Dispatcher, Job, Result
+from msd_sweeps.sweep import dispatcher as slots
+from msd_sweeps.sweep.dispatcher import MOST_ATTEMPTS, Dispatcher, Job, Result
 from tests.stores import flaky_store
 
 

@@ -15,10 +15,12 @@ from mlflow import MlflowClient
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from msd_sweeps import ledger, tracking
-from msd_sweeps.distill import data, teacher
+from msd_sweeps.distill import teacher
 from msd_sweeps.distill.cohort import Cohort
-from msd_sweeps.loading import load
+from msd_sweeps.distill.data import loading as data
+from msd_sweeps.records import ledger
+from msd_sweeps.records import mlflow_sync as tracking
+from msd_sweeps.space.load import load
 from tests.sweep.conftest import Workplace, epochs_seen, kill_process
 
 pytestmark = pytest.mark.ray

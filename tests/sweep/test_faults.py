@@ -14,7 +14,8 @@ from mlflow import MlflowClient
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from msd_sweeps import ledger, tracking
+from msd_sweeps.records import ledger
+from msd_sweeps.records import mlflow_sync as tracking
 from tests.chaos import driver_kills
 from tests.chaos.driver_kills import ROOT
 from tests.sweep.conftest import Run, Workplace, epochs_seen, kill_process

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.distill.image_files import write_tree
+from tests.distill.data.image_files import write_tree
 from tests.sweep.conftest import Workplace
 
 pytestmark = pytest.mark.ray

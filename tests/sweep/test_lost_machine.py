@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from msd_sweeps import ledger
-from msd_sweeps.ledger_copy import newest
-from msd_sweeps.object_store import StorePath
-from msd_sweeps.sweep.one_driver import CLAIM, CLAIM_SECONDS
+from msd_sweeps.records import ledger
+from msd_sweeps.records.ledger_copy import newest
+from msd_sweeps.records.object_store import StorePath
+from msd_sweeps.sweep.lock import CLAIM, CLAIM_SECONDS
 from tests.sweep.conftest import Workplace, epochs_seen
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

@@ -2,8 +2,8 @@
 
 import json
 
-from msd_sweeps.ledger import TrialRecord
-from msd_sweeps.loading import load
+from msd_sweeps.records.ledger import TrialRecord
+from msd_sweeps.space.load import load
 from msd_sweeps.sweep.progress import Progress
 
 MODELS = "parameters={student.model: {choices: [resnet8, resnet14, resnet20]}}"

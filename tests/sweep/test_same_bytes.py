@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from msd_sweeps.sweep.workers import check_same
+from msd_sweeps.sweep.worker import check_same
 
 
 def test_the_same_bytes_pass_and_an_older_job_asks_for_nothing():

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from msd_sweeps.distill import checkpoint
-from msd_sweeps.loading import load_base
-from msd_sweeps.object_store import StoreError
-from msd_sweeps.sweep.workers import _UNSAVED_SECONDS, _Slot
+from msd_sweeps.records.object_store import StoreError
+from msd_sweeps.space.load import load_base
+from msd_sweeps.sweep.worker import _UNSAVED_SECONDS, _Slot
 from tests.stores import flaky_store
 
 

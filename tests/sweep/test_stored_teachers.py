@@ -5,7 +5,7 @@ from hashlib import sha256
 
 import pytest
 
-from msd_sweeps.object_store import StorePath
+from msd_sweeps.records.object_store import StorePath
 from msd_sweeps.sweep.stored_teachers import CARD, WEIGHTS, fetch_teacher, keep_teacher, local_file
 
 

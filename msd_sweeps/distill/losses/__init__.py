@@ -17,7 +17,7 @@ from msd_sweeps.distill.losses.sdd import Sdd
 from msd_sweeps.distill.losses.similarity import SimilarityPreserving
 from msd_sweeps.distill.losses.vid import Vid
 from msd_sweeps.distill.losses.wcord import Wcord
-from msd_sweeps.methods import Method
+from msd_sweeps.space.methods import Method
 
 DISTILLERS: dict[str, type[Distiller]] = {
     "none": CrossEntropy,

@@ -8,7 +8,7 @@ from msd_sweeps.distill.losses.distiller import Batch, Distiller, Side
 from msd_sweeps.distill.losses.logits import full_precision, logit_terms
 from msd_sweeps.distill.losses.stages import aligned, same_size
 from msd_sweeps.distill.models.network import Taps
-from msd_sweeps.methods import AtSettings
+from msd_sweeps.space.methods import AtSettings
 
 
 def attention_loss(student: Tensor, teacher: Tensor) -> Tensor:

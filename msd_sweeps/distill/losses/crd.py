@@ -11,7 +11,7 @@ from msd_sweeps.distill.losses.distiller import Batch, Distiller, Side
 from msd_sweeps.distill.losses.logits import full_precision, logit_terms
 from msd_sweeps.distill.losses.memory import Memory
 from msd_sweeps.distill.models.network import Taps
-from msd_sweeps.methods import CrdSettings
+from msd_sweeps.space.methods import CrdSettings
 
 
 def noise_contrast(scores: Tensor, log_normaliser: Tensor, num_train: int) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 from msd_sweeps.distill.losses.distiller import Batch, Distiller, Side
 from msd_sweeps.distill.losses.logits import full_precision, label_term, warm_up
 from msd_sweeps.distill.models.network import Taps
-from msd_sweeps.methods import DkdSettings
+from msd_sweeps.space.methods import DkdSettings
 
 
 def without_target(logits: Tensor, labels: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from msd_sweeps.distill.losses.distiller import Batch, Distiller, Side
 from msd_sweeps.distill.losses.logits import full_precision, logit_terms
 from msd_sweeps.distill.losses.stages import same_size
 from msd_sweeps.distill.models.network import Taps
-from msd_sweeps.methods import FitNetSettings
+from msd_sweeps.space.methods import FitNetSettings
 
 
 def hint_loss(student: Tensor, teacher: Tensor) -> Tensor:

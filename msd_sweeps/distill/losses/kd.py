@@ -5,7 +5,7 @@ from torch import Tensor
 from msd_sweeps.distill.losses.distiller import Batch, Distiller, Side
 from msd_sweeps.distill.losses.logits import label_term, logit_terms
 from msd_sweeps.distill.models.network import Taps
-from msd_sweeps.methods import KdSettings, NoneSettings
+from msd_sweeps.space.methods import KdSettings, NoneSettings
 
 
 class CrossEntropy(Distiller):

@@ -5,7 +5,7 @@ from torch import Tensor, float64
 
 from msd_sweeps.distill.losses.distiller import Batch
 from msd_sweeps.distill.models.network import Taps
-from msd_sweeps.methods import LogitSettings
+from msd_sweeps.space.methods import LogitSettings
 
 
 def full_precision(tensor: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ from msd_sweeps.distill.losses.logits import full_precision, logit_terms
 from msd_sweeps.distill.losses.regions import Decoupling, common_grid
 from msd_sweeps.distill.losses.stages import aligned
 from msd_sweeps.distill.models.network import Taps
-from msd_sweeps.methods import MsdSettings
+from msd_sweeps.space.methods import MsdSettings
 
 
 def region_shares(

@@ -7,7 +7,7 @@ from msd_sweeps.distill.losses.contrast import directions
 from msd_sweeps.distill.losses.distiller import Batch, Distiller, Side
 from msd_sweeps.distill.losses.logits import full_precision, logit_terms
 from msd_sweeps.distill.models.network import Taps
-from msd_sweeps.methods import PktSettings
+from msd_sweeps.space.methods import PktSettings
 
 _EPSILON = 1e-7
 

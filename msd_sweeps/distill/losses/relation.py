@@ -8,7 +8,7 @@ from msd_sweeps.distill.losses.contrast import directions
 from msd_sweeps.distill.losses.distiller import Batch, Distiller, Side
 from msd_sweeps.distill.losses.logits import full_precision, logit_terms
 from msd_sweeps.distill.models.network import Taps
-from msd_sweeps.methods import RkdSettings
+from msd_sweeps.space.methods import RkdSettings
 
 
 def relative_distances(features: Tensor) -> Tensor:

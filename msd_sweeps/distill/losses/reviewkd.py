@@ -8,7 +8,7 @@ from msd_sweeps.distill.losses.distiller import Batch, Distiller, Side
 from msd_sweeps.distill.losses.logits import full_precision, logit_terms, warm_up
 from msd_sweeps.distill.losses.stages import aligned
 from msd_sweeps.distill.models.network import Taps
-from msd_sweeps.methods import ReviewKdSettings
+from msd_sweeps.space.methods import ReviewKdSettings
 
 
 def hierarchical_loss(student: Tensor, teacher: Tensor) -> Tensor:

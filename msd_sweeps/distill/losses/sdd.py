@@ -8,7 +8,7 @@ from msd_sweeps.distill.losses.dkd import decoupled_divergence
 from msd_sweeps.distill.losses.logits import full_precision, label_term, soft_divergence, warm_up
 from msd_sweeps.distill.losses.regions import Decoupling, common_grid
 from msd_sweeps.distill.models.network import Taps
-from msd_sweeps.methods import SddSettings
+from msd_sweeps.space.methods import SddSettings
 
 
 def consistency_weights(regions: Tensor, image: Tensor, labels: Tensor, disagree_weight: float) -> Tensor:

@@ -10,7 +10,7 @@ from msd_sweeps.distill.losses.distiller import Batch, Distiller, Side
 from msd_sweeps.distill.losses.logits import full_precision, logit_terms
 from msd_sweeps.distill.losses.stages import aligned, same_size
 from msd_sweeps.distill.models.network import Taps
-from msd_sweeps.methods import VidSettings
+from msd_sweeps.space.methods import VidSettings
 
 _LEAST_VARIANCE = 1e-5
 

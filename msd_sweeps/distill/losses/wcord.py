@@ -11,7 +11,7 @@ from msd_sweeps.distill.losses.distiller import Batch, Distiller, Side
 from msd_sweeps.distill.losses.logits import full_precision, logit_terms
 from msd_sweeps.distill.losses.memory import Memory
 from msd_sweeps.distill.models.network import Taps
-from msd_sweeps.methods import WcordSettings
+from msd_sweeps.space.methods import WcordSettings
 
 
 def critic_gap(scores: Tensor) -> Tensor:

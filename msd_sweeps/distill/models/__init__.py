@@ -4,16 +4,16 @@ import difflib
 from collections.abc import Callable
 from functools import partial
 
-from .folding import fold_batch_norm
-from .imagenet import ImageNetMobileNetV1, ImageNetMobileNetV2, ImageNetResNet
-from .mobilenet import MobileNetV2Cifar
-from .network import CannotClassifyRegions, Network, Taps
-from .resnet50_cifar import ResNet50Cifar
-from .resnet_cifar import ResNetCifar
-from .shufflenet import ShuffleNetV1Cifar, ShuffleNetV2Cifar
-from .timm_networks import TimmConvNeXt, TimmMixer, TimmSwin, TimmViT
-from .vgg import VGG
-from .wrn import WideResNet
+from msd_sweeps.distill.models.folding import fold_batch_norm
+from msd_sweeps.distill.models.imagenet import ImageNetMobileNetV1, ImageNetMobileNetV2, ImageNetResNet
+from msd_sweeps.distill.models.mobilenet import MobileNetV2Cifar
+from msd_sweeps.distill.models.network import CannotClassifyRegions, Network, Taps
+from msd_sweeps.distill.models.resnet50_cifar import ResNet50Cifar
+from msd_sweeps.distill.models.resnet_cifar import ResNetCifar
+from msd_sweeps.distill.models.shufflenet import ShuffleNetV1Cifar, ShuffleNetV2Cifar
+from msd_sweeps.distill.models.timm_networks import TimmConvNeXt, TimmMixer, TimmSwin, TimmViT
+from msd_sweeps.distill.models.vgg import VGG
+from msd_sweeps.distill.models.wrn import WideResNet
 
 __all__ = ["NETWORKS", "CannotClassifyRegions", "Network", "Taps", "build", "fold_batch_norm"]
 

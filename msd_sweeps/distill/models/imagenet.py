@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from ..vision import torchvision
-from .network import Network, Taps
+from msd_sweeps.distill.models.network import Network, Taps
+from msd_sweeps.distill.models.vision import torchvision
 
 
 def _adopt(network: Network, model: nn.Module) -> None:

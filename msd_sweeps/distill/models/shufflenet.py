@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import ChannelShuffle
-from .network import Network, Taps
+from msd_sweeps.distill.models.layers import ChannelShuffle
+from msd_sweeps.distill.models.network import Network, Taps
 
 
 class GroupedBottleneck(nn.Module):

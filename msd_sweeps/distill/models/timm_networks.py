@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Size, Tensor, nn
 
-from ..vision import torchvision
-from .network import CannotClassifyRegions, Network, Taps
+from msd_sweeps.distill.models.network import CannotClassifyRegions, Network, Taps
+from msd_sweeps.distill.models.vision import torchvision
 
 
 def _timm() -> ModuleType:

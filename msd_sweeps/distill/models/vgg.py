@@ -3,8 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import initialise_he
-from .network import Network, Taps
+from msd_sweeps.distill.models.layers import initialise_he
+from msd_sweeps.distill.models.network import Network, Taps
 
 
 def _convolutions(channels_in: int, widths: tuple[int, ...]) -> nn.Sequential:

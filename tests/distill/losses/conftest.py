@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from msd_sweeps.distill.losses import Batch, Distiller, Side, build
 from msd_sweeps.distill.models.network import Network, Taps
-from msd_sweeps.methods import Method
+from msd_sweeps.space.methods import Method
 
 NUM_CLASSES = 5
 TRAIN_LABELS = torch.arange(40) % NUM_CLASSES

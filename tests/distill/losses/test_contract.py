@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 
 from msd_sweeps.distill.losses import DISTILLERS, build
 from msd_sweeps.distill.models.network import Taps
-from msd_sweeps.methods import Method
+from msd_sweeps.space.methods import Method
 
 METHODS = sorted(DISTILLERS)
 _ANY_METHOD = TypeAdapter(Method)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from msd_sweeps.architectures import ARCHITECTURES
+from msd_sweeps.catalog.networks import ARCHITECTURES
 from msd_sweeps.distill.models import Network, build, fold_batch_norm
 
 CIFAR = [name for name, facts in ARCHITECTURES.items() if facts.image_size == 32]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from msd_sweeps.architectures import ARCHITECTURES
+from msd_sweeps.catalog.networks import ARCHITECTURES
 from msd_sweeps.distill.models import NETWORKS, CannotClassifyRegions, Network, build
 from msd_sweeps.distill.models.layers import ChannelShuffle
 

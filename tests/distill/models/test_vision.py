@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from msd_sweeps.distill import vision
+from msd_sweeps.distill.models import vision
 
 ROOT = Path(__file__).resolve().parents[3]
 

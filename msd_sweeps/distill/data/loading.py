@@ -1,0 +1,194 @@
+"""Data sets: loaded once, split by a fixed seed; small ones as uint8 tensors that live on the device."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from msd_sweeps.catalog import image_folders, tensor_files
+from msd_sweeps.catalog.datasets import DATASETS, IMAGENET, TEST_FOLDERS
+from msd_sweeps.catalog.files import DataError
+from msd_sweeps.distill.data.images import decode_all, scaled_square
+from msd_sweeps.distill.data.splits import ImageFiles, Images, Split, Splits
+from msd_sweeps.space.trial import Data
+
+_DIGITS_TEST_IMAGES = 400
+
+Loader = Callable[[Data], tuple[Split, Split]]
+"""From the settings to the whole training and test sets."""
+
+
+def _digits(data: Data) -> tuple[Images, Images]:
+    """scikit-learn's 8x8 digits, 16 grey levels, upsampled to 16x16 in three equal channels."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    grey = torch.from_numpy(digits.images.astype(np.float32)) * (255 / 16)
+    large = torch.nn.functional.interpolate(
+        grey[:, None], size=(16, 16), mode="bilinear", align_corners=False
+    )
+    images = large.round().clamp(0, 255).to(torch.uint8).expand(-1, 3, -1, -1).contiguous()
+    labels = torch.from_numpy(digits.target.astype(np.int64))
+    order = stratified_order(labels, seed=0)
+    everything = Images(images, labels)
+    return everything.select(order[_DIGITS_TEST_IMAGES:]), everything.select(order[:_DIGITS_TEST_IMAGES])
+
+
+def _cifar(class_name: str) -> Loader:
+    def load(data: Data) -> tuple[Images, Images]:
+        from msd_sweeps.distill.models.vision import torchvision
+
+        dataset_class = getattr(torchvision().datasets, class_name)
+        root = data.path
+        splits = []
+        for train in (True, False):
+            try:
+                dataset = dataset_class(root=str(root), train=train, download=False)
+            except RuntimeError:
+                try:
+                    dataset = dataset_class(root=str(root), train=train, download=True)
+                except Exception as error:  # the network's many errors, and a damaged archive's
+                    raise DataError(
+                        f"{root}: no complete {class_name} here ({dataset_class.base_folder}/), and it cannot be "
+                        f"downloaded: {error}. Put the official files there, or point data.root at them "
+                        "(--set data.root=FOLDER)"
+                    ) from error
+            images = torch.from_numpy(dataset.data).permute(0, 3, 1, 2).contiguous()
+            splits.append(Images(images, torch.tensor(dataset.targets)))
+        return splits[0], splits[1]
+
+    return load
+
+
+def _folder(data: Data) -> tuple[Images, Images]:
+    """Class folders, decoded: the shorter side scaled to `image_size`, a square cut from the centre."""
+    root = data.path
+    found = image_folders.find_images(root, TEST_FOLDERS["folder"])
+    _check_unchanged(data, found.fingerprint(root))
+    parts = []
+    for part in (found.train, found.test):
+        sources = ((root / path, str(root / path)) for path in part.paths)
+        images = decode_all(sources, len(part.paths), data.facts.image_size)
+        parts.append(Images(images, torch.tensor(part.labels)))
+    return parts[0], parts[1]
+
+
+def _imagenet(data: Data) -> tuple[ImageFiles, ImageFiles]:
+    root = data.path
+    found = image_folders.find_images(root, TEST_FOLDERS["imagenet"])
+    if data.content is not None and data.content.fingerprint != IMAGENET:  # it is counted by `load`
+        _check_unchanged(data, found.fingerprint(root))
+    side, threads = data.facts.image_size, data.loader_workers
+    train, test = (
+        ImageFiles(root, tuple(part.paths), torch.tensor(part.labels), side, threads)
+        for part in (found.train, found.test)
+    )
+    return train, test
+
+
+def _tensors(data: Data) -> tuple[Images, Images]:
+    root, side = data.path, data.facts.image_size
+    _check_unchanged(data, tensor_files.fingerprint(root))
+    parts = []
+    for split in ("train", "test"):
+        images, labels = tensor_files.read(root, split)
+        if isinstance(images, list):
+            sources = ((image, f"{root}: {split} image {i}") for i, image in enumerate(images))
+            pixels = decode_all(sources, len(images), side)
+        else:
+            pixels = scaled_square(images, side)
+        parts.append(Images(pixels, torch.from_numpy(labels)))
+    return parts[0], parts[1]
+
+
+def _check_unchanged(data: Data, found: str) -> None:
+    """Raises DataError where the files are not those that the trial was planned on."""
+    if data.content is not None and data.content.fingerprint != found:
+        raise DataError(
+            f"{data.root}: the files have changed since this was planned (fingerprint {found}, expected "
+            f"{data.content.fingerprint}); put them back, or start a sweep of another --name on them"
+        )
+
+
+LOADERS: dict[str, Loader] = {
+    "digits": _digits,
+    "cifar10": _cifar("CIFAR10"),
+    "cifar100": _cifar("CIFAR100"),
+    "imagenet": _imagenet,
+    "folder": _folder,
+    "tensors": _tensors,
+}
+
+STATISTICS = {
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+"""Mean and standard deviation as the published recipes use them; other data sets are measured."""
+
+
+def load(data: Data) -> Splits:
+    """The splits that `data` describes, on the CPU.
+
+    One order of the training set, fixed by `split_seed` and balanced over the classes at every length, decides
+    everything: its end is held out for validation and its beginning is the student's part, so that the student
+    sees the same images whether or not a part is held out. Raises DataError.
+    """
+    train, test = LOADERS[data.name](data)
+    facts = data.facts
+    if (len(train), len(test)) != (facts.train_images, facts.test_images):
+        raise DataError(
+            f"{data.root}: {data.name} has {len(train)} training and {len(test)} test images here; "
+            f"expected {facts.train_images} and {facts.test_images}"
+        )
+    if isinstance(train, Images) and isinstance(test, Images) and data.name in DATASETS:
+        side = None if facts == DATASETS[data.name] else facts.image_size
+        train, test = replace(train, scaled_to=side), replace(test, scaled_to=side)
+    mean, std = STATISTICS[data.name] if data.name in STATISTICS else _measured(train)
+    order = stratified_order(train.labels, data.split_seed)
+    num_val = round(len(train) * data.val_fraction)
+    kept, held_out = order[: len(order) - num_val], order[len(order) - num_val :]
+    if data.train_samples is not None:
+        kept = kept[: data.train_samples]
+    val = train.select(held_out.sort().values) if num_val else None
+    return Splits(train.select(kept.sort().values), val, test, mean, std)
+
+
+def _measured(train: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel on the scale 0 to 1, exactly, from counts of the 256 levels."""
+    counts = torch.zeros(3, 256, dtype=torch.float64)
+    for images, _ in train.plain(4096):
+        for channel in range(3):
+            counts[channel] += torch.bincount(images[:, channel].flatten(), minlength=256)
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    total = counts.sum(1)
+    mean = (counts * levels).sum(1) / total
+    variance = (counts * (levels - mean[:, None]).square()).sum(1) / (total - 1)
+    # One grey level throughout: nothing to scale by.
+    std = torch.where(variance > 0, variance.sqrt(), 1.0)
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def stratified_order(labels: Tensor, seed: int) -> Tensor:
+    """A random order [N] of the images in which every class is spread evenly, by a fixed seed."""
+    generator = torch.Generator().manual_seed(seed)
+    shuffled = torch.randperm(len(labels), generator=generator)
+    position = torch.empty(len(labels), dtype=torch.float64)
+    for label in labels.unique():
+        members = shuffled[labels[shuffled] == label]
+        offset = torch.rand((), generator=generator, dtype=torch.float64)
+        position[members] = (torch.arange(len(members), dtype=torch.float64) + offset) / len(members)
+    return position.argsort(stable=True)
+
+
+def content_hash(splits: Splits) -> str:
+    """SHA-256 of all splits, to tell whether two machines see the same: of images and labels where they are
+    resident, else of the paths and sizes of the files."""
+    digest = hashlib.sha256()
+    for split in (splits.train, splits.val, splits.test):
+        if split is not None:
+            split.add_to(digest)
+    return digest.hexdigest()

@@ -1,0 +1,145 @@
+"""What a sweep will do, in words, and how long it may take; nothing here needs torch or Ray."""
+
+import contextlib
+import json
+import os
+import statistics
+from collections.abc import Iterable
+from pathlib import Path
+
+from msd_sweeps.plan.slots import Node, SlotPlan
+from msd_sweeps.records.ledger import TrialRecord
+from msd_sweeps.space.designs import Sweep
+from msd_sweeps.space.schema import Choices, Parameter, Space
+from msd_sweeps.space.trial import Trial
+
+_TIMINGS = "timings.json"
+
+
+def local_cpus() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def local_gpus() -> int:
+    """NVIDIA GPUs that this process may use, found without loading CUDA."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
+    return len([path for path in Path("/dev").glob("nvidia[0-9]*") if path.name[6:].isdigit()])
+
+
+def local_node(cpus: int | None = None) -> Node:
+    """This machine as a node, with the CPUs that a local Ray may use."""
+    return {"CPU": cpus or local_cpus(), "GPU": local_gpus()}
+
+
+def trial_count(sweep: Sweep) -> int:
+    """Trials that a sweep takes at most."""
+    searched = sweep.space.search.num_samples if sweep.space.design == "search" else 0
+    return searched + len(sweep.fixed_trials) + sweep.confirmed_count
+
+
+def describe(sweep: Sweep, slots: SlotPlan | None, step_seconds: float | None) -> str:
+    """The plan, as it is printed before anything starts. `slots` is None where a cluster decides."""
+    space, base = sweep.space, sweep.base
+    lines = [
+        f"sweep      {sweep.name}: {space.design.replace('_', ' ')} by {_metrics_told(space)}, base {space.base}",
+        f"pair       {base.teacher.model} -> {base.student.model} on {base.data.name}, method {base.method.name}, "
+        f"{base.recipe.epochs} epochs of {base.steps_per_epoch} steps at batch size {base.recipe.batch_size}",
+    ]
+    for name, parameter in space.parameters.items():
+        lines.append(f"parameter  {name}: {_told(parameter)}")
+    for label in [*space.without, *space.also]:
+        lines.append(f"cell       {'without ' if label in space.without else ''}{label}")
+    lines.append(f"trials     {_trials_told(sweep)}")
+    lines.append(f"slots      {slots or 'as many as the cluster has room for'}")
+    lines.append(f"time       {_time_told(sweep, slots, step_seconds)}")
+    return "\n".join(lines)
+
+
+def _metrics_told(space: Space) -> str:
+    if len(space.metrics) == 1:
+        return space.metrics[0].name
+    return "the Pareto front of " + " and ".join(f"{metric.name} ({metric.mode})" for metric in space.metrics)
+
+
+def _told(parameter: Parameter) -> str:
+    when = f", when {parameter.when}" if parameter.when else ""
+    if isinstance(parameter, Choices):
+        values = parameter.choices
+        return "one of " + ", ".join(map(json.dumps, values)) + when
+    spacing = ", logarithmic" if parameter.log else f", step {parameter.step:g}" if parameter.step else ""
+    kind = "whole numbers " if parameter.is_integer else ""
+    return f"{kind}{parameter.low:g} to {parameter.high:g}{spacing}{when}"
+
+
+def _trials_told(sweep: Sweep) -> str:
+    space = sweep.space
+    if space.design != "search":
+        cells = len({planned.label for planned in sweep.fixed_trials})
+        return f"{len(sweep.fixed_trials)} = {cells} cells x {len(space.seeds)} seeds"
+    stopping = f", stopped early by {space.scheduler.type}" if space.scheduler.type != "none" else ""
+    cells = space.confirm.top_k + len(space.confirm.baselines)
+    winners = f"{space.confirm.top_k} winner{'' if space.confirm.top_k == 1 else 's'}"
+    names = ", ".join([winners, *space.confirm.baselines])
+    return (
+        f"{trial_count(sweep)} = {space.search.num_samples} search samples ({space.search.sampler}{stopping}) + "
+        f"{cells} cells ({names}) x {len(space.confirm.seeds)} seeds"
+    )
+
+
+def _time_told(sweep: Sweep, slots: SlotPlan | None, step_seconds: float | None) -> str:
+    if step_seconds is None:
+        return "unknown: no step of this pair has been timed here yet (--estimate times some)"
+    seconds = trial_count(sweep) * sweep.base.recipe.epochs * sweep.base.steps_per_epoch * step_seconds
+    seconds /= slots.slots if slots else 1
+    return f"at most about {duration(seconds)}, from {step_seconds * 1000:.0f} ms a step"
+
+
+def duration(seconds: float) -> str:
+    """A length of time in words, such as 3 h 20 min."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min"
+
+
+def _timing_key(trial: Trial) -> str:
+    is_sized = trial.data.content is not None or trial.data.image_size is not None
+    return (
+        f"{trial.data.name}{f' at {trial.data.facts.image_size} px' if is_sized else ''}: "
+        f"{trial.teacher.model} -> {trial.student.model}, batch {trial.recipe.batch_size}"
+    )
+
+
+def recorded_step_seconds(storage: Path, trial: Trial) -> float | None:
+    """Seconds per student and step of this pair, as the last sweep in this store measured them."""
+    return _known_times(storage / _TIMINGS).get(_timing_key(trial))
+
+
+def record_step_seconds(storage: Path, trials: Iterable[TrialRecord]) -> None:
+    """Keep the median step time of each pair for later plans; where the disk refuses, they do without."""
+    path = storage / _TIMINGS
+    measured: dict[str, list[float]] = {}
+    for trial in trials:
+        times = [epoch["metrics"].get("step_seconds") for epoch in trial.epochs]
+        key = _timing_key(Trial.model_validate_json(json.dumps(trial.config)))
+        measured.setdefault(key, []).extend(time for time in times if time)
+    known = _known_times(path) | {key: statistics.median(times) for key, times in measured.items() if times}
+    with contextlib.suppress(OSError):
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+        temporary.replace(path)
+
+
+def _known_times(path: Path) -> dict[str, float]:
+    """What a file of times holds; nothing where it is absent or damaged."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    items = content.items() if isinstance(content, dict) else ()
+    return {key: time for key, time in items if isinstance(time, float) and time > 0}

@@ -1,0 +1,76 @@
+"""What the trials of a search are compared by: measured metrics, what their students cost, and which none beats."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from msd_sweeps.catalog.datasets import DATASETS
+from msd_sweeps.catalog.networks import ARCHITECTURES
+from msd_sweeps.records.ledger import TrialRecord
+from msd_sweeps.space.metrics import COSTS, Metric
+
+Record = dict[str, Any]
+
+
+def values_of(metrics: Sequence[Metric], trial: TrialRecord) -> list[float | None]:
+    """A trial's value of each metric after its last epoch; None where it has none."""
+    return [
+        student_cost(metric.name, trial.config) if metric.name in COSTS else trial.metrics.get(metric.name)
+        for metric in metrics
+    ]
+
+
+def measured(
+    metrics: Sequence[Metric], trials: Iterable[TrialRecord]
+) -> tuple[list[TrialRecord], list[list[float]]]:
+    """The finished ones of some trials that have a finite value of each metric, and these values."""
+    found, points = [], []
+    for trial in trials:
+        values = [value for value in values_of(metrics, trial) if value is not None and math.isfinite(value)]
+        if trial.state == "finished" and len(values) == len(metrics):
+            found.append(trial)
+            points.append(values)
+    return found, points
+
+
+def student_cost(name: str, config: Record) -> float:
+    """A fact of a trial's student by the name of its metric: parameters, or millions of multiply-adds an image.
+
+    config: the trial, as the ledger has it. Classes are counted as in `architectures`.
+    """
+    model = ARCHITECTURES[config["student"]["model"]]
+    return (
+        float(model.parameters)
+        if name == "student_parameters"
+        else model.multiply_adds_at(_side(config["data"]))
+    )
+
+
+def _side(data: Record) -> int:
+    content = data.get("content") or {}
+    known = content.get("image_size") or data.get("image_size")
+    return int(known) if known else DATASETS[data["name"]].image_size
+
+
+def best_first(points: Sequence[Sequence[float]], metrics: Sequence[Metric]) -> list[int]:
+    """The indices of all points by a single metric; of several metrics, those of the Pareto front by the first.
+
+    The front: the points that no other is as good as in every metric and better than in one. Of equal points all
+    stay, in their order.
+    """
+    signs = [-1 if metric.mode == "max" else 1 for metric in metrics]
+    less_is_better = [
+        tuple(sign * value for sign, value in zip(signs, point, strict=True)) for point in points
+    ]
+    order = sorted(range(len(points)), key=lambda index: less_is_better[index])
+    if len(metrics) == 1:
+        return order
+    front: list[int] = []
+    for index in order:  # in which no later point beats an earlier one
+        if not any(_beats(less_is_better[other], less_is_better[index]) for other in front):
+            front.append(index)
+    return front
+
+
+def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one != other and all(a <= b for a, b in zip(one, other, strict=True))

@@ -1,0 +1,38 @@
+"""The index of reports: one line each, rewritten from the summaries that lie in their folders."""
+
+import json
+from pathlib import Path
+from urllib.parse import quote
+
+from msd_sweeps.report.escaping import for_markdown, short
+from msd_sweeps.report.writing import write_text
+
+_HEAD = """# Reports
+
+One line a report, whatever came out: question, verdict, link. Written by `msd_sweeps.run` and `msd_sweeps.report`.
+Each folder holds the page (`report.html`, to open in a browser; `report.md`, to read here), the table, the figures
+with their numbers, and the data behind them.
+"""
+_PUBLISHED = """
+[published/published.csv](published/published.csv) has figures from the literature with their sources.
+"""
+
+
+def write_index(reports: Path) -> Path:
+    """Rewrite `reports/README.md` from `reports/*/summary.json`; a summary that cannot be read is named as such."""
+    lines = ["| report | question | verdict |", "|---|---|---|"]
+    for summary in sorted(reports.glob("*/summary.json")):
+        folder = summary.parent.name
+        try:
+            told = json.loads(summary.read_text(encoding="utf-8"))
+            question, verdict = str(told["question"]), str(told["verdict"])
+        except (ValueError, KeyError, TypeError, OSError):
+            question, verdict = "", "its summary.json cannot be read"
+        link = f"[{for_markdown(short(folder))}]({quote(folder)}/report.md)"
+        lines.append(
+            f"| {link} | {for_markdown(short(question, 300))} | {for_markdown(short(verdict, 500))} |"
+        )
+    if len(lines) == 2:
+        lines = ["No sweep has a report here yet."]
+    head = _HEAD + _PUBLISHED * (reports / "published" / "published.csv").is_file()
+    return write_text(reports / "README.md", head + "\n" + "\n".join(lines))

@@ -1,0 +1,155 @@
+"""The question of a sweep and its answer in two sentences, made from the numbers alone."""
+
+import math
+
+from msd_sweeps.records.ledger import Record
+from msd_sweeps.report.cells import Cell, metric_title
+from msd_sweeps.report.comparisons import cell_named, difference_of
+from msd_sweeps.report.escaping import short
+from msd_sweeps.report.results import Results
+from msd_sweeps.report.searching import metric_of
+from msd_sweeps.report.stats import Interval
+from msd_sweeps.report.tables import signed
+
+
+def question(space: Record, base: Record) -> str:
+    """What the sweep asks. `space` and `base` as the ledger has them."""
+    names = [path.rpartition(".")[2].replace("_", " ") for path in space.get("parameters") or {}]
+    role = {key: (base.get(key) or {}) for key in ("teacher", "student", "data")}
+    where = ""
+    if role["teacher"].get("model"):
+        pair = f"{role['teacher']['model']} to {role['student'].get('model')}"
+        where = f" ({pair}, {role['data'].get('name')})"
+    told = short(" and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names), 160)
+    if space.get("design") == "search":
+        return f"Which {told} serve{'s' * (len(names) == 1)} best{where}?"
+    if names == ["method"]:
+        return f"How do the methods compare{where}?"
+    if space.get("design") == "leave_one_out":
+        return f"What does each part of the method contribute{where}?"
+    return (
+        f"What {'do' if len(names) > 1 else 'does'} {told} change{where}?"
+        if names
+        else f"What was measured{where}?"
+    )
+
+
+def verdict(results: Results) -> str:
+    """Two sentences: the main comparison, and what else the numbers say or cannot say."""
+    measured = [cell for cell in results.cells if cell.values]
+    if not measured:
+        return "No trial of the table has finished, so nothing can be said yet. The ledger holds what has run so far."
+    subject = _subject(results, measured)
+    return f"{_against_baseline(results, subject)} {_second(results, subject)}"
+
+
+def _subject(results: Results, measured: list[Cell]) -> Cell:
+    """The cell that the sweep is about, chosen without looking at the test scores wherever the design allows."""
+    named = {"search": "winner 1", "leave_one_out": "full", "one_at_a_time": "base"}.get(results.design)
+    cell = cell_named(measured, named) if named else None
+    if cell is not None:
+        return cell
+    sign = 1 if results.value.higher_is_better else -1
+    others = [cell for cell in measured if cell is not results.baseline] or measured
+    return max(others, key=lambda cell: sign * cell.interval.mean)
+
+
+def _told(cell: Cell) -> str:
+    """A cell by its label, and a winner by what it is too."""
+    if cell.label.startswith("winner") and cell.summary:
+        return f"{short(cell.label)} ({short(cell.summary, 110)})"
+    return (
+        "the full method"
+        if cell.label == "full"
+        else "the base"
+        if cell.label == "base"
+        else short(cell.label)
+    )
+
+
+def difference_words(interval: Interval, unit: str) -> str:
+    """`0.61 points [0.22, 1.00], n = 5`."""
+    if math.isnan(interval.low):
+        return f"{signed(interval.mean)} {unit}, n = {interval.n}, no interval"
+    return (
+        f"{signed(interval.mean)} {unit} [{signed(interval.low)}, {signed(interval.high)}], n = {interval.n}"
+    )
+
+
+def _score(metric: str, value: float) -> str:
+    """`test top-1 of 71.30 %`."""
+    name, _, unit = metric_title(metric).partition(" (")
+    return f"{name} of {value:.2f} {unit.rstrip(')')}".rstrip()
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _against_baseline(results: Results, subject: Cell) -> str:
+    baseline = results.baseline
+    own = subject.interval
+    half = "" if math.isnan(own.low) else f" ± {own.half_width:.2f}"
+    reached = f"{_capital(_told(subject))} reaches {own.mean:.2f}{half} {results.value.title}"
+    if baseline is None or subject is baseline:
+        return f"{reached}, n = {own.n}; there is no finished baseline beside it."
+    difference = difference_of(subject, baseline)
+    if difference is None:
+        return f"{reached}, n = {own.n}; the baseline {short(baseline.label)} has no finished trial."
+    interval = difference.interval
+    words = difference_words(interval, results.value.unit)
+    if math.isnan(interval.low):
+        return f"{reached}, against {short(baseline.label)} {words}: one seed shows no difference."
+    if not interval.excludes_zero:
+        return f"{reached}, which cannot be told from {short(baseline.label)} ({words})."
+    better = (interval.mean > 0) == results.value.higher_is_better
+    if interval.mean < 0:
+        interval = Interval(-interval.mean, -interval.high, -interval.low, interval.n)
+    words = difference_words(interval, results.value.unit)
+    return f"{_capital(_told(subject))} {'beats' if better else 'falls behind'} {short(baseline.label)} by {words}."
+
+
+def _second(results: Results, subject: Cell) -> str:
+    if results.design == "search":
+        return _about_search(results)
+    effects = results.effects[results.effects["difference"].notna()]
+    if results.design == "grid" and subject is not results.baseline:
+        count = sum(bool(cell.values) for cell in results.cells)
+        picked = f"It is the best of {count} cells on these same runs, which flatters it"
+    else:
+        picked = ""
+    if effects.empty:
+        return f"{picked}." if picked else "No effect of a single change could be measured."
+    clear = effects[
+        (effects["difference_high"] > effects["difference_low"])
+        & ((effects["difference_low"] > 0) | (effects["difference_high"] < 0))
+    ]
+    what = "parts" if results.design == "leave_one_out" else "changes"
+    if clear.empty:
+        text = f"none of the {len(effects)} {what} has an effect that its interval can tell from zero"
+    else:
+        row = clear.loc[clear["difference"].abs().idxmax()]
+        interval = Interval(
+            row["difference"], row["difference_low"], row["difference_high"], int(row["pairs"])
+        )
+        words = difference_words(interval, results.value.unit)
+        name = short(row["level"]) if what == "parts" else f"{short(row['factor'])} {short(row['level'])}"
+        how = f"leaving out {name}" if what == "parts" else f"{name} instead of {short(row['reference'])}"
+        told = "its interval alone excludes" if len(clear) == 1 else f"the intervals of {len(clear)} exclude"
+        text = f"of {len(effects)} {what}, {how} has the largest effect ({words}), and {told} zero"
+    return f"{picked}; {text}." if picked else f"{_capital(text)}."
+
+
+def _about_search(results: Results) -> str:
+    curse = results.confirmation
+    trials = results.frames.trials
+    tried = int((trials["phase"] == "search").sum())
+    winner = curse[curse["label"] == "winner 1"]
+    if winner.empty:
+        return f"The search tried {tried} configurations."
+    row = winner.iloc[0]
+    return (
+        f"The search chose it among {tried} configurations by its "
+        f"{_score(metric_of(results.frames)[0], row['search_score'])} on held-out images; on fresh seeds it reaches a "
+        f"{_score(results.value.name, row['mean'])}, n = {row['n']}."
+    )

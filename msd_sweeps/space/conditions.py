@@ -1,0 +1,76 @@
+"""When a parameter counts: `method.feature_weight > 0`, read by a small parser and never executed."""
+
+import operator
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from msd_sweeps.space.strict_yaml import InputError, parse_scalar
+
+_LONGEST = 300
+_FORM = re.compile(r"\s*([^\s=!<>]+)\s*(==|!=|<=|>=|<|>|\sin\s)\s*(\S.*?)\s*", re.DOTALL)
+_ORDERS: dict[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+}  # fmt: skip
+
+
+class Condition(NamedTuple):
+    """A comparison of one parameter, or of one setting of the base, with a value."""
+
+    subject: str
+    """The name of a parameter, or a dotted path of the base."""
+    operator: str
+    """==, !=, <, <=, >, >= or in."""
+    value: Any
+    """A number, a word or a list; with `in` always a list."""
+
+    def __str__(self) -> str:
+        return f"{self.subject} {self.operator} {self.value}"
+
+    @property
+    def is_order(self) -> bool:
+        """Whether it compares by size, so that both sides must be numbers."""
+        return self.operator in _ORDERS
+
+    def holds(self, found: Any) -> bool:
+        """Whether it is true of a value; no order holds of what is not a number."""
+        if self.operator == "in":
+            return any(_same(found, value) for value in self.value)
+        if self.operator in ("==", "!="):
+            return _same(found, self.value) == (self.operator == "==")
+        return is_number(found) and _ORDERS[self.operator](found, self.value)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value has a size; true and false have none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equality in which 1 is 1.0 and not `true`, and a tuple is a list."""
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return isinstance(one, bool) == isinstance(other, bool) and one == other
+
+
+def parse_condition(text: str) -> Condition:
+    """Read `<parameter or path> <operator> <value>`. Raises ValueError that says what was expected."""
+    form = (
+        "expected '<parameter or path> <operator> <value>', such as method.feature_weight > 0, with one of "
+        "== != < <= > >= in"
+    )
+    match = _FORM.fullmatch(text) if len(text) <= _LONGEST else None
+    if match is None:
+        raise ValueError(f"{form}; found {text[:60]!r}")
+    subject, sign, written = match[1], match[2].strip(), match[3]
+    try:
+        value = parse_scalar(written, "value")
+    except InputError as error:
+        raise ValueError(f"{form}; {error}") from error
+    if isinstance(value, dict):
+        raise ValueError(f"{form}; a mapping has no order and no name")
+    if sign == "in" and (not isinstance(value, list) or not value):
+        raise ValueError(f"expected a list after 'in', such as [1, 2], found {written[:60]!r}")
+    if sign in _ORDERS and not is_number(value):
+        raise ValueError(f"expected a number after '{sign}', found {written[:60]!r}")
+    return Condition(subject, sign, value)

@@ -1,0 +1,261 @@
+"""Settings of the distillation methods, without torch; `distill/losses` computes them.
+
+Defaults are those of the CIFAR-100 tables: RepDistiller's for the methods it has, mdistiller's for the
+others, and each method's own reference code where neither has it.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from msd_sweeps.space.settings import Positive, Settings, Weight
+
+Scales = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class MethodSettings(Settings):
+    """A loss of weighted terms: the term "x" is weighed by `x_weight`, and costs nothing where that is 0."""
+
+    @model_validator(mode="after")
+    def _check_something_to_learn(self) -> Self:
+        if not any(self.term_weights.values()):
+            raise ValueError(f"nothing to learn from: {', '.join(self.term_weights)} cannot all be 0")
+        return self
+
+    @property
+    def term_weights(self) -> dict[str, float]:
+        """The weights of the terms by the names of their settings."""
+        names = (name for name in type(self).model_fields if name.endswith("_weight"))
+        return {name: getattr(self, name) for name in names if name != "disagree_weight"}
+
+
+class LogitSettings(MethodSettings):
+    """A loss to which distillation of the logits may be added."""
+
+    ce_weight: Weight = 1.0
+    """Weight of the cross-entropy with the labels."""
+    kd_weight: Weight = 0.0
+    """Weight of T² · KL(teacher ‖ student) on the logits."""
+    temperature: Positive = 4.0
+    """T of the distillation of the logits."""
+
+
+class NoneSettings(MethodSettings):
+    """Cross-entropy alone: the student without a teacher."""
+
+    name: Literal["none"]
+    ce_weight: Weight = 1.0
+
+
+class KdSettings(LogitSettings):
+    """Knowledge distillation on logits (Hinton et al. 2015); weights as the CIFAR-100 tables use them."""
+
+    name: Literal["kd"]
+    ce_weight: Weight = 0.1
+    kd_weight: Weight = 0.9
+
+
+class MsdSettings(LogitSettings):
+    """A reconstruction of multi-scale feature decoupling (arXiv 2502.05835): its unknowns are the
+    settings."""
+
+    name: Literal["msd"]
+    scales: Scales = (1, 2, 4)
+    """Windows of scale k have 1/k of the map's side; 1 is the global feature."""
+    scale_weights: tuple[Weight, ...] | None = None
+    """One weight per scale; equal when absent."""
+    stride: Literal["window", "half"] = "window"
+    """window: the windows tile the map. half: they slide by half a window."""
+    projector: Literal["linear", "none", "heads"] = "linear"
+    """How unequal widths are bridged; heads: each network's own classifier."""
+    regions: Literal["all", "agree", "weighted"] = "all"
+    """Which regions count: all, or by whether the teacher's classifier finds the label in them."""
+    disagree_weight: Weight = 2.0
+    """With `regions: weighted`, the weight of regions in which the teacher does not find the label."""
+    negatives: Literal["other_samples", "other_classes"] = "other_samples"
+    sample_weight: Weight = 1.0
+    sample_temperature: Positive = 0.1
+    feature_weight: Weight = 1.0
+    feature_temperature: Positive = 0.5
+    tap: Literal["last", "stages"] = "last"
+
+    @model_validator(mode="after")
+    def _check_choices(self) -> Self:
+        if self.scale_weights is not None and len(self.scale_weights) != len(self.scales):
+            raise ValueError(
+                f"scale_weights: {len(self.scale_weights)} weights for {len(self.scales)} scales"
+            )
+        if self.scale_weights is not None and not any(self.scale_weights):
+            raise ValueError("scale_weights: cannot all be 0")
+        if self.projector == "heads" and self.tap == "stages":
+            raise ValueError("projector: 'heads' reads the last feature map only; use tap: last")
+        return self
+
+
+class DkdSettings(MethodSettings):
+    """Decoupled knowledge distillation (Zhao et al., CVPR 2022); defaults as in mdistiller."""
+
+    name: Literal["dkd"]
+    ce_weight: Weight = 1.0
+    target_weight: Weight = 1.0
+    """α, of the target class against the rest."""
+    non_target_weight: Weight = 8.0
+    """β, among the other classes: 8, 6 or 2 by pair (2 for resnet56 to resnet20)."""
+    temperature: Positive = 4.0
+    warmup_epochs: Annotated[int, Field(ge=0)] = 20
+
+
+class FitNetSettings(LogitSettings):
+    """Hints for a middle stage (Romero et al., ICLR 2015); defaults as in RepDistiller."""
+
+    name: Literal["fitnet"]
+    hint_weight: Weight = 100.0
+    stage: Count = 2
+    """Which stage is compared, counted from 1."""
+
+
+class AtSettings(LogitSettings):
+    """Attention transfer (Zagoruyko and Komodakis, ICLR 2017); defaults as in RepDistiller."""
+
+    name: Literal["at"]
+    attention_weight: Weight = 1000.0
+
+
+class SpSettings(LogitSettings):
+    """Similarity-preserving distillation (Tung and Mori, ICCV 2019); defaults as in RepDistiller."""
+
+    name: Literal["sp"]
+    similarity_weight: Weight = 3000.0
+
+
+class RkdSettings(LogitSettings):
+    """Relational knowledge distillation (Park et al., CVPR 2019); defaults as in RepDistiller."""
+
+    name: Literal["rkd"]
+    distance_weight: Weight = 25.0
+    angle_weight: Weight = 50.0
+
+
+class PktSettings(LogitSettings):
+    """Probabilistic knowledge transfer (Passalis and Tefas, ECCV 2018); defaults as in RepDistiller."""
+
+    name: Literal["pkt"]
+    probability_weight: Weight = 30000.0
+
+
+class VidSettings(LogitSettings):
+    """Variational information distillation (Ahn et al., CVPR 2019); defaults as in RepDistiller."""
+
+    name: Literal["vid"]
+    information_weight: Weight = 1.0
+    initial_variance: Annotated[float, Field(gt=1e-5, allow_inf_nan=False)] = 5.0
+
+
+class CrdSettings(LogitSettings):
+    """Contrastive representation distillation (Tian et al., ICLR 2020); defaults as in RepDistiller's code.
+
+    Its temperature is 0.07 although the paper says 0.1 for CIFAR; with `kd_weight: 1.0` it is the tables'
+    CRD+KD.
+    """
+
+    name: Literal["crd"]
+    contrast_weight: Weight = 0.8
+    contrast_temperature: Positive = 0.07
+    num_negatives: Count = 16384
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """How much of a remembered feature stays when its image is seen again."""
+    width: Count = 128
+    """Of the space in which features are compared."""
+
+
+class WcordSettings(LogitSettings):
+    """Wasserstein contrastive representation distillation (Chen et al., CVPR 2021).
+
+    There is no reference code: memory and width as in CRD; transport and the weight of its term are our
+    choices.
+    """
+
+    name: Literal["wcord"]
+    global_weight: Weight = 0.8
+    local_weight: Weight = 0.05
+    num_negatives: Count = 16384
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    width: Count = 128
+    entropy: Positive = 0.05
+    """Strength of the entropic regularisation of the transport plan."""
+    iterations: Count = 20
+    """Sinkhorn iterations for the plan."""
+
+
+class ReviewKdSettings(LogitSettings):
+    """Knowledge review (Chen et al., CVPR 2021); defaults as in mdistiller."""
+
+    name: Literal["reviewkd"]
+    review_weight: Weight = 1.0
+    """Depends on the pair: mdistiller uses 5.0 for resnet32x4 to resnet8x4."""
+    warmup_epochs: Annotated[int, Field(ge=0)] = 20
+    widest: Count = 512
+    """Most channels in which stages are fused."""
+
+
+class DistSettings(MethodSettings):
+    """Distillation from a stronger teacher (Huang et al., NeurIPS 2022); CIFAR-100 settings of its
+    authors."""
+
+    name: Literal["dist"]
+    ce_weight: Weight = 1.0
+    inter_weight: Weight = 2.0
+    """β, of the correlation over the classes of a sample."""
+    intra_weight: Weight = 2.0
+    """γ, of the correlation over the samples for a class."""
+    temperature: Positive = 4.0
+
+
+class SddSettings(MethodSettings):
+    """Scale decoupled distillation (Wei et al., CVPR 2024); defaults as in its reference code."""
+
+    name: Literal["sdd"]
+    form: Literal["kd", "dkd"] = "kd"
+    """What is computed for each region."""
+    scales: Scales = (1, 2)
+    """(1, 2) for networks of one family, (1, 2, 4) across families."""
+    disagree_weight: Weight = 2.0
+    """Of regions that the teacher gets right where it gets the image wrong, or the reverse."""
+    ce_weight: Weight = Field(default_factory=lambda values: 1.0 if values.get("form") == "dkd" else 0.1)
+    """When absent 0.1 for the form kd and 1.0 for the form dkd."""
+    kd_weight: Weight = 0.9
+    """For the form kd."""
+    target_weight: Weight = 1.0
+    """For the form dkd."""
+    non_target_weight: Weight = 8.0
+    """For the form dkd; by pair as for `dkd`."""
+    temperature: Positive = 4.0
+    warmup_epochs: Annotated[int, Field(ge=0)] = 20
+    """For the form dkd."""
+
+    @property
+    def term_weights(self) -> dict[str, float]:
+        """The weights of the terms that the form has."""
+        names = ["kd_weight"] if self.form == "kd" else ["target_weight", "non_target_weight"]
+        return {name: getattr(self, name) for name in ["ce_weight", *names]}
+
+
+Method = Annotated[
+    NoneSettings
+    | KdSettings
+    | MsdSettings
+    | DkdSettings
+    | FitNetSettings
+    | AtSettings
+    | SpSettings
+    | RkdSettings
+    | PktSettings
+    | VidSettings
+    | CrdSettings
+    | WcordSettings
+    | ReviewKdSettings
+    | DistSettings
+    | SddSettings,
+    Field(discriminator="name"),
+]

@@ -1,0 +1,46 @@
+"""What trials may be compared by, as a space names it."""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+from pydantic import Field
+
+from msd_sweeps.space.settings import Settings
+
+MetricName = Literal["train_loss", "train_top1", "val_loss", "val_top1", "test_loss", "test_top1"]
+"""Measured after an epoch: losses in nats, top-1 in percent."""
+Cost = Literal["student_parameters", "student_multiply_adds"]
+"""What a student costs, known without training it."""
+COSTS: tuple[str, ...] = get_args(Cost)
+
+
+def _mode_of(name: str) -> Literal["max", "min"]:
+    return "min" if name.endswith("_loss") or name in COSTS else "max"
+
+
+class Metric(Settings):
+    """What is compared."""
+
+    name: MetricName | Cost = "val_top1"
+    mode: Literal["max", "min"] = Field(default_factory=lambda values: _mode_of(values.get("name", "")))
+    """Whether more is better; when absent, less is better for losses and costs."""
+
+
+def check_metrics(metrics: Sequence[Metric], is_list: bool, is_search: bool) -> None:
+    """Raises ValueError, which begins with the key, for metrics that cannot be compared by."""
+    for index, metric in enumerate(metrics):
+        key = f"metric.{index}.name: " if is_list else "metric.name: "
+        if index == 0 and metric.name in COSTS:
+            raise ValueError(
+                f"{key}{metric.name} is known without training; give a measured metric first, such as val_top1, and "
+                "this one after it in a list"
+            )
+        if metric.name in [other.name for other in metrics[:index]]:
+            raise ValueError(f"{key}{metric.name} is repeated; every metric must differ")
+        if is_search and metric.name.startswith("test_"):
+            raise ValueError(
+                f"{key}a search never reads the test set, so it cannot choose by {metric.name}; "
+                f"use val_{metric.name.removeprefix('test_')}"
+            )
+    if is_list and not is_search:
+        raise ValueError("metric: only a search optimises several metrics; give one")

@@ -1,0 +1,298 @@
+"""What a space file may contain. A space names a base and lists what it varies."""
+
+import json
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag, field_validator, model_validator
+
+from msd_sweeps.space.conditions import parse_condition
+from msd_sweeps.space.metrics import Metric, MetricName, check_metrics
+from msd_sweeps.space.settings import Settings
+from msd_sweeps.space.trial import Count, Seed
+
+MOST_CHOICES = 1000
+Changes = dict[str, JsonValue]
+"""Dotted paths of a trial and the values they get."""
+Seeds = Annotated[list[Seed], Field(min_length=1, max_length=1000)]
+
+
+class Search(Settings):
+    """How Optuna explores."""
+
+    sampler: Literal["tpe", "random", "qmc", "gp", "nsga2"] = "tpe"
+    num_samples: Count = 16
+    seed: Seed = 0
+    val_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.1
+    """Share of the training set that is held out to choose on."""
+
+
+def _check_condition(text: str) -> str:
+    parse_condition(text)
+    return text
+
+
+When = Annotated[str, AfterValidator(_check_condition)] | None
+"""A condition such as `method.feature_weight > 0`: another parameter or a setting of the base, one of
+== != < <= > >= in, and a value. Where it does not hold the parameter keeps the base's value."""
+Number = int | Annotated[float, Field(allow_inf_nan=False)]
+"""A number that remembers whether it was written whole."""
+
+
+class Range(Settings):
+    """A number between two bounds; whole numbers where bounds and step are written without a decimal point."""
+
+    low: Number
+    high: Number
+    log: bool = False
+    """Spread evenly over orders of magnitude."""
+    step: Number | None = None
+    when: When = None
+
+    @model_validator(mode="after")
+    def _check_bounds(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"low: {self.low:g} must be below high, which is {self.high:g}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low: a logarithmic range starts above 0, not at {self.low:g}")
+        if self.log and self.step is not None:
+            raise ValueError("step: cannot be combined with log; leave one of them out")
+        if self.step is not None and not 0 < self.step <= self.high - self.low:
+            raise ValueError(
+                f"step: {self.step:g} must be above 0 and at most {self.high - self.low:g}, the way from low to high"
+            )
+        return self
+
+    @property
+    def is_integer(self) -> bool:
+        return all(isinstance(number, int) for number in (self.low, self.high, self.step or 1))
+
+
+def _kind_of_choices(value: Any) -> str | None:
+    return "list" if isinstance(value, list) else "labels" if isinstance(value, dict) else None
+
+
+class Choices(Settings):
+    """A list of values for the path, or labelled sets of changes."""
+
+    choices: Annotated[
+        Annotated[list[JsonValue], Field(min_length=1, max_length=MOST_CHOICES), Tag("list")]
+        | Annotated[dict[str, Changes], Field(min_length=1, max_length=MOST_CHOICES), Tag("labels")],
+        Discriminator(
+            _kind_of_choices,
+            custom_error_type="choices",
+            custom_error_message="expected a list of values, or labels with the changes that they stand for",
+        ),
+    ]
+    when: When = None
+
+    @model_validator(mode="after")
+    def _check_repeats(self) -> Self:
+        labelled = isinstance(self.choices, dict)
+        values = list(self.choices.values() if isinstance(self.choices, dict) else self.choices)
+        texts = [json.dumps(value, sort_keys=True) for value in values]
+        names = list(self.choices) if labelled else texts
+        for index, text in enumerate(texts):
+            if text in texts[:index]:
+                first = names[texts.index(text)]
+                same = f"'{names[index]}' is the same as '{first}'" if labelled else f"{text} is repeated"
+                raise ValueError(f"{same}; every choice must differ")
+        return self
+
+
+class Scheduler(Settings):
+    """When a search trial is stopped early."""
+
+    type: Literal["asha", "none"] = "none"
+    grace_period: Count = 1
+    """Epochs that every trial gets."""
+    reduction_factor: Annotated[int, Field(ge=2)] = 3
+
+
+class Confirm(Settings):
+    """The winners of a search, trained again on the whole training set, beside the baselines."""
+
+    top_k: Count = 2
+    seeds: Seeds = [1, 2, 3]
+    baselines: dict[str, Changes] = {"none": {"method": {"name": "none"}}, "kd": {"method": {"name": "kd"}}}
+
+
+class Resources(Settings):
+    """What a slot gets."""
+
+    num_workers: Count = 1
+    """Data-parallel workers of a slot; the batch is divided among them."""
+    pack: Count | Literal["auto"] = "auto"
+    """Students that share a slot."""
+    slots: Count | Literal["auto"] = "auto"
+    cpus_per_worker: Count | Literal["auto"] = "auto"
+    threads_per_student: Count = 1
+    """On a processor; the students of a slot step side by side. How sums are rounded depends on it and on
+    num_workers, and on nothing else here."""
+    use_gpu: bool | Literal["auto"] = "auto"
+    resources_per_worker: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
+    """As in Ray Train: CPU, GPU (0.5 lets two workers share one), and resources of the cluster's own."""
+    accelerator_type: Annotated[str, Field(min_length=1)] | None = None
+    """As in Ray Train: the kind of GPU, such as H100."""
+    placement_strategy: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = "PACK"
+    """As in Ray Train: how the workers of a slot lie on nodes."""
+    wait_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 300
+    """So long a sweep on a cluster waits for nodes while not one slot has room, at its start and later."""
+
+    @model_validator(mode="after")
+    def _check_once(self) -> Self:
+        """What a worker gets is said in one place, and agrees."""
+        asked = self.resources_per_worker
+        if "CPU" in asked and self.cpus_per_worker != "auto":
+            raise ValueError(
+                "resources_per_worker: gives CPU, and cpus_per_worker is set too; keep one of them"
+            )
+        if "CPU" in asked and asked["CPU"] != int(asked["CPU"]):
+            raise ValueError(
+                f"resources_per_worker: CPU is a whole number, because workers are threads; found {asked['CPU']:g}"
+            )
+        if "GPU" in asked and self.use_gpu is False:
+            raise ValueError("resources_per_worker: gives GPU, and use_gpu is false; remove one of them")
+        if asked.get("GPU", 0) > 1 and asked["GPU"] != int(asked["GPU"]):
+            raise ValueError(f"resources_per_worker: above 1, GPU is a whole number; found {asked['GPU']:g}")
+        return self
+
+
+class ReportSettings(Settings):
+    """What the tables compare."""
+
+    value: MetricName = "test_top1"
+    baseline: str | None = "kd"
+    """The label of the cell that the others are compared with."""
+
+
+class Tracking(Settings):
+    """Where MLflow runs go; a SQLite file in the run folder when absent."""
+
+    uri: str | None = None
+    experiment: Annotated[str, Field(min_length=1, max_length=200)] = "msd_sweeps"
+
+    @field_validator("uri")
+    @classmethod
+    def _refuse_secrets(cls, uri: str | None) -> str | None:
+        """A space is recorded in the ledger and shown in reports."""
+        if uri is not None and "@" in uri.partition("://")[2].partition("/")[0]:
+            raise ValueError(
+                "keep user and password out of the space; set MLFLOW_TRACKING_URI in the environment, or "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            )
+        return uri
+
+
+def _kind_of_parameter(value: Any) -> str | None:
+    """A parameter's kind by its keys, so that errors speak of that kind alone."""
+    if isinstance(value, Range):
+        return "range"
+    if isinstance(value, Choices):
+        return "choices"
+    keys = set(value) if isinstance(value, dict) else set()
+    return "choices" if "choices" in keys else "range" if keys & {"low", "high"} else None
+
+
+Parameter = Annotated[
+    Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")],
+    Discriminator(
+        _kind_of_parameter,
+        custom_error_type="parameter",
+        custom_error_message="expected {choices: [...]} or {low: ..., high: ...}",
+    ),
+]
+
+
+class Space(Settings):
+    """A sweep, as its file describes it."""
+
+    base: str
+    """The name of a base in search_spaces/bases, or a path."""
+    design: Literal["search", "grid", "one_at_a_time", "leave_one_out"]
+    """How the space becomes trials."""
+    metric: Annotated[
+        Annotated[Metric, Tag("one")]
+        | Annotated[list[Metric], Field(min_length=2, max_length=3), Tag("several")],
+        Discriminator(lambda value: "several" if isinstance(value, list) else "one"),
+    ] = Metric()
+    """What a search optimises; with a list of two or three it looks for their Pareto front."""
+    parameters: dict[str, Parameter] = {}
+    """What is varied: paths of the base, or names of labelled choices."""
+    search: Search = Search()
+    scheduler: Scheduler = Scheduler()
+    confirm: Confirm = Confirm()
+    full: Changes = {}
+    """With leave_one_out, how the full configuration differs from the base."""
+    without: dict[str, Changes] = {}
+    """With leave_one_out, each part by a label, and the changes that leave it out of the full configuration."""
+    also: dict[str, Changes] = {}
+    """Further cells by a label, and how they differ from the base."""
+    seeds: Seeds = [0]
+    """Every cell of a design other than a search is trained once with each."""
+    resources: Resources = Resources()
+    report: ReportSettings = ReportSettings()
+    tracking: Tracking = Tracking()
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """Every metric, the one that ranks first."""
+        return self.metric if isinstance(self.metric, list) else [self.metric]
+
+    @model_validator(mode="after")
+    def _check_design(self) -> Self:
+        check_metrics(self.metrics, isinstance(self.metric, list), self.design == "search")
+        if len(self.metrics) > 1 and self.scheduler.type != "none":
+            raise ValueError(
+                f"scheduler.type: {self.scheduler.type} stops trials by one metric, and this search has several; "
+                "use none, or give one metric"
+            )
+        for section in _FOREIGN[self.design]:
+            field = type(self).model_fields[section]
+            if getattr(self, section) != field.default:
+                raise ValueError(f"{section}: has no meaning in a {self.design} design; {_INSTEAD[section]}")
+        if self.design == "leave_one_out" and not self.without:
+            raise ValueError("without: a leave_one_out design needs at least one part to leave out")
+        if self.design != "leave_one_out" and not self.parameters:
+            raise ValueError(f"parameters: a {self.design} design needs at least one")
+        if self.design in ("grid", "one_at_a_time"):
+            for name, parameter in self.parameters.items():
+                if isinstance(parameter, Range):
+                    raise ValueError(f"parameters.{name}: a {self.design} design needs choices, not a range")
+        for name, seeds in (("seeds", self.seeds), ("confirm.seeds", self.confirm.seeds)):
+            repeated = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+            if repeated:
+                raise ValueError(f"{name}: the seed {repeated[0]} is repeated; every replicate needs its own")
+        if self.design == "search":
+            self._check_honesty()
+        return self
+
+    def _check_honesty(self) -> None:
+        """What is reported of a search must not have been chosen on what is reported."""
+        if self.report.value.startswith("val_"):
+            raise ValueError(
+                f"report.value: winners are confirmed on the whole training set, where {self.report.value} is not "
+                f"measured; use test_{self.report.value.removeprefix('val_')}"
+            )
+        if self.search.seed in self.confirm.seeds:
+            raise ValueError(
+                f"confirm.seeds: {self.search.seed} is the seed of the search; winners are confirmed on fresh seeds"
+            )
+
+
+_FOREIGN = {
+    "search": ("full", "without", "also", "seeds"),
+    "grid": ("search", "scheduler", "confirm", "full", "without"),
+    "one_at_a_time": ("search", "scheduler", "confirm", "full", "without"),
+    "leave_one_out": ("parameters", "search", "scheduler", "confirm"),
+}
+"""Sections that a design does not read: what stands there would be lost without a word."""
+_INSTEAD = {
+    "full": "it belongs to leave_one_out",
+    "without": "it belongs to leave_one_out",
+    "also": "a search trains confirm.baselines beside its winners",
+    "seeds": "a search has search.seed and confirm.seeds",
+    "search": "only a search samples",
+    "scheduler": "only a search stops trials early, comparisons need every trial whole",
+    "confirm": "only a search has winners to confirm; its fresh seeds are like 'seeds' here",
+    "parameters": "the parts that are left out stand under 'without'",
+}

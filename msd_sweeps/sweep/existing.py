@@ -1,0 +1,69 @@
+"""A sweep that is there already: its ledger, and the sweep as its ledger describes it, to go on with or to extend."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from msd_sweeps.records import ledger
+from msd_sweeps.records.ledger import FILE_NAME
+from msd_sweeps.records.ledger_copy import fetch, is_there
+from msd_sweeps.space.designs import Sweep, fresh_seeds
+from msd_sweeps.space.load import checked_name
+from msd_sweeps.space.schema import Space
+from msd_sweeps.space.strict_yaml import InputError
+from msd_sweeps.space.trial import Trial, nearest
+from msd_sweeps.space.validation import validated
+
+
+def existing_ledger(options: argparse.Namespace, name: str, flag: str = "--resume") -> Path:
+    """The ledger of a sweep that must exist, fetched from the object store if that has more.
+
+    Raises InputError, StoreError.
+    """
+    storage, store = options.storage, options.store
+    path: Path = storage / checked_name(name) / FILE_NAME
+    if store is not None:
+        told = fetch(store / name, path)
+        if told:
+            print(told, file=sys.stderr)
+    if not path.exists():
+        known = [found.parent.name for found in storage.glob(f"*/{FILE_NAME}")]
+        if store is not None:
+            known = [folder.name for folder in store.glob("*") if is_there(folder)]
+        raise InputError(
+            f"{flag}: no sweep '{name}' in {store or storage}/; {nearest(name, known) if known else 'it is empty'}"
+        )
+    return path
+
+
+def stored(options: argparse.Namespace, flag: str = "--resume") -> Sweep:
+    """The sweep as its own ledger describes it last. Raises InputError, LedgerError, StoreError."""
+    if options.base or options.settings or options.num_samples:
+        raise InputError(f"{flag} without --space goes on unchanged; give --space to change something")
+    path = existing_ledger(options, options.name, flag)
+    begun = [record for record in ledger.read(path) if record["event"] == "sweep"]
+    if not begun:
+        raise InputError(f"{path}: the sweep stopped before it began; start it with --space")
+    space, base = (json.dumps(begun[-1][part]) for part in ("sweep", "base"))
+    return Sweep(options.name, Space.model_validate_json(space), Trial.model_validate_json(base))
+
+
+def extended(options: argparse.Namespace) -> Sweep:
+    """A finished sweep with fresh seeds. Raises InputError, LedgerError, StoreError."""
+    from msd_sweeps.sweep.launch import is_complete
+
+    if options.space is not None or not options.name:
+        raise InputError(
+            "--add-seeds extends a sweep as its ledger describes it: give its --name, and no --space"
+        )
+    sweep = stored(options, "--add-seeds")
+    if not is_complete(sweep, ledger.trials(ledger.read(existing_ledger(options, sweep.name)))):
+        raise InputError(
+            f"--add-seeds: the sweep '{sweep.name}' is not finished; go on with --resume --name {sweep.name} first"
+        )
+    tree = sweep.space.model_dump(mode="json")
+    owner = tree["confirm"] if sweep.space.design == "search" else tree
+    owner["seeds"] += fresh_seeds(sweep.space, options.add_seeds)
+    space = validated(Space, tree, lambda key: f"--add-seeds {options.add_seeds}: ")
+    return Sweep(sweep.name, space, sweep.base)

@@ -1,0 +1,106 @@
+"""The slots of a sweep as Ray Train's worker groups; more are started when the cluster grows."""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+from ray.train import UserCallback
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from msd_sweeps.plan.slots import SlotPlan
+from msd_sweeps.sweep.ray_session import nodes
+
+_LOOK_SECONDS = 3.0
+_CLOSE_SECONDS = 0.5
+_MOST_WORKER_DEATHS = 100
+
+
+class _Vacate(UserCallback):
+    """Tells the dispatcher at once that a slot's workers have died: their host may never come back."""
+
+    def __init__(self, dispatcher: Any, slot: int):
+        self._dispatcher, self._slot = dispatcher, slot
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        controller = ray.get_runtime_context().current_actor
+        ray.get(self._dispatcher.vacate.remote(self._slot, controller))
+
+
+class Slots:
+    """A thread of the driver holds each slot's Ray Train run.
+
+    A slot whose host is lost waits for room, on that host or another; one that has room for the first time is started.
+    """
+
+    def __init__(
+        self, plan: SlotPlan, dispatcher: Any, folder: Path, serve: Callable[[dict[str, Any]], None]
+    ):
+        self._plan, self._dispatcher, self._folder, self._serve = plan, dispatcher, folder, serve
+        self._threads: list[threading.Thread] = []
+        self._closing = threading.Event()
+        for _ in range(plan.slots):
+            self._start()
+        self._watch = threading.Thread(target=self._grow, daemon=True)
+        self._watch.start()
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._hold, args=(len(self._threads),), daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _grow(self) -> None:
+        """Start further slots as room for them appears."""
+        while len(self._threads) < self._plan.most and not self._closing.wait(_LOOK_SECONDS):
+            for _ in range(self._plan.slots_on(nodes()) - len(self._threads)):
+                self._start()
+
+    def _hold(self, slot: int) -> None:
+        plan, failure = self._plan, None
+        callbacks: list[Any] = [_Vacate(self._dispatcher, slot)]
+        try:
+            TorchTrainer(
+                self._serve,
+                train_loop_config={
+                    "dispatcher": self._dispatcher,
+                    "slot": slot,
+                    "threads": plan.threads,
+                    "threads_per_student": plan.threads_per_student,
+                },
+                # NCCL refuses two workers on one GPU, which fractions allow.
+                torch_config=TorchConfig(backend="nccl" if plan.per_worker.get("GPU", 0) >= 1 else "gloo"),
+                scaling_config=ray.train.ScalingConfig(
+                    num_workers=plan.num_workers, use_gpu=plan.on_gpu, resources_per_worker=plan.per_worker,
+                    accelerator_type=plan.accelerator_type, placement_strategy=plan.placement_strategy,
+                ),
+                run_config=ray.train.RunConfig(
+                    name=f"slot-{slot}",
+                    storage_path=str(self._folder.resolve()),
+                    failure_config=ray.train.FailureConfig(max_failures=_MOST_WORKER_DEATHS),
+                    callbacks=callbacks,
+                ),
+            ).fit()  # fmt: skip
+        except Exception as error:
+            failure = f"slot {slot} ended: {type(error).__name__}: {error}"
+        try:
+            ray.get(self._dispatcher.leave.remote(slot, failure))
+        except Exception:
+            return  # the dispatcher is gone, and with it whoever waited for this slot
+
+    def close(self, timeout: float) -> bool:
+        """Send the slots home and wait; true when all have ended in time.
+
+        One that waits for a host cannot go, so its controller is ended: a thread that is still inside Ray when Ray is
+        shut down takes the process with it.
+        """
+        self._closing.set()
+        self._watch.join(timeout)
+        end = time.monotonic() + timeout
+        while (here := [thread for thread in self._threads if thread.is_alive()]) and time.monotonic() < end:
+            for controller in ray.get(self._dispatcher.close.remote()):
+                ray.kill(controller)
+            here[0].join(_CLOSE_SECONDS)
+        return not here

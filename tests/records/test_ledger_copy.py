@@ -1,0 +1,62 @@
+"""The copy of a ledger in an object store: the longer one counts, and nothing that only one side has is lost."""
+
+import pytest
+
+from msd_sweeps.records.ledger_copy import COPIES, fetch, is_ahead, is_there, newest
+from msd_sweeps.records.object_store import StorePath
+
+A, B, C = b'{"a":1}\n', b'{"b":2}\n', b'{"c":3}\n'
+
+
+@pytest.fixture
+def store(tmp_path) -> StorePath:
+    return StorePath(f"file://{tmp_path}") / "store" / "scales"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        (None, None, (b"", 0)), (A, None, (A, 0)), (None, A, (A, 1)), (A, A + B, (A + B, 1)), (A + B, A, (A + B, 0)),
+        (A + B, b"", (A + B, 0)), (A, A + B[:-1], (A, 0)),
+    ],
+)  # fmt: skip
+def test_the_longer_copy_in_whole_lines_counts(store, first, second, expected):
+    for name, content in zip(COPIES, (first, second), strict=True):
+        if content is not None:
+            (store / name).write_bytes(content)
+    assert newest(store) == expected
+    assert is_there(store) == (first is not None or second is not None)
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "expected"),
+    [(None, A, A), (A, A + B, A + B), (A + B, A, A + B), (A, A, A), (A + B[:3], A + B, A + B), (A, None, A)],
+)
+def test_fetching_takes_what_is_missing_and_keeps_what_is_ahead(store, tmp_path, here, there, expected):
+    path = tmp_path / "runs" / "scales" / "ledger.jsonl"
+    if here is not None:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(here)
+    if there is not None:
+        (store / COPIES[0]).write_bytes(there)
+    assert is_ahead(store, path) == (len(there or b"") > len(here or b""))
+    assert fetch(store, path) is None
+    assert path.read_bytes() == expected
+    assert [found.name for found in path.parent.iterdir()] == ["ledger.jsonl"]
+
+
+def test_where_both_have_gone_on_the_store_counts_and_the_other_is_set_aside(store, tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    path.write_bytes(A + B)
+    (store / COPIES[1]).write_bytes(A + C)
+    told = fetch(store, path)
+    assert path.read_bytes() == A + C
+    (aside,) = tmp_path.glob("ledger.set-aside-*.jsonl")
+    assert aside.read_bytes() == A + B
+    assert told is not None
+    assert aside.name in told
+
+
+def test_a_sweep_that_is_not_there_leaves_nothing_here(store, tmp_path):
+    assert fetch(store, tmp_path / "runs" / "scales" / "ledger.jsonl") is None
+    assert not (tmp_path / "runs").exists()

@@ -1,0 +1,133 @@
+"""The report command: finds a sweep, writes its folder and the index, answers bad input with exit code 2."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from msd_sweeps.report import command as report
+from msd_sweeps.report.escaping import for_markdown
+from tests.synthetic_ledger import make_sweep, records, write  # noqa: E402
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """A working directory with two small sweeps under runs."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("ablation", "grid"):
+        design = "leave_one_out" if name == "ablation" else name
+        write(tmp_path / "runs" / name, records(make_sweep(design, name=name, seeds=[0, 1])))
+    return tmp_path
+
+
+def test_a_sweep_is_found_compiled_and_listed(store, capsys):
+    assert report.main(["ablation"]) == 0
+    told = capsys.readouterr().out
+    assert "without multiple scales" in told
+    assert "reports/ablation/report.html" in told
+    assert (store / "reports/ablation/table.csv").is_file()
+    index = (store / "reports/README.md").read_text()
+    assert "[ablation](ablation/report.md)" in index
+    assert "KD" in index
+
+
+def test_a_sweep_is_found_by_folder_and_by_file_too(store):
+    assert report.main(["runs/ablation", "--out", "one"]) == 0
+    assert (
+        report.main([str(store / "runs/ablation/ledger.jsonl"), "--storage", "nowhere", "--out", "two"]) == 0
+    )
+    assert (store / "one/table.csv").read_bytes() == (store / "two/table.csv").read_bytes()
+    assert not (store / "reports").exists()
+
+
+def test_what_is_asked_for_is_on_the_page(store, capsys):
+    arguments = ["ablation", "--compare", "grid", "--published", str(ROOT / report.PUBLISHED), "--best-epoch"]
+    assert report.main(arguments) == 0
+    page = (store / "reports/ablation/report.md").read_text()
+    assert "## Beside grid" in page
+    assert "## Beside published figures" in page
+    assert "Best epoch: not known" in capsys.readouterr().out
+    assert (store / "reports/ablation/compared.csv").is_file()
+    assert report.main(["ablation"]) == 0
+    assert not (store / "reports/ablation/compared.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["ablatoin"], "did you mean ablation?"),
+        (["zzz"], "it holds ablation, grid"),
+        (["x", "--storage", "empty"], "it holds no sweep"),
+        (["ablation", "--compare", "gird"], "did you mean grid?"),
+        (["ablation", "--published", "absent.csv"], "absent.csv"),
+        (["ablation", "--out", "runs/ablation/ledger.jsonl"], "ledger.jsonl"),
+        (["x\0y"], "no such sweep"),
+    ],
+)
+def test_bad_input_is_answered_with_its_reason_and_code_2(store, capsys, arguments, words):
+    assert report.main(arguments) == 2
+    told = capsys.readouterr().err
+    assert words in told
+    assert told.startswith("error: ")
+
+
+def test_names_never_leave_the_reports_folder(store):
+    for name in ("../../x", "a/../../b", "...", "-x", "a" * 300, "späße"):
+        out = report.default_out(Path("runs") / name / "ledger.jsonl")
+        assert out.parent == Path("reports")
+        assert out.name not in ("", ".", "..")
+        assert len(out.name) <= 100
+
+
+def test_a_broken_summary_does_not_break_the_index(store):
+    folder = store / "reports" / "old"
+    folder.mkdir(parents=True)
+    (folder / "summary.json").write_text("{")
+    assert report.main(["ablation"]) == 0
+    assert "cannot be read" in (store / "reports/README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "summary", sorted((ROOT / "reports").glob("*/summary.json")), ids=lambda path: path.parent.name
+)
+def test_a_committed_report_is_whole_listed_and_tells_no_place(summary):
+    folder = summary.parent
+    told = json.loads(summary.read_text())
+    index = (ROOT / "reports/README.md").read_text()
+    assert f"({folder.name}/report.md)" in index
+    assert for_markdown(told["verdict"]) in index
+    for name in (
+        "report.html",
+        "table.csv",
+        "table.tex",
+        "trials.parquet",
+        "history.parquet",
+        "figures/seeds.svg",
+    ):
+        assert (folder / name).stat().st_size
+    text = pandas.read_parquet(folder / "trials.parquet").to_csv()
+    text += "".join(
+        path.read_text() for path in folder.rglob("*") if path.suffix in (".html", ".md", ".csv", ".tex")
+    )
+    assert not re.findall(r"/(?:home|root|tmp|mnt|Users|work)/\S*", text)
+    assert sum(path.stat().st_size for path in folder.rglob("*")) < 1_500_000
+
+
+def test_help_is_complete_and_needs_nothing_heavy():
+    code = "import sys; from msd_sweeps import report; report._parser().format_help(); "
+    code += "print(sorted({'torch', 'ray', 'pandas', 'matplotlib', 'scipy', 'optuna', 'mlflow'} & set(sys.modules)))"
+    start = time.perf_counter()
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert told.stdout.strip() == "[]"
+    assert time.perf_counter() - start < 5  # well under a second on an idle machine
+    text = report._parser().format_help()
+    for option in ("--storage", "--out", "--compare", "--published", "--best-epoch"):
+        assert option in text

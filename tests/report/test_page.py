@@ -1,0 +1,208 @@
+"""Pages and figures: the same bytes for the same ledger, nothing empty, nothing active, nothing from outside."""
+
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pandas as pd
+import pytest
+
+from msd_sweeps.report.compiling import compile_report, results_of
+from msd_sweeps.report.figures.drawings import DRAWINGS
+from msd_sweeps.report.figures.numbers import all_numbers
+from msd_sweeps.report.frames import read
+from msd_sweeps.report.page.build import command_text
+from msd_sweeps.report.verdict import verdict
+from tests.synthetic_ledger import HOSTILE, Recipe, every_third_stopped, make_sweep, records, write
+
+EXPECTED = {
+    "search": {"seeds", "effects", "history", "confirmation", "search_slices", "search_interaction", "importances",
+               "learning_curves", "search_curves", "cost"},
+    "grid": {"seeds", "effects", "scales", "interaction_1", "learning_curves", "cost"},
+    "one_at_a_time": {"seeds", "effects", "scales", "slices", "learning_curves", "cost"},
+    "leave_one_out": {"seeds", "effects", "learning_curves", "cost"},
+}  # fmt: skip
+
+
+def numbers_of(folder, design, recipe=None, **changes):
+    sweep = make_sweep(design, **changes)
+    return results_of(read(write(folder, records(sweep, recipe or Recipe(stop=every_third_stopped)))))
+
+
+@pytest.mark.parametrize("design", EXPECTED)
+def test_every_design_has_its_figures_and_their_numbers(tmp_path, design):
+    more = {"search": {"num_samples": 40, "val_fraction": 0.25}} if design == "search" else {}
+    figures = all_numbers(numbers_of(tmp_path, design, **more))
+    assert {figure.slug for figure in figures} == EXPECTED[design]
+    for figure in figures:
+        assert len(figure.frame)
+        assert figure.caption
+        assert figure.kind in DRAWINGS
+        for low, high in (("low", "high"), ("q10", "q90")):
+            if {low, high} <= set(figure.frame.columns):
+                known = figure.frame.dropna(subset=[low, high])
+                assert (known[low] <= known[high]).all()
+
+
+def test_no_mean_is_drawn_without_its_interval_or_a_word_why(tmp_path):
+    for seeds in ([0], [0, 1, 2]):
+        for figure in all_numbers(numbers_of(tmp_path / str(len(seeds)), "one_at_a_time", seeds=seeds)):
+            if "kind" in figure.frame.columns:
+                means = figure.frame[figure.frame["kind"] == "mean"]
+                assert means["low"].isna().any() == (len(seeds) == 1)
+                assert ("no interval" in figure.caption) == (len(seeds) == 1)
+
+
+class _Page(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags, self.outside = [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        for name, value in attributes:
+            if name.startswith("on"):
+                self.outside.append((tag, name))
+            if (
+                name in ("src", "href", "xlink:href")
+                and value
+                and not value.startswith(("#", "data:image/png"))
+            ):
+                self.outside.append((tag, value))
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    """A report whose every name is hostile: cells, parts, levels, the sweep, reasons."""
+    folder = tmp_path_factory.mktemp("hostile")
+    without = {
+        name: {"method.scales": [1], "method.sample_weight": 0.1 * i} for i, name in enumerate(HOSTILE)
+    }
+    sweep = make_sweep("leave_one_out", name="../../x<script>", without=without, seeds=[0, 1])
+    bad = Recipe(
+        fail=lambda planned: ("failed", HOSTILE[0] + HOSTILE[1]) if planned.trial.seed == 1 else None
+    )
+    path = write(folder / "run", records(sweep, bad))
+    return folder, compile_report(path, folder / "reports" / "one")
+
+
+def test_a_page_runs_nothing_and_loads_nothing(hostile):
+    folder, report = hostile
+    text = report.paths[0].read_text()
+    page = _Page()
+    page.feed(text)
+    assert "script" not in page.tags
+    assert page.outside == []
+    assert {"table", "svg", "figure", "details"} <= set(page.tags)
+    assert "http" not in re.sub(r'xmlns(:\w+)?="[^"]*"', "", text.replace("http-equiv", ""))
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:href="|url\()#([^")]+)', text)) <= set(ids)
+    assert "<script" not in (folder / "reports/one/report.md").read_text()
+
+
+def test_names_never_leave_the_report_folder(hostile):
+    folder, report = hostile
+    assert {path.name for path in folder.iterdir()} == {"run", "reports"}
+    assert [path.name for path in (folder / "reports").iterdir()] == ["one"]
+    home = (folder / "reports" / "one").resolve()
+    for path in report.paths:
+        assert home in path.resolve().parents
+        assert re.fullmatch(r"[a-z0-9_.]+", path.name)
+        assert path.stat().st_size
+
+
+def test_figures_are_well_formed_and_have_their_numbers_beside_them(hostile):
+    _, report = hostile
+    drawn = [path for path in report.paths if path.suffix == ".svg"]
+    assert drawn
+    for path in drawn:
+        ElementTree.parse(path)
+        assert len(pd.read_csv(path.with_suffix(".csv")))
+        assert path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_the_same_ledger_gives_the_same_bytes_in_another_process(tmp_path):
+    sweep = make_sweep("search", search={"num_samples": 24, "val_fraction": 0.25})
+    path = write(tmp_path / "run", records(sweep, Recipe(stop=every_third_stopped)))
+    mine = compile_report(path, tmp_path / "mine")
+    code = "import sys; from pathlib import Path; from msd_sweeps.report import compile_report; "
+    code += "compile_report(Path(sys.argv[1]), Path(sys.argv[2]))"
+    other, root = tmp_path / "other", Path(__file__).resolve().parents[2]
+    settings = tmp_path / "settings"  # another machine's own look
+    settings.mkdir()
+    (settings / "matplotlibrc").write_text("font.size: 20\nlines.linewidth: 5\naxes.facecolor: red\n")
+    environment = {
+        **os.environ,
+        "PYTHONHASHSEED": "1",
+        "TZ": "Asia/Tokyo",
+        "SOURCE_DATE_EPOCH": "9",
+        "LANG": "tr_TR.UTF-8",
+        "LC_ALL": "C",
+        "HOME": str(tmp_path),
+        "MPLCONFIGDIR": str(settings),
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-c", code, str(path), str(other)]
+    subprocess.run(command, check=True, env=environment, cwd=root, capture_output=True)
+    files = {str(file.relative_to(tmp_path / "mine")) for file in mine.paths}
+    assert {str(file.relative_to(other)) for file in other.rglob("*") if file.is_file()} == files
+    for name in files:
+        assert (other / name).read_bytes() == (tmp_path / "mine" / name).read_bytes(), name
+
+
+def test_an_empty_or_interrupted_ledger_still_compiles(tmp_path):
+    every = list(records(make_sweep("search")))
+    for length in (0, 1, 60):
+        report = compile_report(write(tmp_path / str(length), every[:length]), tmp_path / "report")
+        assert all(path.stat().st_size for path in report.paths)
+        assert "nothing can be said yet" in report.paths[0].read_text()
+
+
+def test_figures_of_an_earlier_ledger_do_not_stay(tmp_path):
+    stale = tmp_path / "report" / "figures" / "stale.svg"
+    stale.parent.mkdir(parents=True)
+    stale.write_text("old")
+    compile_report(
+        write(tmp_path / "run", records(make_sweep("leave_one_out", seeds=[0]))), tmp_path / "report"
+    )
+    assert not stale.exists()
+
+
+def test_the_verdict_claims_only_what_an_interval_shows(tmp_path):
+    def of(name, recipe, **changes):
+        return verdict(numbers_of(tmp_path / name, "leave_one_out", recipe, **changes))
+
+    clear = of("clear", Recipe())
+    assert "beats KD by" in clear
+    assert re.search(r"leaving out (multiple scales|sample-wise loss) has the largest effect \(−", clear)
+    worse = of("worse", Recipe(score=lambda config: 90.0 if config["method"]["name"] == "kd" else 80.0))
+    assert re.search(r"falls behind KD by \d", worse)
+    same = of("same", Recipe(score=lambda config: 80.0))
+    assert "cannot be told from KD" in same
+    assert "one seed shows no difference" in of("one", Recipe(), seeds=[0])
+    assert "nothing can be said" in of("none", Recipe(skip=lambda planned: True))
+
+
+def test_a_recorded_command_tells_no_place_and_no_secret():
+    command = ["/home/me/.venv/bin/python", "/home/me/msd_sweeps/run.py", "--space", "a b.yaml"]
+    assert command_text(command) == "python -m msd_sweeps.run --space 'a b.yaml'"
+    assert command_text(["/home/me/msd_sweeps/run.py", "--dry-run"]) == "python -m msd_sweeps.run --dry-run"
+    places = [
+        "python",
+        "-m",
+        "msd_sweeps.run",
+        "--set",
+        "data.root=/home/me/cifar",
+        "--storage",
+        "/mnt/a b/runs/",
+    ]
+    assert command_text(places) == "python -m msd_sweeps.run --set data.root=.../cifar --storage .../runs"
+    secret = command_text(["python", "-m", "msd_sweeps.run", "--set", "tracking.uri=https://me:word@host/x"])
+    assert "word" not in secret
+    assert "host/x" in secret
+    assert command_text(None) == "not recorded"

@@ -1,0 +1,184 @@
+"""The result table: every number is in the ledger, nothing is silently missing, names are only names."""
+
+import csv
+import io
+import math
+import shutil
+import statistics
+import subprocess
+
+import pandas as pd
+import pytest
+from scipy import stats as scipy_stats
+
+from msd_sweeps.records import ledger
+from msd_sweeps.report.compiling import results_of
+from msd_sweeps.report.frames import read
+from msd_sweeps.report.tables import difference_text
+from tests.synthetic_ledger import HOSTILE, Recipe, every_third_stopped, make_sweep, records, write
+
+
+def compiled(folder, sweep, recipe=None, seed=0):
+    """The ledger's path, the table as text, and its frame as read back from the written file."""
+    path = write(folder / "run", records(sweep, recipe, seed))
+    table = results_of(read(path)).table
+    table.write(folder / "report")
+    return path, table.text(), pd.read_parquet(folder / "report" / "table.parquet")
+
+
+def finished_values(path):
+    """label -> {seed: test_top1} straight from the records."""
+    values = {}
+    for trial in ledger.trials(ledger.read(path)).values():
+        if trial.state == "finished" and trial.phase != "search":
+            values.setdefault(trial.label, {})[trial.seed] = trial.metrics["test_top1"]
+    return values
+
+
+@pytest.mark.parametrize("design", ["search", "grid", "one_at_a_time", "leave_one_out"])
+def test_every_number_can_be_found_in_the_ledger(tmp_path, design):
+    path, text, table = compiled(tmp_path, make_sweep(design), Recipe(stop=every_third_stopped))
+    values = finished_values(path)
+    rows = table.set_index("label").drop(index="teacher resnet20")
+    assert set(rows.index) == set(values)
+    baseline = values["KD" if design == "leave_one_out" else "kd"]
+    for label, of_seed in values.items():
+        row = rows.loc[label]
+        scores = list(of_seed.values())
+        assert row["n"] == len(scores)
+        assert row["mean"] == pytest.approx(statistics.mean(scores))
+        half = scipy_stats.t.ppf(0.975, len(scores) - 1) * statistics.stdev(scores) / math.sqrt(len(scores))
+        assert (row["high"] - row["low"]) / 2 == pytest.approx(half)
+        if of_seed is not baseline:
+            expected = statistics.mean(of_seed[seed] - baseline[seed] for seed in of_seed)
+            assert row["difference"] == pytest.approx(expected)
+        assert f"{row['mean']:.2f} ± {half:.2f}" in text
+    assert all(len(line) <= 100 for line in text.splitlines())
+
+
+def test_winners_carry_the_search_score_they_were_chosen_by(tmp_path):
+    path, _, table = compiled(tmp_path, make_sweep("search"), Recipe(stop=every_third_stopped))
+    searched = [
+        trial.metrics["val_top1"]
+        for trial in ledger.trials(ledger.read(path)).values()
+        if trial.phase == "search" and trial.state == "finished"
+    ]
+    best = sorted(searched, reverse=True)
+    scores = table.set_index("label")["search_score"]
+    assert [scores["winner 1"], scores["winner 2"]] == best[:2]
+    assert math.isnan(scores["kd"])
+
+
+def test_failed_and_unbegun_cells_stand_in_the_table_with_their_reason(tmp_path):
+    recipe = Recipe(
+        fail=lambda planned: (
+            ("diverged", "loss is inf") if planned.label == "without categorisation" else None
+        ),
+        skip=lambda planned: (
+            planned.label == "no teacher" or (planned.label == "full" and planned.trial.seed == 3)
+        ),
+    )
+    _, text, table = compiled(tmp_path, make_sweep("leave_one_out"), recipe)
+    rows = table.set_index("label")
+    assert rows.loc["without categorisation", "n"] == rows.loc["no teacher", "n"] == 0
+    assert math.isnan(rows.loc["without categorisation", "mean"])
+    assert "seed 0 diverged: loss is inf" in rows.loc["without categorisation", "note"]
+    assert rows.loc["no teacher", "note"] == "not run"
+    assert (rows.loc["full", "n"], rows.loc["full", "planned"]) == (4, 5)
+    assert "4 of 5" in text
+    assert "no teacher: not run" in text
+
+
+def test_one_seed_gets_no_interval_and_says_so(tmp_path):
+    _, text, table = compiled(tmp_path, make_sweep("leave_one_out", seeds=[7]))
+    assert table["low"].isna().all()
+    assert table["difference_low"].isna().all()
+    assert "n = 1" in text
+    assert "±" not in text.replace("mean ± half", "")
+
+
+def test_few_seeds_are_not_testable_and_many_are(tmp_path):
+    _, few, table = compiled(tmp_path / "few", make_sweep("leave_one_out"))
+    assert table["p_holm"].isna().all()
+    assert "smallest exact p is 0.0625" in few
+    _, _, table = compiled(tmp_path / "many", make_sweep("leave_one_out", seeds=list(range(8))))
+    tested = table[table["testable"]]
+    assert len(tested) == 6
+    assert (tested["p_holm"] >= tested["p_exact"]).all()
+    assert tested["p_holm"].min() == pytest.approx(6 * 2**-7)
+
+
+def test_without_shared_seeds_a_difference_is_called_unpaired(tmp_path):
+    odd = Recipe(skip=lambda planned: (planned.label == "KD") == (planned.trial.seed % 2 == 0))
+    _, text, table = compiled(tmp_path, make_sweep("leave_one_out"), odd)
+    row = table.set_index("label").loc["full"]
+    assert not row["paired"]
+    assert not math.isnan(row["difference_low"])
+    assert "unpaired" in text
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"),
+    [
+        ((0.614, 0.22, 1.0), "+0.61 [0.22, 1.00]"),
+        ((-0.614, -1.0, -0.22), "−0.61 [−1.00, −0.22]"),
+        ((-0.004, -0.3, 0.3), "0.00 [−0.30, 0.30]"),
+        ((0.004, -0.001, 0.3), "0.00 [0.00, 0.30]"),
+        ((0.5, math.nan, math.nan), "+0.50"),
+    ],
+)
+def test_a_difference_has_a_sign_unless_it_is_shown_as_zero(numbers, text):
+    assert difference_text(*numbers) == text
+
+
+def test_bold_only_where_every_interval_says_so(tmp_path):
+    clear = Recipe(score=lambda config: 90.0 if config["method"]["name"] == "kd" else 80.0)
+    compiled(tmp_path / "clear", make_sweep("leave_one_out"), clear)
+    assert (tmp_path / "clear/report/table.tex").read_text().count("\\textbf") == 1
+    compiled(tmp_path / "same", make_sweep("leave_one_out"), Recipe(score=lambda config: 80.0))
+    assert "\\textbf" not in (tmp_path / "same/report/table.tex").read_text()
+
+
+def test_hostile_names_survive_in_every_format(tmp_path):
+    without = {
+        name: {"method.scales": [1], "method.sample_weight": 0.1 * i} for i, name in enumerate(HOSTILE)
+    }
+    _, text, table = compiled(tmp_path, make_sweep("leave_one_out", without=without))
+    folder = tmp_path / "report"
+    labels = table["label"].tolist()
+    assert all(f"without {name}" in labels for name in HOSTILE)
+
+    markdown = (folder / "table.md").read_text().split("\n\n")[0].splitlines()
+    assert len(markdown) == 2 + len(labels)
+    columns = {len(line.replace("\\|", "").strip("|").split("|")) for line in markdown}
+    assert len(columns) == 1
+    assert "<script" not in "".join(markdown)
+
+    rows = list(csv.reader(io.StringIO((folder / "table.csv").read_text())))
+    assert len(rows) == 1 + len(labels)
+    assert not any(field[:1] in "=+@" and field for row in rows for field in row)
+
+    latex = (folder / "table.tex").read_text()
+    assert "\\input" not in latex.replace("\\textbackslash{}input", "")
+    assert latex.isascii()
+    assert len([line for line in latex.splitlines() if line.endswith(r"\\")]) == 1 + len(labels)
+
+    assert "\x1b" not in text
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex with booktabs")
+def test_the_latex_table_compiles_whatever_the_names(tmp_path):
+    without = {
+        name: {"method.scales": [1], "method.sample_weight": 0.1 * i} for i, name in enumerate(HOSTILE)
+    }
+    compiled(tmp_path, make_sweep("leave_one_out", without=without, seeds=[0, 1]))
+    document = (
+        "\\documentclass{article}\\usepackage[T1]{fontenc}\\usepackage{booktabs}\\usepackage[paperwidth=60in]{geometry}"
+        "\\begin{document}\\input{report/table.tex}\\end{document}"
+    )
+    (tmp_path / "paper.tex").write_text(document)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "paper.tex"]
+    told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace")
+    assert told.returncode == 0, told.stdout[-2000:]
+    assert "Missing character" not in told.stdout
+    assert "root:" not in told.stdout

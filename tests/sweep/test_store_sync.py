@@ -1,0 +1,180 @@
+"""The copy of a ledger in a store keeps up, through faults, and never gets ahead of what it allows to be deleted."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from msd_sweeps.distill import checkpoint
+from msd_sweeps.records import ledger
+from msd_sweeps.records.ledger import FILE_NAME, Ledger
+from msd_sweeps.records.ledger_copy import newest
+from msd_sweeps.records.object_store import StorePath
+from msd_sweeps.space.strict_yaml import InputError
+from msd_sweeps.sweep import lock as one_driver
+from msd_sweeps.sweep import store_sync as keeper
+from msd_sweeps.sweep.lock import CLAIM, Claim, locked
+from msd_sweeps.sweep.store_sync import Keeper, checkpoints_of, fetch_others
+from tests.stores import flaky_store
+
+SOON = 10.0
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(keeper, "_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(keeper, "_RETRY_SECONDS", 0.02)
+    monkeypatch.setattr(keeper, "_SHARE", 0)
+    monkeypatch.setattr(one_driver, "_RENEWED_SECONDS", 0.0)
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    (tmp_path / "runs" / "scales").mkdir(parents=True)
+    return tmp_path / "runs" / "scales"
+
+
+@pytest.fixture
+def flaky(tmp_path, monkeypatch):
+    store, wire = flaky_store(tmp_path / "store", monkeypatch)
+    return store / "scales", wire
+
+
+def until(seen: Callable[[], bool]) -> None:
+    end = time.monotonic() + SOON
+    while not seen():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def ends_in(store: StorePath) -> list[str]:
+    lines = newest(store)[0].splitlines(keepends=True)
+    records = [ledger.decode(line) for line in lines]
+    return [record["trial"] for record in records if record and record["event"] == "end"]
+
+
+def test_the_store_follows_and_has_everything_in_the_end(flaky, folder):
+    store, _ = flaky
+    book, kept = Ledger(folder / FILE_NAME), Keeper(store, folder)
+    kept.begin()
+    for number in range(3):
+        book.append("end", trial=str(number))
+        until(lambda: newest(store)[0] == book.path.read_bytes())
+    book.append("end", trial="last")
+    kept.finish(SOON)
+    assert kept.trouble is None
+    assert (store / FILE_NAME).read_bytes() == book.path.read_bytes()
+    assert (store / CLAIM).size() is None
+
+
+def test_a_store_that_is_away_is_told_once_and_gets_the_rest_when_it_is_back(flaky, folder):
+    store, wire = flaky
+    told: list[str] = []
+    book, kept = Ledger(folder / FILE_NAME), Keeper(store, folder)
+    kept.say = told.append
+    kept.begin()
+    wire.is_down = True
+    until(lambda: bool(told))
+    book.append("end", trial="a")
+    asked = wire.asked
+    until(lambda: wire.asked > asked + 5)
+    assert len(told) == 1
+    assert "the wire is cut; training goes on" in told[0]
+    wire.is_down = False
+    until(lambda: ends_in(store) == ["a"])
+    until(lambda: len(told) == 2)
+    assert "has the ledger again" in told[1]
+    kept.finish(SOON)
+    assert kept.trouble is None
+
+
+def test_a_store_that_stays_away_is_named_in_the_end_and_delays_it_no_longer_than_asked(flaky, folder):
+    store, wire = flaky
+    kept = Keeper(store, folder)
+    kept.say = lambda text: None
+    kept.begin()
+    Ledger(folder / FILE_NAME).append("end", trial="a")
+    wire.is_down = True
+    began = time.monotonic()
+    kept.finish(0.2)
+    assert time.monotonic() - began < SOON
+    assert "the wire is cut" in str(kept.trouble)
+    wire.is_down = False
+    again = Keeper(store, folder)
+    again.begin()
+    again.finish(SOON)
+    assert again.trouble is None
+    assert ends_in(store) == ["a"]
+
+
+def test_checkpoints_go_only_after_the_store_knows_of_the_end(flaky, folder, monkeypatch):
+    store, _ = flaky
+    book, kept = Ledger(folder / FILE_NAME), Keeper(store, folder)
+    of_trial = checkpoints_of(store) / "a"
+    checkpoint.write(of_trial, 1, 1, b"state")
+    known: list[list[str]] = []
+    remove = checkpoint.remove
+
+    def watched(place):
+        known.append(ends_in(store))
+        remove(place)
+
+    monkeypatch.setattr(checkpoint, "remove", watched)
+    kept.begin()
+    book.append("end", trial="a")
+    kept.remove_later(of_trial)
+    until(lambda: bool(known) and not checkpoint.positions(of_trial))
+    assert known == [["a"]]
+    kept.finish(SOON)
+
+
+def test_a_writer_that_dies_leaves_the_copy_before(flaky, folder):
+    store, wire = flaky
+    book, kept = Ledger(folder / FILE_NAME), Keeper(store, folder)
+    kept.say = lambda text: None
+    for trial in "ab":
+        book.append("end", trial=trial)
+    kept.begin()
+    until(lambda: ends_in(store) == ["a", "b"])
+    wire.tears = True
+    book.append("end", trial="c")
+    until(lambda: kept.trouble is not None)
+    kept.finish(0.0)
+    assert ends_in(store) == ["a", "b"]
+
+
+def test_a_driver_that_was_taken_over_writes_nothing_more(flaky, folder, tmp_path):
+    store, _ = flaky
+    book, kept = Ledger(folder / FILE_NAME), Keeper(store, folder)
+    book.append("end", trial="a")
+    kept.begin()
+    until(lambda: ends_in(store) == ["a"])
+    (store / CLAIM).unlink()
+    (tmp_path / "other").mkdir()
+    Claim(store, tmp_path / "other").take()
+    until(lambda: kept.taken is not None)
+    book.append("end", trial="b")
+    kept.finish(SOON)
+    assert ends_in(store) == ["a"]
+    assert "was taken over by process" in str(kept.trouble)
+    assert (store / CLAIM).size() is not None
+
+
+def test_a_store_that_does_not_answer_is_bad_input(flaky, folder):
+    store, wire = flaky
+    wire.is_down = True
+    with pytest.raises(InputError, match=r"flaky://store/runs/scales/driver\.json.*the wire is cut"):
+        Keeper(store, folder).begin()
+
+
+def test_the_ledgers_of_other_sweeps_come_along_but_not_into_a_running_one(flaky, tmp_path):
+    own, _ = flaky
+    store = StorePath("flaky://store/runs")
+    for name in ("scales", "other", "running"):
+        (store / name / FILE_NAME).write_bytes(b"{}\n")
+    (store / "teachers" / "x" / "teacher.json").write_bytes(b"{}")
+    with locked(tmp_path / "here" / "running", "running"):
+        fetch_others(store, tmp_path / "here", own.name)
+    assert [path.parent.name for path in (tmp_path / "here").glob(f"*/{FILE_NAME}")] == ["other"]
+    assert not (tmp_path / "here" / "teachers").exists()
