@@ -41,29 +41,30 @@ exit codes: 0 done; 1 a sweep that could not be finished, gave no result, or is 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     command = argparse.ArgumentParser(
-        prog="python -m msd_sweeps.run", description="Launch a sweep, or go on with it, and compile its report.",
-        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+        prog="python -m msd_sweeps.run",
+        description="Launch a sweep, or go on with it, and compile its report.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     add = command.add_argument
     add("--space", metavar="FILE", help="the space: a path, or the name of a file in search_spaces/")
+    add("--base", metavar="FILE", help="another base than the space's: a path, or a name in search_spaces/bases/")
+    add("--name", help="the sweep's name: its folder under --storage and reports/ (default: from space and base)")
     add(
-        "--base",
-        metavar="FILE",
-        help="another base than the space's: a path, or a name in search_spaces/bases/",
-    )
-    add(
-        "--name",
-        help="the sweep's name: its folder under --storage and reports/ (default: from space and base)",
-    )
-    add(
-        "--add-seeds", type=int, metavar="N",
+        "--add-seeds",
+        type=int,
+        metavar="N",
         help="extend the finished sweep --name by N fresh seeds, and train only what is new",
-    )  # fmt: skip
+    )
     add("--num-samples", type=int, metavar="N", help="trials of a search, instead of the space's")
     add(
-        "--set", action="append", default=[], metavar="PATH=VALUE", dest="settings",
+        "--set",
+        action="append",
+        default=[],
+        metavar="PATH=VALUE",
+        dest="settings",
         help="change the base (recipe.epochs=2, data.root=/data) or the space (resources.pack=4); repeatable",
-    )  # fmt: skip
+    )
     add(
         "--address",
         help="drive the sweep on a running Ray cluster that this machine belongs to: auto or HOST:PORT (default: a "
@@ -99,9 +100,8 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--estimate", action="store_true", help="time some steps for the plan's estimate")
     add(
-        "--fresh", action="store_true",
-        help="train everything here, also what another sweep of this store has finished",
-    )  # fmt: skip
+        "--fresh", action="store_true", help="train everything here, also what another sweep of this store has finished"
+    )
     add("--resume", action="store_true", help="go on with a sweep that must exist; --space may be left out")
     add("-v", "--verbose", action="store_true", help="show what Ray prints")
     return command
@@ -122,10 +122,17 @@ def main(arguments: list[str] | None = None, trainer: "Trainer | None" = None) -
         if options.sync_mlflow:
             return _sync_mlflow(options)
         sweep = _load(options)
-        slots = plan_slots(
-            sweep.space.resources, [plan.local_node(options.num_cpus)], plan.trial_count(sweep), packing_of(sweep),
-            available_bytes(),
-        ) if options.address is None else None  # fmt: skip
+        slots = (
+            plan_slots(
+                sweep.space.resources,
+                [plan.local_node(options.num_cpus)],
+                plan.trial_count(sweep),
+                packing_of(sweep),
+                available_bytes(),
+            )
+            if options.address is None
+            else None
+        )
         step_seconds = plan.recorded_step_seconds(options.storage, sweep.base)
         if options.estimate:
             from msd_sweeps.distill.timing import measure
@@ -240,9 +247,7 @@ def _tell(sweep: Sweep, options: argparse.Namespace, outcome: "Outcome", again: 
         return 1
     print(f"\n{report.table_text}\n")
     if outcome.taken_over:
-        print(
-            f"{outcome.taken_over} trials were taken over from other sweeps of {options.store or options.storage}/"
-        )
+        print(f"{outcome.taken_over} trials were taken over from other sweeps of {options.store or options.storage}/")
     elif not outcome.trained:
         print("everything was there already; nothing was trained")
     if outcome.unsent:

@@ -22,9 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
         description="Write the JSON schemas that let editors complete and check spaces and bases.",
         epilog="exit codes: 0 done; 1 with --check, a file is not what the models give",
     )
-    command.add_argument(
-        "--check", action="store_true", help="write nothing; say which files are not current"
-    )
+    command.add_argument("--check", action="store_true", help="write nothing; say which files are not current")
     command.add_argument("--folder", type=Path, default=FOLDER, metavar="DIR", help="where they are kept")
     options = command.parse_args(arguments)
     stale = False

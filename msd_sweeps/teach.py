@@ -19,24 +19,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     add = command.add_argument
     add("--base", required=True, metavar="FILE", help="a base: a path, or a name in search_spaces/bases/")
-    add(
-        "--weights", metavar="FILE", help="import these weights (.safetensors, .pth, .pt) instead of training"
-    )
-    add(
-        "--set",
-        action="append",
-        default=[],
-        metavar="PATH=VALUE",
-        dest="settings",
-        help="change the base; repeatable",
-    )
-    add(
-        "--storage",
-        type=local_folder,
-        default=Path("runs"),
-        metavar="DIR",
-        help="where teachers are kept (runs)",
-    )
+    add("--weights", metavar="FILE", help="import these weights (.safetensors, .pth, .pt) instead of training")
+    add("--set", action="append", default=[], metavar="PATH=VALUE", dest="settings", help="change the base; repeatable")
+    add("--storage", type=local_folder, default=Path("runs"), metavar="DIR", help="where teachers are kept (runs)")
     options = command.parse_args(arguments)
     settings = [*options.settings, *([f"teacher.weights={options.weights}"] if options.weights else [])]
     try:

@@ -146,18 +146,39 @@ def records(sweep: Sweep, recipe: Recipe | None = None, seed: int = 0) -> Iterat
     generator = np.random.default_rng(seed)
     clock = recipe.start
     yield {
-        "event": "sweep", "time": clock, "name": sweep.name,
-        "sweep": sweep.space.model_dump(mode="json"), "base": sweep.base.model_dump(mode="json"),
+        "event": "sweep",
+        "time": clock,
+        "name": sweep.name,
+        "sweep": sweep.space.model_dump(mode="json"),
+        "base": sweep.base.model_dump(mode="json"),
         "command": ["python", "-m", "msd_sweeps.run", "--space", f"{sweep.name}.yaml"],
         "versions": {"python": "3.11.2", "torch": "2.9.0", "ray": "2.60.0"},
-        "commit": "0123456789abcdef0123456789abcdef01234567", "dirty": False, "host": "somewhere",
+        "commit": "0123456789abcdef0123456789abcdef01234567",
+        "dirty": False,
+        "host": "somewhere",
         "device": "cpu",
-    }  # fmt: skip
-    yield {"event": "data", "time": clock, "name": "digits", "train": 1397, "val": 0, "test": 400,
-           "num_classes": 10, "sha256": "d" * 64}  # fmt: skip
-    yield {"event": "teacher", "time": clock, "key": "abc", "model": "resnet20", "source": "trained",
-           "test_top1": 98.75, "precision": "float32", "weights_sha256": "e" * 64,
-           "seconds": 15.5}  # fmt: skip
+    }
+    yield {
+        "event": "data",
+        "time": clock,
+        "name": "digits",
+        "train": 1397,
+        "val": 0,
+        "test": 400,
+        "num_classes": 10,
+        "sha256": "d" * 64,
+    }
+    yield {
+        "event": "teacher",
+        "time": clock,
+        "key": "abc",
+        "model": "resnet20",
+        "source": "trained",
+        "test_top1": 98.75,
+        "precision": "float32",
+        "weights_sha256": "e" * 64,
+        "seconds": 15.5,
+    }
     number, scores = 0, {}
     for planned in _search_trials(sweep, generator) if sweep.space.design == "search" else []:
         epochs = yield from _trial(planned, number, recipe, generator, clock)
@@ -165,15 +186,13 @@ def records(sweep: Sweep, recipe: Recipe | None = None, seed: int = 0) -> Iterat
         number += 1
         clock += 20
     best = sorted(scores.values(), key=lambda item: -item[0])
-    finished = [
-        planned for _, planned in best if recipe.stop(planned) is None and recipe.fail(planned) is None
-    ]
+    finished = [planned for _, planned in best if recipe.stop(planned) is None and recipe.fail(planned) is None]
     metrics = sweep.space.metrics
     if len(metrics) > 1:  # val_top1 and costs
         points = [
             [scores[planned.trial.id][0], *(student_cost(m.name, planned.trial.model_dump()) for m in metrics[1:])]
             for planned in finished
-        ]  # fmt: skip
+        ]
         finished = [finished[index] for index in best_first(points, metrics)]
     winners = [planned.trial for planned in finished[: sweep.space.confirm.top_k]]
     for planned in [*sweep.fixed_trials, *(sweep.confirm_trials(winners) if scores else [])]:
@@ -207,8 +226,15 @@ def _trial(
     trial = planned.trial
     config = trial.model_dump(mode="json")
     start = {"event": "start", "trial": trial.id, "cell": trial.cell, "label": planned.label}
-    yield {**start, "time": clock, "phase": planned.phase, "number": number, "seed": trial.seed, "attempt": 1,
-           "config": config}  # fmt: skip
+    yield {
+        **start,
+        "time": clock,
+        "phase": planned.phase,
+        "number": number,
+        "seed": trial.seed,
+        "attempt": 1,
+        "config": config,
+    }
     epochs = recipe.epochs or trial.recipe.epochs
     luck = recipe.luck.setdefault(trial.seed, recipe.seed_spread * float(generator.normal()))
     top = recipe.score(config) + luck + recipe.spread * float(generator.normal())
@@ -227,22 +253,20 @@ def _trial(
             metrics["test_top1"] = round(top * 4) / 4
             metrics["test_loss"] = round(float(2.1 - 2 * share), 5)
         measured.append(metrics)
-        yield {"event": "epoch", "time": clock + epoch, "trial": trial.id, "attempt": 1, "epoch": epoch,
-               "position": epoch - 1, "slot": number % 2,
-               "seconds": round(0.25 + 0.01 * float(noise[epoch - 1, 0]), 4),
-               "metrics": metrics}  # fmt: skip
-    state, reason = (
-        ("stopped", f"asha: below the cut after epoch {stop}") if stop is not None else ("finished", "")
-    )
+        yield {
+            "event": "epoch",
+            "time": clock + epoch,
+            "trial": trial.id,
+            "attempt": 1,
+            "epoch": epoch,
+            "position": epoch - 1,
+            "slot": number % 2,
+            "seconds": round(0.25 + 0.01 * float(noise[epoch - 1, 0]), 4),
+            "metrics": metrics,
+        }
+    state, reason = ("stopped", f"asha: below the cut after epoch {stop}") if stop is not None else ("finished", "")
     state, reason = fault or (state, reason)
-    yield {
-        "event": "end",
-        "time": clock + ran + 1,
-        "trial": trial.id,
-        "attempt": 1,
-        "state": state,
-        "reason": reason,
-    }
+    yield {"event": "end", "time": clock + ran + 1, "trial": trial.id, "attempt": 1, "state": state, "reason": reason}
     return measured
 
 

@@ -24,9 +24,7 @@ def _elsewhere(tmp_path, monkeypatch):
 def begun(name: str, sweep) -> None:
     """A ledger that a sweep began and never went on with."""
     book = Ledger(Path("runs") / name / FILE_NAME)
-    book.append(
-        "sweep", name=name, sweep=sweep.space.model_dump(mode="json"), base=sweep.base.model_dump(mode="json")
-    )
+    book.append("sweep", name=name, sweep=sweep.space.model_dump(mode="json"), base=sweep.base.model_dump(mode="json"))
     book.close()
 
 
@@ -35,20 +33,9 @@ def test_help_names_every_option_and_exit_code(capsys):
         run.main(["--help"])
     assert done.value.code == 0
     text = capsys.readouterr().out
-    options = {
-        option for action in run.parser()._actions for option in action.option_strings if option[:2] == "--"
-    }
+    options = {option for action in run.parser()._actions for option in action.option_strings if option[:2] == "--"}
     assert {option for option in options if option not in text} == set()
-    assert {
-        "--space",
-        "--base",
-        "--name",
-        "--num-samples",
-        "--set",
-        "--address",
-        "--dry-run",
-        "--resume",
-    } <= options
+    assert {"--space", "--base", "--name", "--num-samples", "--set", "--address", "--dry-run", "--resume"} <= options
     assert "exit codes: 0 done; 1 " in text
     assert "2 bad input" in text
 
@@ -100,7 +87,7 @@ def test_every_option_of_the_examples_is_one(capsys):
         (["--add-seeds", "2", "--name", "scales", "--set", "recipe.epochs=2"], "--add-seeds without --space goes on"),
         (["--add-seeds", "2", "--name", "scales"], "'scales' is not finished; go on with --resume --name scales first"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_resumed_is_said(arguments, says, capsys):
     begun("scales", load("scales"))
     Ledger(Path("runs/empty") / FILE_NAME).close()
@@ -143,16 +130,8 @@ def finished(name: str, sweep) -> None:
     book = Ledger(Path("runs") / name / FILE_NAME)
     for number, planned in enumerate(sweep.fixed_trials):
         trial = planned.trial
-        who = {
-            "trial": trial.id,
-            "cell": trial.cell,
-            "label": planned.label,
-            "phase": planned.phase,
-            "number": number,
-        }
-        book.append(
-            "start", attempt=1, seed=trial.seed, config=trial.model_dump(mode="json"), values={}, **who
-        )
+        who = {"trial": trial.id, "cell": trial.cell, "label": planned.label, "phase": planned.phase, "number": number}
+        book.append("start", attempt=1, seed=trial.seed, config=trial.model_dump(mode="json"), values={}, **who)
         book.append("end", trial=trial.id, attempt=1, state="failed" if number else "finished", reason="")
     book.close()
 

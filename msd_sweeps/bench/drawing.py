@@ -24,9 +24,7 @@ def draw(numbers: Path) -> Path | None:
         medians = [statistics.median(times) for times in packs.values()]
         below = [middle - min(times) for middle, times in zip(medians, packs.values(), strict=True)]
         above = [max(times) - middle for middle, times in zip(medians, packs.values(), strict=True)]
-        axis.errorbar(
-            list(packs), medians, yerr=[below, above], fmt="o-", color=BLUE, capsize=3, label="packed trials"
-        )
+        axis.errorbar(list(packs), medians, yerr=[below, above], fmt="o-", color=BLUE, capsize=3, label="packed trials")
         for name, color in ((measured["floor"], GREY), (measured["peers"], ORANGE)):
             axis.axhline(statistics.median(rounds[name]), color=color, linestyle="--", label=name)
         axis.set_xscale("log", base=2)

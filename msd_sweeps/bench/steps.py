@@ -32,8 +32,22 @@ from msd_sweeps.space.strict_yaml import InputError
 from msd_sweeps.space.trial import Trial
 
 METHODS = (
-    "none", "kd", "dkd", "fitnet", "at", "sp", "rkd", "pkt", "vid", "crd", "wcord", "reviewkd", "dist", "sdd", "msd",
-)  # fmt: skip
+    "none",
+    "kd",
+    "dkd",
+    "fitnet",
+    "at",
+    "sp",
+    "rkd",
+    "pkt",
+    "vid",
+    "crd",
+    "wcord",
+    "reviewkd",
+    "dist",
+    "sdd",
+    "msd",
+)
 FLOOR, PEERS = "student without a teacher", "kd as peers run it"
 
 
@@ -42,16 +56,12 @@ def packed(pack: int) -> str:
     return "one trial alone in a slot" if pack == 1 else f"{pack} trials packed"
 
 
-def compare(
-    base: Trial, methods: list[str], packs: list[int], rounds: int, steps: int, cpu_time: bool
-) -> list[Timing]:
+def compare(base: Trial, methods: list[str], packs: list[int], rounds: int, steps: int, cpu_time: bool) -> list[Timing]:
     """The floor, the peers' kd, every method, and cohorts of the base as slots take them, all in turns.
 
     On a processor a student of a slot has one core, the others of them all.
     """
-    candidates: dict[str, Step] = {
-        FLOOR: cohort_step([with_method(base, "none")]), PEERS: peer_step(base),
-    }  # fmt: skip
+    candidates: dict[str, Step] = {FLOOR: cohort_step([with_method(base, "none")]), PEERS: peer_step(base)}
     for method in methods:
         if method != "none":
             candidates[method] = cohort_step([with_method(base, method)])
@@ -114,9 +124,7 @@ def as_markdown(timings: list[Timing], peaks: dict[str, float]) -> str:
         peak = f"{peaks[timing.name]:.0f}" if timing.name in peaks else ""
         low, high = min(timing.seconds) * 1e3, max(timing.seconds) * 1e3
         over = " | ".join(f"{timing.over(by_name[name]).median:.2f}" for name in yardsticks)
-        lines.append(
-            f"| {timing.name} | {timing.median * 1e3:.1f} | {low:.1f} to {high:.1f} | {over} | {peak} |"
-        )
+        lines.append(f"| {timing.name} | {timing.median * 1e3:.1f} | {low:.1f} to {high:.1f} | {over} | {peak} |")
     return "\n".join(lines)
 
 
@@ -132,26 +140,19 @@ def ratios_as_markdown(found: list[dict[str, Any]]) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    command = argparse.ArgumentParser(
-        prog="python -m msd_sweeps.bench.steps", description=__doc__.split("\n")[0]
-    )
+    command = argparse.ArgumentParser(prog="python -m msd_sweeps.bench.steps", description=__doc__.split("\n")[0])
     add = command.add_argument
     add("--base", default="digits", help="the pair to time (digits); random images of its shape are used")
-    add(
-        "--set", action="append", default=[], metavar="PATH=VALUE", dest="settings",
-        help="change the base; repeatable",
-    )  # fmt: skip
-    add(
-        "--methods", nargs="*", default=["kd", "msd", "crd"],
-        help=f"methods to time, or 'all': {', '.join(METHODS)}",
-    )  # fmt: skip
+    add("--set", action="append", default=[], metavar="PATH=VALUE", dest="settings", help="change the base; repeatable")
+    add("--methods", nargs="*", default=["kd", "msd", "crd"], help=f"methods to time, or 'all': {', '.join(METHODS)}")
     add("--packs", nargs="*", type=int, default=[1, 2, 4, 8, 16], help="students in a packed cohort")
     add("--rounds", type=int, default=7)
     add("--steps", type=int, default=2, help="steps in a round")
     add(
-        "--cpu-time", action="store_true",
+        "--cpu-time",
+        action="store_true",
         help="count CPU seconds of one thread, not the clock's: for a machine that others use at the same time",
-    )  # fmt: skip
+    )
     add("--memory", action="store_true", help="measure each method's peak memory, in a process of its own")
     add("--out", type=Path, metavar="DIR", help="write table, numbers and plot into this folder as well")
     add("--peak-of", help=argparse.SUPPRESS)
@@ -175,9 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.cpu_time:
         torch.set_num_threads(1)
     # First, while this process leaves the machine to them.
-    peaks = (
-        {name: peak_of(options.base, options.settings, name) for name in methods} if options.memory else {}
-    )
+    peaks = {name: peak_of(options.base, options.settings, name) for name in methods} if options.memory else {}
     timings = compare(base, methods, options.packs, options.rounds, options.steps, options.cpu_time)
     found = ratios(timings, peaks)
     title = (
@@ -185,9 +184,7 @@ def main(arguments: list[str] | None = None) -> int:
         f"{str(choose_dtype(base.recipe.precision, choose_device())).removeprefix('torch.')}; "
         f"{device_name(choose_device())}; torch {torch.__version__}, Python {platform.python_version()}"
     )
-    words = " ".join(
-        ["python -m msd_sweeps.bench.steps", *(sys.argv[1:] if arguments is None else arguments)]
-    )
+    words = " ".join(["python -m msd_sweeps.bench.steps", *(sys.argv[1:] if arguments is None else arguments)])
     tables = [as_markdown(timings, peaks), ratios_as_markdown(found)]
     print("\n\n".join([title, *tables]))
     if options.out:
@@ -199,11 +196,7 @@ def main(arguments: list[str] | None = None) -> int:
         path.with_suffix(".md").write_text("\n\n".join(text).rstrip() + "\n")
         rows = [timing._asdict() | {"peak_mebibytes": peaks.get(timing.name)} for timing in timings]
         numbers: dict[str, Any] = {"title": title, "command": words, "steps": rows, "ratios": found}
-        numbers |= {
-            "floor": FLOOR,
-            "peers": PEERS,
-            "packs": {str(pack): packed(pack) for pack in options.packs},
-        }
+        numbers |= {"floor": FLOOR, "peers": PEERS, "packs": {str(pack): packed(pack) for pack in options.packs}}
         path.with_suffix(".json").write_text(json.dumps(numbers, indent=1) + "\n")
         _draw(path.with_suffix(".json"))
     return 0
@@ -213,9 +206,7 @@ def _draw(numbers: Path) -> None:
     try:
         from msd_sweeps.bench.drawing import draw
     except ImportError as error:
-        print(
-            f"no plot, because {error.name} is not installed here: python -m msd_sweeps.bench.drawing {numbers}"
-        )
+        print(f"no plot, because {error.name} is not installed here: python -m msd_sweeps.bench.drawing {numbers}")
         return
     draw(numbers)
 

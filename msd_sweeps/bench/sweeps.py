@@ -31,29 +31,14 @@ _TEMPERATURES = (0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56)
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    command = argparse.ArgumentParser(
-        prog="python -m msd_sweeps.bench.sweeps", description=__doc__.split("\n")[0]
-    )
+    command = argparse.ArgumentParser(prog="python -m msd_sweeps.bench.sweeps", description=__doc__.split("\n")[0])
     add = command.add_argument
     add("--base", default="digits", help="the base whose trials are run (digits)")
-    add(
-        "--set", action="append", default=[], metavar="PATH=VALUE", dest="settings", help="change it; repeatable"
-    )  # fmt: skip
-    add(
-        "--images",
-        type=int,
-        metavar="N",
-        help="take N random images of the base's shape, and as many to test on",
-    )
+    add("--set", action="append", default=[], metavar="PATH=VALUE", dest="settings", help="change it; repeatable")
+    add("--images", type=int, metavar="N", help="take N random images of the base's shape, and as many to test on")
     add("--trials", type=int, default=16, help="trials of each packed and unpacked sweep (16)")
     add("--documented", type=int, default=3, help="trials run as Ray documents it (3); 0 leaves this out")
-    add(
-        "--storage",
-        type=local_folder,
-        default=Path("runs"),
-        metavar="DIR",
-        help="where the teacher is kept (runs)",
-    )
+    add("--storage", type=local_folder, default=Path("runs"), metavar="DIR", help="where the teacher is kept (runs)")
     add("--out", type=Path, metavar="DIR", help="write the table and its numbers into this folder as well")
     return command
 
@@ -75,14 +60,10 @@ def main(arguments: list[str] | None = None) -> int:
         if options.documented:
             weights = _teacher(base, options.storage)
             rows.append(_timed_fits(base, weights, options.documented, Path(folder)))
-    lines = [
-        "| trials run | trials | seconds a trial | trials an hour | start-up, s | slot idle before a trial, s |"
-    ]
+    lines = ["| trials run | trials | seconds a trial | trials an hour | start-up, s | slot idle before a trial, s |"]
     lines += ["|---|---|---|---|---|---|", *(_line(row) for row in rows)]
     table = "\n".join(lines)
-    words = " ".join(
-        ["python -m msd_sweeps.bench.sweeps", *(sys.argv[1:] if arguments is None else arguments)]
-    )
+    words = " ".join(["python -m msd_sweeps.bench.sweeps", *(sys.argv[1:] if arguments is None else arguments)])
     title = (
         f"{base.teacher.model} -> {base.student.model} on {base.data.name}, {base.recipe.epochs} epochs of "
         f"{base.steps_per_epoch} steps at batch size {base.recipe.batch_size}; {local_cpus()} CPUs, "
@@ -113,16 +94,12 @@ def with_random_images(base: Trial, count: int, folder: Path) -> Trial:
 
     facts = base.data.facts
     if count < facts.num_classes:
-        raise InputError(
-            f"--images {count}: {base.data.name} has {facts.num_classes} classes; give as many or more"
-        )
+        raise InputError(f"--images {count}: {base.data.name} has {facts.num_classes} classes; give as many or more")
     draw = np.random.default_rng(0)
     shape = (count, facts.image_size, facts.image_size, 3)
     labels = np.arange(count) % facts.num_classes
     train, test = (draw.integers(0, 256, shape, dtype=np.uint8) for _ in range(2))
-    np.savez(
-        folder / "images.npz", train_images=train, train_labels=labels, test_images=test, test_labels=labels
-    )
+    np.savez(folder / "images.npz", train_images=train, train_labels=labels, test_images=test, test_labels=labels)
     weights = folder / "teacher.safetensors"
     tensors = models.build(base.teacher.model, facts.num_classes).state_dict()
     safetensors.torch.save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, weights)
@@ -137,10 +114,7 @@ def with_random_images(base: Trial, count: int, folder: Path) -> Trial:
 
 def _trials(base: Trial, count: int) -> list[dict[str, Any]]:
     return [
-        {
-            "method.sample_temperature": _TEMPERATURES[i % len(_TEMPERATURES)],
-            "method.sample_weight": 1.0 + i // 8,
-        }
+        {"method.sample_temperature": _TEMPERATURES[i % len(_TEMPERATURES)], "method.sample_weight": 1.0 + i // 8}
         for i in range(count)
     ]
 
@@ -152,10 +126,13 @@ def write_space(base: Trial, trials: int, pack: str, folder: Path) -> Path:
     (folder / "base.yaml").write_text(yaml.safe_dump(base.model_dump(mode="json")))
     choices = {f"trial {i}": changes for i, changes in enumerate(_trials(base, trials))}
     space = {
-        "base": str(folder / "base.yaml"), "design": "grid", "metric": {"name": "test_top1"},
-        "parameters": {"setting": {"choices": choices}}, "report": {"baseline": None},
+        "base": str(folder / "base.yaml"),
+        "design": "grid",
+        "metric": {"name": "test_top1"},
+        "parameters": {"setting": {"choices": choices}},
+        "report": {"baseline": None},
         "resources": {"pack": pack if pack == "auto" else int(pack)},
-    }  # fmt: skip
+    }
     path = folder / f"pack-{pack}.yaml"
     path.write_text(yaml.safe_dump(space))
     return path
@@ -169,23 +146,12 @@ def _timed_sweep(base: Trial, options: argparse.Namespace, folder: Path, pack: s
     options.storage.mkdir(parents=True, exist_ok=True)
     (options.storage / "teachers").mkdir(exist_ok=True)
     (storage / "teachers").symlink_to((options.storage / "teachers").resolve())
-    words = [
-        "--space",
-        str(path),
-        "--name",
-        "bench",
-        "--storage",
-        str(storage),
-        "--reports",
-        str(folder / "reports"),
-    ]
+    words = ["--space", str(path), "--name", "bench", "--storage", str(storage), "--reports", str(folder / "reports")]
     subprocess.run([sys.executable, "-m", "msd_sweeps.run", *words], check=True, stdout=subprocess.DEVNULL)
     records = list(ledger.read(storage / "bench" / ledger.FILE_NAME))
     ends = [record["state"] for record in records if record["event"] == "end"]
     if ends != ["finished"] * options.trials:
-        raise RuntimeError(
-            f"expected {options.trials} finished trials, found {ends}; a shorter one tells no speed"
-        )
+        raise RuntimeError(f"expected {options.trials} finished trials, found {ends}; a shorter one tells no speed")
     begun = next(record["time"] for record in records if record["event"] == "sweep")
     first = next(record for record in records if record["event"] == "epoch")
     last = max(record["time"] for record in records if record["event"] == "end")
@@ -195,9 +161,11 @@ def _timed_sweep(base: Trial, options: argparse.Namespace, folder: Path, pack: s
     waits = [r["metrics"]["wait_seconds"] for r in records if r["event"] == "epoch" and r["epoch"] == 1]
     return {
         "name": "packed in a slot (pack: auto)" if pack == "auto" else "one at a time in warm slots (pack: 1)",
-        "trials": options.trials, "seconds": (last - started) / options.trials, "start": started - begun,
+        "trials": options.trials,
+        "seconds": (last - started) / options.trials,
+        "start": started - begun,
         "idle": statistics.median(wait for wait in waits if wait) if any(waits) else None,
-    }  # fmt: skip
+    }
 
 
 def _teacher(base: Trial, storage: Path) -> Path:
@@ -230,15 +198,9 @@ def _timed_fits(base: Trial, weights: Path, count: int, folder: Path) -> dict[st
                 torch_config=TorchConfig(backend="gloo"),
                 scaling_config=ray.train.ScalingConfig(num_workers=1, resources_per_worker={"CPU": threads}),
                 run_config=ray.train.RunConfig(name=f"trial-{i}", storage_path=str(folder / "documented")),
-            ).fit()  # fmt: skip
+            ).fit()
         seconds = (time.perf_counter() - started) / count
-    return {
-        "name": "one TorchTrainer.fit() a trial",
-        "trials": count,
-        "seconds": seconds,
-        "start": None,
-        "idle": None,
-    }
+    return {"name": "one TorchTrainer.fit() a trial", "trials": count, "seconds": seconds, "start": None, "idle": None}
 
 
 def _train_alone(settings: dict[str, Any]) -> None:
@@ -252,9 +214,7 @@ def _train_alone(settings: dict[str, Any]) -> None:
 
     torch.set_num_threads(settings["threads"])
     trial = Trial.model_validate_json(settings["trial"])
-    cohort = Cohort(
-        trial, teacher.load(trial, Path(settings["weights"])), data.load(trial.data), choose_device()
-    )
+    cohort = Cohort(trial, teacher.load(trial, Path(settings["weights"])), data.load(trial.data), choose_device())
     cohort.admit(trial)
     for results in cohort.epochs():
         ray.train.report(dict(results[0].metrics))
@@ -270,10 +230,7 @@ def _line(row: dict[str, Any]) -> str:
 
 def _ratios(rows: list[dict[str, Any]]) -> str:
     packed = rows[0]["seconds"]
-    lines = [
-        "| times as many trials an hour with pack: auto as | ratio | target | kept |",
-        "|---|---|---|---|",
-    ]
+    lines = ["| times as many trials an hour with pack: auto as | ratio | target | kept |", "|---|---|---|---|"]
     for row, target in zip(rows[1:], (1.4, 3.0), strict=False):
         ratio = row["seconds"] / packed
         lines.append(f"| {row['name']} | {ratio:.2f} | ≥ {target} | {'yes' if ratio >= target else 'no'} |")

@@ -62,9 +62,7 @@ def class_names(folder: Path) -> list[str]:
     """The sorted names of the class folders in a split's folder. Raises DataError where it cannot be read."""
     try:
         with os.scandir(folder) as entries:
-            return sorted(
-                entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")
-            )
+            return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
     except OSError as error:
         raise DataError(f"{folder}: cannot be read: {error}") from error
 

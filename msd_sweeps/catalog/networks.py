@@ -27,9 +27,13 @@ class Architecture(NamedTuple):
 
 
 def _large(
-    channels: int, reduction: int, parameters: int, multiply_adds: float,
-    classifies_regions: bool = True, other_sizes: bool = True,
-) -> Architecture:  # fmt: skip
+    channels: int,
+    reduction: int,
+    parameters: int,
+    multiply_adds: float,
+    classifies_regions: bool = True,
+    other_sizes: bool = True,
+) -> Architecture:
     return Architecture(channels, reduction, parameters, multiply_adds, classifies_regions, 224, other_sizes)
 
 

@@ -82,9 +82,7 @@ def measure(root: Path) -> Shape:
 def read(root: Path, split: str) -> LabelledImages:
     """The images and labels of a split (train or test). Raises DataError."""
     if is_npz(root):
-        return LabelledImages(
-            _npz_array(root, split, 0), _checked_labels(_npz_array(root, split, 1), str(root))
-        )
+        return LabelledImages(_npz_array(root, split, 0), _checked_labels(_npz_array(root, split, 1), str(root)))
     columns = _parquet_columns(root, split, ["image", "label"])
     return LabelledImages(columns["image"], _checked_labels(columns["label"], str(root)))
 
@@ -134,23 +132,17 @@ def _npz_header(root: Path, split: str) -> tuple[int | None, int]:
             name = _npz_name(root, archive, split, 0)
             with archive.open(f"{name}.npy") as file:
                 version = np.lib.format.read_magic(file)
-                readers = {
-                    (1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0
-                }  # fmt: skip
+                readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
                 shape, _, dtype = readers[version](file)
     except DataError:
         raise
     except (OSError, zipfile.BadZipFile, ValueError, KeyError) as error:
         raise DataError(f"{root}: cannot be read as .npz: {error}") from error
     if dtype != np.uint8:
-        raise DataError(
-            f"{root}: {name} is {dtype}; expected uint8 from 0 to 255 (multiply by 255 and round first)"
-        )
+        raise DataError(f"{root}: {name} is {dtype}; expected uint8 from 0 to 255 (multiply by 255 and round first)")
     height_width = image_layout(shape)
     if height_width is None or shape[0] == 0:
-        raise DataError(
-            f"{root}: {name} is {list(shape)}; expected [N, H, W], [N, H, W, 1 or 3] or [N, 1 or 3, H, W]"
-        )
+        raise DataError(f"{root}: {name} is {list(shape)}; expected [N, H, W], [N, H, W, 1 or 3] or [N, 1 or 3, H, W]")
     height, width = height_width
     return (height if height == width else None), shape[0]
 

@@ -47,9 +47,15 @@ class Cohort:
     """
 
     def __init__(
-        self, trial: Trial, teacher: Network | None, splits: Splits, device: torch.device,
-        rank: int = 0, world_size: int = 1, threads_per_student: int | None = None,
-    ):  # fmt: skip
+        self,
+        trial: Trial,
+        teacher: Network | None,
+        splits: Splits,
+        device: torch.device,
+        rank: int = 0,
+        world_size: int = 1,
+        threads_per_student: int | None = None,
+    ):
         """`trial` is any trial of the cohort's stream key. `teacher` is frozen and in evaluation mode.
         threads_per_student: students step side by side on a processor, each on so many threads; None: in turn, on all.
 
@@ -77,9 +83,7 @@ class Cohort:
         Raises ValueError for another stream key or position.
         """
         if trial.stream_key != self.key:
-            raise ValueError(
-                f"trial {trial.id} reads stream {trial.stream_key}, this cohort reads {self.key}"
-            )
+            raise ValueError(f"trial {trial.id} reads stream {trial.stream_key}, this cohort reads {self.key}")
         if not self.students:
             self.position = position or 0
         elif position is not None and position != self.position:
@@ -87,9 +91,16 @@ class Cohort:
         if self._teacher_side is None and trial.method.name != "none":
             raise ValueError(f"method {trial.method.name} needs a teacher")
         student = Student(
-            trial, self._teacher_side, self.image_shape, self.num_classes, self.splits.train.labels,
-            self.stream.steps_per_epoch, self.device, self.dtype, self.world_size,
-        )  # fmt: skip
+            trial,
+            self._teacher_side,
+            self.image_shape,
+            self.num_classes,
+            self.splits.train.labels,
+            self.stream.steps_per_epoch,
+            self.device,
+            self.dtype,
+            self.world_size,
+        )
         if state is not None:
             student.restore(state)
         self.students[trial.id] = student
@@ -204,15 +215,18 @@ class Cohort:
         part = split
         if self.world_size > 1:
             part = split.select(torch.arange(self.rank, len(split), self.world_size))
-        return evaluate(
-            network, part, self.splits.mean, self.splits.std, self.device, self.dtype, self.world_size
-        )
+        return evaluate(network, part, self.splits.mean, self.splits.std, self.device, self.dtype, self.world_size)
 
 
 def evaluate(
-    network: Network, split: Split, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device,
-    dtype: torch.dtype, world_size: int = 1,
-) -> Evaluation:  # fmt: skip
+    network: Network,
+    split: Split,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    device: torch.device,
+    dtype: torch.dtype,
+    world_size: int = 1,
+) -> Evaluation:
     """Accuracy and cross-entropy over the parts of a split that all workers hold."""
     network.eval()
     weights_dtype = next(network.parameters()).dtype

@@ -42,9 +42,17 @@ class Student:
     """
 
     def __init__(
-        self, trial: Trial, teacher_side: Side | None, image_shape: torch.Size, num_classes: int, train_labels: Tensor,
-        steps_per_epoch: int, device: torch.device, dtype: torch.dtype, world_size: int = 1,
-    ):  # fmt: skip
+        self,
+        trial: Trial,
+        teacher_side: Side | None,
+        image_shape: torch.Size,
+        num_classes: int,
+        train_labels: Tensor,
+        steps_per_epoch: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        world_size: int = 1,
+    ):
         self.trial, self.steps_per_epoch, self.device, self.dtype = trial, steps_per_epoch, device, dtype
         self.world_size = world_size
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -60,9 +68,13 @@ class Student:
         parameters = list(self.network.parameters()) + list(self.distiller.parameters())
         recipe = trial.recipe
         self.optimizer = torch.optim.SGD(
-            parameters, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov,
-            weight_decay=recipe.weight_decay, fused=True,
-        )  # fmt: skip
+            parameters,
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            nesterov=recipe.nesterov,
+            weight_decay=recipe.weight_decay,
+            fused=True,
+        )
         self.epoch = 0
         """Epochs that lie behind it."""
         self.history: list[State] = []

@@ -69,9 +69,7 @@ def prepare(
         teacher = _read_card(card)
         if file_sha256(teacher.weights) == teacher.weights_sha256:
             return teacher
-        raise TeacherError(
-            f"{teacher.weights}: damaged (its checksum does not match); delete {folder} to remake it"
-        )
+        raise TeacherError(f"{teacher.weights}: damaged (its checksum does not match); delete {folder} to remake it")
     num_classes = trial.data.facts.num_classes
     network = models.build(trial.teacher.model, num_classes)
     seconds = 0.0
@@ -90,9 +88,15 @@ def prepare(
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     safetensors.torch.save_file(tensors, weights)
     teacher = Teacher(
-        folder.name, trial.teacher.model, source, weights, file_sha256(weights), round(score.top1, 3),
-        str(dtype).removeprefix("torch."), round(seconds, 1),
-    )  # fmt: skip
+        folder.name,
+        trial.teacher.model,
+        source,
+        weights,
+        file_sha256(weights),
+        round(score.top1, 3),
+        str(dtype).removeprefix("torch."),
+        round(seconds, 1),
+    )
     _write_card(card, teacher)
     checkpoint.remove(checkpoints or folder)
     return teacher
@@ -158,9 +162,13 @@ def _train(
 ) -> tuple[Network, float]:
     """Train the teacher as a trial of its own, with cross-entropy on the whole training set."""
     run = Trial(
-        data=trial.data.whole, teacher=trial.teacher, method=NoneSettings(name="none"),
-        student=Student(model=trial.teacher.model), recipe=trial.teacher.recipe, seed=trial.teacher.seed,
-    )  # fmt: skip
+        data=trial.data.whole,
+        teacher=trial.teacher,
+        method=NoneSettings(name="none"),
+        student=Student(model=trial.teacher.model),
+        recipe=trial.teacher.recipe,
+        seed=trial.teacher.seed,
+    )
     cohort = Cohort(run, None, data.load(run.data), device)
     found = next(iter(checkpoint.positions(folder).items()), None)
     cohort.admit(run, checkpoint.load(found[1]) if found else None, position=found[0] if found else 0)

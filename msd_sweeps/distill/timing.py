@@ -49,9 +49,7 @@ class Timing(NamedTuple):
 
     def less(self, other: "Timing") -> float:
         """Seconds that this takes more than another: the median of the rounds' differences."""
-        return statistics.median(
-            mine - theirs for mine, theirs in zip(self.seconds, other.seconds, strict=True)
-        )
+        return statistics.median(mine - theirs for mine, theirs in zip(self.seconds, other.seconds, strict=True))
 
 
 class Ratio(NamedTuple):
@@ -105,9 +103,12 @@ def measure_pack(trial: Trial, most: int) -> int:
 
 
 def time_in_turns(
-    candidates: dict[str, Step], rounds: int, steps: int, trials: dict[str, int] | None = None,
+    candidates: dict[str, Step],
+    rounds: int,
+    steps: int,
+    trials: dict[str, int] | None = None,
     clock: Callable[[], float] = time.perf_counter,
-) -> list[Timing]:  # fmt: skip
+) -> list[Timing]:
     """Time every candidate `steps` times in each round, after a warm-up. `trials`: how many share a step (1)."""
     for step in candidates.values():
         for _ in range(_WARM_UP_STEPS):

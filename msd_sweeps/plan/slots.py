@@ -61,9 +61,7 @@ class SlotPlan(NamedTuple):
         each = " + ".join(f"{amount:g} {name}" for name, amount in self.per_worker.items())
         each = f"{self.num_workers} worker{'s' * (self.num_workers > 1)} x {each}"
         kind = f" ({self.accelerator_type})" if self.accelerator_type else ""
-        return (
-            f"{self.slots} slot{'s' * (self.slots > 1)} of {each}{kind}, up to {self.pack} students in each"
-        )
+        return f"{self.slots} slot{'s' * (self.slots > 1)} of {each}{kind}, up to {self.pack} students in each"
 
 
 def plan_slots(
@@ -166,9 +164,7 @@ def _no_room(shape: _Shape, nodes: Sequence[Node]) -> str:
         f"have {' and '.join(f'{have[name]:g}' for name in told)}"
     )
     if len(nodes) > 1:
-        each = "; ".join(
-            _told({name: node.get(name, 0) for name in need}) for node in nodes[:_MOST_NODES_TOLD]
-        )
+        each = "; ".join(_told({name: node.get(name, 0) for name in need}) for node in nodes[:_MOST_NODES_TOLD])
         more = f"; and {len(nodes) - _MOST_NODES_TOLD} more" * (len(nodes) > _MOST_NODES_TOLD)
         message += f" on {len(nodes)} nodes ({each}{more}), placed by {shape.strategy}"
     if shape.kind is not None:

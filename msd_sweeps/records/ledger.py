@@ -237,9 +237,7 @@ class TrialRecord:
             # A worker that went back to its last checkpoint reports an epoch again; the later record counts.
             while self.epochs and self.epochs[-1]["epoch"] >= record["epoch"]:
                 self.epochs.pop()
-            self.epochs.append(
-                {key: record[key] for key in ("epoch", "position", "slot", "seconds", "metrics")}
-            )
+            self.epochs.append({key: record[key] for key in ("epoch", "position", "slot", "seconds", "metrics")})
         elif record["event"] == "end":
             self.state, self.reason = record["state"], record["reason"]
             self.traceback = record.get("traceback", "")

@@ -40,16 +40,12 @@ def _read_back(uri: str, experiment: str, sweep: str) -> Iterator[Record]:
     found = client.get_experiment_by_name(experiment)
     if found is None:
         known = [each.name for each in client.search_experiments()]
-        raise LedgerError(
-            f"{place}: no experiment {experiment!r} in this store; {nearest(experiment, known)}"
-        )
+        raise LedgerError(f"{place}: no experiment {experiment!r} in this store; {nearest(experiment, known)}")
     runs = list(_runs(client, found.experiment_id))
     mine = [run for run in runs if run.data.tags.get("msd.sweep") == sweep]
     if not mine:
         known = sorted({run.data.tags["msd.sweep"] for run in runs if "msd.sweep" in run.data.tags})
-        raise LedgerError(
-            f"{place}: no sweep {sweep!r} in the experiment {experiment!r}; {nearest(sweep, known)}"
-        )
+        raise LedgerError(f"{place}: no sweep {sweep!r} in the experiment {experiment!r}; {nearest(sweep, known)}")
     parents = [run for run in mine if "msd.trial" not in run.data.tags]
     trials = [run for run in mine if "msd.trial" in run.data.tags]
     with tempfile.TemporaryDirectory() as folder:
@@ -60,9 +56,7 @@ def _read_back(uri: str, experiment: str, sweep: str) -> Iterator[Record]:
                 f"python -m msd_sweeps.run --sync-mlflow --name {sweep}"
             )
         yield from headers
-        for run in sorted(
-            trials, key=lambda run: (int(run.data.tags.get("msd.number", 0)), run.info.start_time)
-        ):
+        for run in sorted(trials, key=lambda run: (int(run.data.tags.get("msd.number", 0)), run.info.start_time)):
             yield from _trial(client, run, folder)
 
 
@@ -93,11 +87,19 @@ def _trial(client: Any, run: Any, folder: str) -> Iterator[Record]:
     trial, attempt = tags["msd.trial"], int(tags.get("msd.attempts", 1))
     source = {"source": tags["msd.source"]} if "msd.source" in tags else {}
     yield {
-        "event": "start", "time": run.info.start_time / 1000, "trial": trial, "attempt": attempt,
-        "cell": tags["msd.cell"], "label": tags.get("msd.label", ""), "phase": tags["msd.phase"],
-        "number": int(tags.get("msd.number", 0)), "seed": config["seed"], "config": config,
-        "values": json.loads(tags.get("msd.values", "{}")), **source,
-    }  # fmt: skip
+        "event": "start",
+        "time": run.info.start_time / 1000,
+        "trial": trial,
+        "attempt": attempt,
+        "cell": tags["msd.cell"],
+        "label": tags.get("msd.label", ""),
+        "phase": tags["msd.phase"],
+        "number": int(tags.get("msd.number", 0)),
+        "seed": config["seed"],
+        "config": config,
+        "values": json.loads(tags.get("msd.values", "{}")),
+        **source,
+    }
     epochs: dict[int, dict[str, float]] = {}
     times: dict[int, float] = {}
     for name in run.data.metrics:
@@ -107,12 +109,22 @@ def _trial(client: Any, run: Any, folder: str) -> Iterator[Record]:
     for epoch, numbers in sorted(epochs.items()):
         metrics = {name: value for name, value in numbers.items() if name not in _OF_EPOCH}
         yield {
-            "event": "epoch", "time": times[epoch], "trial": trial, "attempt": attempt, "epoch": epoch,
-            "position": int(numbers.get("position", epoch - 1)), "slot": int(numbers.get("slot", 0)),
-            "seconds": numbers.get("seconds", 0.0), "metrics": metrics,
-        }  # fmt: skip
+            "event": "epoch",
+            "time": times[epoch],
+            "trial": trial,
+            "attempt": attempt,
+            "epoch": epoch,
+            "position": int(numbers.get("position", epoch - 1)),
+            "slot": int(numbers.get("slot", 0)),
+            "seconds": numbers.get("seconds", 0.0),
+            "metrics": metrics,
+        }
     if "msd.state" in tags:
         yield {
-            "event": "end", "time": (run.info.end_time or run.info.start_time) / 1000, "trial": trial,
-            "attempt": attempt, "state": tags["msd.state"], "reason": tags.get("msd.reason", ""),
-        }  # fmt: skip
+            "event": "end",
+            "time": (run.info.end_time or run.info.start_time) / 1000,
+            "trial": trial,
+            "attempt": attempt,
+            "state": tags["msd.state"],
+            "reason": tags.get("msd.reason", ""),
+        }

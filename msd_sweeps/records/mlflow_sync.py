@@ -166,9 +166,7 @@ def _is_refusal(error: Exception) -> bool:
     """Whether the store understood the record and does not want it; sent again it would be refused again."""
     if isinstance(error, OSError):  # a network's errors are among them, also those that are values
         return False
-    return getattr(error, "error_code", None) in _REFUSALS or isinstance(
-        error, LookupError | TypeError | ValueError
-    )
+    return getattr(error, "error_code", None) in _REFUSALS or isinstance(error, LookupError | TypeError | ValueError)
 
 
 def is_synced(folder: Path, records: int, uri: str) -> bool:

@@ -40,9 +40,7 @@ class Writer:
         self.sweep = sweep
         found = self.client.get_experiment_by_name(experiment)
         if found is None:
-            artifacts = (
-                (folder / "mlflow-artifacts").resolve().as_uri() if uri.startswith("sqlite:") else None
-            )
+            artifacts = (folder / "mlflow-artifacts").resolve().as_uri() if uri.startswith("sqlite:") else None
             self.experiment = self.client.create_experiment(experiment, artifact_location=artifacts)
         else:
             self.experiment = found.experiment_id
@@ -87,8 +85,15 @@ class Writer:
         return parent
 
     def write(self, record: Record) -> None:
-        handlers = {"sweep": self._sweep, "data": self._keep, "teacher": self._teacher, "start": self._start,
-                    "epoch": self._epoch, "end": self._end, "close": self._close}  # fmt: skip
+        handlers = {
+            "sweep": self._sweep,
+            "data": self._keep,
+            "teacher": self._teacher,
+            "start": self._start,
+            "epoch": self._epoch,
+            "end": self._end,
+            "close": self._close,
+        }
         handler = handlers.get(record["event"])
         if handler is not None:
             handler(record)
@@ -138,19 +143,26 @@ class Writer:
     def _create_run(self, record: Record) -> None:
         trial = record["trial"]
         tags = {
-            "mlflow.parentRunId": self.parent, "msd.sweep": self.sweep, "msd.trial": trial,
-            "msd.cell": record["cell"], "msd.phase": record["phase"], "msd.label": record["label"],
-            "msd.number": str(record["number"]), "msd.attempts": str(record["attempt"]),
-        }  # fmt: skip
+            "mlflow.parentRunId": self.parent,
+            "msd.sweep": self.sweep,
+            "msd.trial": trial,
+            "msd.cell": record["cell"],
+            "msd.phase": record["phase"],
+            "msd.label": record["label"],
+            "msd.number": str(record["number"]),
+            "msd.attempts": str(record["attempt"]),
+        }
         if record.get("source"):
             tags["msd.source"] = record["source"]
         values = json.dumps(record.get("values") or {})
         if len(values) <= _LONGEST_TAG:
             tags["msd.values"] = values
         run = self.client.create_run(
-            self.experiment, start_time=int(record["time"] * 1000), tags=tags,
+            self.experiment,
+            start_time=int(record["time"] * 1000),
+            tags=tags,
             run_name=f"{record['label'] or record['phase']} {record['number']}",
-        )  # fmt: skip
+        )
         self.runs[trial], self.epochs[trial], self.states[trial] = run.info.run_id, 0, ""
 
     def _epoch(self, record: Record) -> None:
@@ -160,10 +172,7 @@ class Writer:
         if epoch <= self.epochs.get(trial, epoch):  # sent before, or the start of the trial was lost
             return
         stamp = int(record["time"] * 1000)
-        numbers = {
-            **record["metrics"],
-            **{name: record[name] for name in ("epoch", "position", "slot", "seconds")},
-        }
+        numbers = {**record["metrics"], **{name: record[name] for name in ("epoch", "position", "slot", "seconds")}}
         metrics = [Metric(name, value, stamp, epoch) for name, value in numbers.items() if value is not None]
         self.client.log_batch(self.runs[trial], metrics=metrics)
         self.epochs[trial] = epoch

@@ -65,9 +65,7 @@ class StorePath:
         """This one. Raises StoreError for what is no usable URI, or holds secrets; the store is not asked."""
         try:
             parts = urlsplit(str(self))
-            secrets = [
-                name for name, _ in parse_qsl(parts.query, keep_blank_values=True) if _SECRET.search(name)
-            ]
+            secrets = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True) if _SECRET.search(name)]
             password = parts.password
         except ValueError as error:
             raise StoreError(f"{shown(str(self))}: {error}; expected {_EXPECTED}") from error
@@ -87,10 +85,7 @@ class StorePath:
             return store.get_file_info(path).size
 
     def read_bytes(self) -> bytes:
-        with (
-            self._answers("read") as (store, path),
-            store.open_input_stream(path, compression=None) as stream,
-        ):
+        with self._answers("read") as (store, path), store.open_input_stream(path, compression=None) as stream:
             return bytes(stream.read())
 
     def write_bytes(self, content: bytes) -> None:
@@ -158,9 +153,7 @@ def place(text: str) -> Place:
 def local_folder(text: str) -> Path:
     """A path from a command line, where a URI is refused. Raises argparse.ArgumentTypeError."""
     if _URI.match(text):
-        raise argparse.ArgumentTypeError(
-            f"{shown(text)}: expected a folder; a URI goes to --storage of run and report"
-        )
+        raise argparse.ArgumentTypeError(f"{shown(text)}: expected a folder; a URI goes to --storage of run and report")
     return Path(text)
 
 

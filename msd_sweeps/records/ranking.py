@@ -20,9 +20,7 @@ def values_of(metrics: Sequence[Metric], trial: TrialRecord) -> list[float | Non
     ]
 
 
-def measured(
-    metrics: Sequence[Metric], trials: Iterable[TrialRecord]
-) -> tuple[list[TrialRecord], list[list[float]]]:
+def measured(metrics: Sequence[Metric], trials: Iterable[TrialRecord]) -> tuple[list[TrialRecord], list[list[float]]]:
     """The finished ones of some trials that have a finite value of each metric, and these values."""
     found, points = [], []
     for trial in trials:
@@ -39,11 +37,7 @@ def student_cost(name: str, config: Record) -> float:
     config: the trial, as the ledger has it. Classes are counted as in `architectures`.
     """
     model = ARCHITECTURES[config["student"]["model"]]
-    return (
-        float(model.parameters)
-        if name == "student_parameters"
-        else model.multiply_adds_at(_side(config["data"]))
-    )
+    return float(model.parameters) if name == "student_parameters" else model.multiply_adds_at(_side(config["data"]))
 
 
 def _side(data: Record) -> int:
@@ -59,9 +53,7 @@ def best_first(points: Sequence[Sequence[float]], metrics: Sequence[Metric]) -> 
     stay, in their order.
     """
     signs = [-1 if metric.mode == "max" else 1 for metric in metrics]
-    less_is_better = [
-        tuple(sign * value for sign, value in zip(signs, point, strict=True)) for point in points
-    ]
+    less_is_better = [tuple(sign * value for sign, value in zip(signs, point, strict=True)) for point in points]
     order = sorted(range(len(points)), key=lambda index: less_is_better[index])
     if len(metrics) == 1:
         return order

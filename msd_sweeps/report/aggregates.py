@@ -42,18 +42,14 @@ def over_tasks(frames: Frames, cells: Sequence[Cell], value: Value) -> pd.DataFr
             scores = [cell.values[replicate] for replicate in sorted(cell.values, key=replicate_order)]
             runs.setdefault(key, {}).setdefault(task, []).extend(scores)
     whole = {
-        names[key]: [by_task[task] for task in tasks]
-        for key, by_task in runs.items()
-        if len(by_task) == len(tasks)
+        names[key]: [by_task[task] for task in tasks] for key, by_task in runs.items() if len(by_task) == len(tasks)
     }
     columns = ["method", "tasks", "n", "score", "score_low", "score_high", "rank", "rank_low", "rank_high"]
     if len(tasks) < 2 or len(whole) < 2:
         return pd.DataFrame(columns=columns)
     found = aggregate(whole, value.higher_is_better)
     rows = [(name, len(tasks), a.score.n, *a.score[:3], *a.rank[:3]) for name, a in found.items()]
-    return pd.DataFrame(rows, columns=columns).sort_values(
-        ["rank", "method"], kind="stable", ignore_index=True
-    )
+    return pd.DataFrame(rows, columns=columns).sort_values(["rank", "method"], kind="stable", ignore_index=True)
 
 
 def _of_task(path: str) -> bool:

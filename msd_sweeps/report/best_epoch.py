@@ -17,9 +17,7 @@ def add_best_epoch(results: Results) -> None:
     shown, frame = results.table.shown, results.table.frame
     measured = history[history[name].notna()] if name in history.columns else history.iloc[:0]
     if not measured.groupby("trial").size().gt(1).any():
-        shown.notes.append(
-            "Best epoch: not known, because the test set was measured at the last epoch alone."
-        )
+        shown.notes.append("Best epoch: not known, because the test set was measured at the last epoch alone.")
         return
     trials = results.frames.trials
     finished = trials.loc[(trials["state"] == "finished") & (trials["phase"] != "search"), ["trial", "cell"]]
@@ -37,6 +35,4 @@ def add_best_epoch(results: Results) -> None:
     shown.numeric.insert(place, True)
     for row, text in zip(shown.rows, texts, strict=True):
         row.insert(place, text)
-    shown.notes.append(
-        "† the best epoch of each run, selected on the test set: not comparable with the last epoch."
-    )
+    shown.notes.append("† the best epoch of each run, selected on the test set: not comparable with the last epoch.")

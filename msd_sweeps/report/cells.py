@@ -209,11 +209,7 @@ def changes_text(config: Record, base: Record, always: Collection[str] = ()) -> 
     The paths of `always` are told even where they are as in the base.
     """
     told = {path: value for path, value in config.items() if path not in NOT_COMPARED}
-    changes = {
-        path: value
-        for path, value in told.items()
-        if path in always or path not in base or base[path] != value
-    }
+    changes = {path: value for path, value in told.items() if path in always or path not in base or base[path] != value}
     parts = []
     for path, value in sorted(changes.items(), key=lambda item: (item[0] != "method.name", item[0])):
         name = "method" if path == "method.name" else short_path(path)

@@ -31,9 +31,7 @@ def compile_report(
     """
     from msd_sweeps.report import compiling
 
-    return compiling.compile_report(
-        ledger_path, out, compare=compare, published=published, best_epoch=best_epoch
-    )
+    return compiling.compile_report(ledger_path, out, compare=compare, published=published, best_epoch=best_epoch)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -44,9 +42,7 @@ def _parser() -> argparse.ArgumentParser:
         "bytes.",
         epilog="example: python -m msd_sweeps.report scales --published",
     )
-    parser.add_argument(
-        "name", metavar="NAME", help="a sweep in the storage folder, or a path to its folder or ledger"
-    )
+    parser.add_argument("name", metavar="NAME", help="a sweep in the storage folder, or a path to its folder or ledger")
     parser.add_argument(
         "--storage",
         type=place,
@@ -59,23 +55,27 @@ def _parser() -> argparse.ArgumentParser:
         "--compare", metavar="OTHER", help="set another sweep beside this one, over the cells that both have"
     )
     parser.add_argument(
-        "--published", nargs="?", type=Path, const=PUBLISHED, metavar="CSV",
+        "--published",
+        nargs="?",
+        type=Path,
+        const=PUBLISHED,
+        metavar="CSV",
         help=f"set published figures for the same pair and method beside ours (default file: {PUBLISHED})",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--best-epoch",
         action="store_true",
         help="show the best test epoch beside the last, marked as selected on the test set",
     )
     parser.add_argument(
-        "--from-mlflow",
-        metavar="URI",
-        help="compile from what this MLflow store holds of NAME, instead of a ledger",
+        "--from-mlflow", metavar="URI", help="compile from what this MLflow store holds of NAME, instead of a ledger"
     )
     parser.add_argument(
-        "--experiment", default="msd_sweeps", metavar="NAME",
+        "--experiment",
+        default="msd_sweeps",
+        metavar="NAME",
         help="with --from-mlflow, the experiment that the sweep was sent to (msd_sweeps)",
-    )  # fmt: skip
+    )
     return parser
 
 

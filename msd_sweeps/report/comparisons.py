@@ -8,14 +8,7 @@ import pandas as pd
 
 from msd_sweeps.report.cells import Cell, Value, replicate_order
 from msd_sweeps.report.frames import Frames
-from msd_sweeps.report.stats import (
-    LARGEST_EXACT,
-    Difference,
-    holm,
-    paired_difference,
-    smallest_p,
-    unpaired_difference,
-)
+from msd_sweeps.report.stats import LARGEST_EXACT, Difference, holm, paired_difference, smallest_p, unpaired_difference
 
 _CELL_COLUMNS = ("label", "cell", "configuration", "metric", "n", "planned", "mean", "low", "high")
 
@@ -104,9 +97,7 @@ def test_notes(frame: pd.DataFrame) -> list[str]:
     notes = []
     if tested < len(compared):
         few = int(compared.loc[~compared["testable"].astype(bool), "pairs"].max())
-        notes.append(
-            f"Not testable: with {few} pairs the smallest exact p is {smallest_p(few):.4g}, above 0.05."
-        )
+        notes.append(f"Not testable: with {few} pairs the smallest exact p is {smallest_p(few):.4g}, above 0.05.")
     if tested:
         what = f"p: exact sign-flip test up to {LARGEST_EXACT} pairs, paired t-test beyond"
         notes.append(f"{what}; Holm over {tested} tests.")

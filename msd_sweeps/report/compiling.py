@@ -37,9 +37,16 @@ def results_of(frames: Frames) -> Results:
     table = result_table(frames, cells, baseline, value, search_scores(frames, cells))
     factors = factors_of(frames, cells)
     return Results(
-        frames, value, cells, baseline, table, factors, rounded_frame(effects(frames, cells, factors)),
-        importances(frames), winners_curse(table.frame),
-    )  # fmt: skip
+        frames,
+        value,
+        cells,
+        baseline,
+        table,
+        factors,
+        rounded_frame(effects(frames, cells, factors)),
+        importances(frames),
+        winners_curse(table.frame),
+    )
 
 
 def compile_report(
@@ -56,25 +63,14 @@ def compile_report(
         add_best_epoch(results)
     paths, more = _asked_for(results, out, compare, published)
     drawings = []
-    shutil.rmtree(
-        out / "figures", ignore_errors=True
-    )  # a figure that this ledger does not give must not stay
+    shutil.rmtree(out / "figures", ignore_errors=True)  # a figure that this ledger does not give must not stay
     for numbers in all_numbers(results):
         written, svg = figures.write(numbers, out / "figures")
         paths += written
         drawings.append(Drawing(numbers.slug, numbers.title, numbers.caption, svg))
     document = page.build(results, drawings, more)
-    pages = [
-        write_text(out / "report.html", document.html()),
-        write_text(out / "report.md", document.markdown()),
-    ]
-    paths = [
-        *pages,
-        *results.table.write(out),
-        *paths,
-        *_write_data(results.frames, out),
-        _write_summary(results, out),
-    ]
+    pages = [write_text(out / "report.html", document.html()), write_text(out / "report.md", document.markdown())]
+    paths = [*pages, *results.table.write(out), *paths, *_write_data(results.frames, out), _write_summary(results, out)]
     return Report(results.table.text(), paths)
 
 
@@ -89,9 +85,7 @@ def _asked_for(
         other = results_of(read(compare))
         frame = rounded_frame(compare_sweeps(results, other))
         table = comparison_table(frame, results, other)
-        tables.append(
-            ("compared", f"Beside {short(other.frames.header.name) or 'another sweep'}", frame, table)
-        )
+        tables.append(("compared", f"Beside {short(other.frames.header.name) or 'another sweep'}", frame, table))
     if published is not None:
         frame = rounded_frame(beside_published(results, read_published(published)))
         tables.append(("published", "Beside published figures", frame, published_table(frame)))
@@ -111,10 +105,7 @@ def _asked_for(
 def _write_data(frames: Frames, out: Path) -> list[Path]:
     private = [name for name in ("traceback", *PRIVATE) if name in frames.trials.columns]
     trials: pd.DataFrame = frames.trials.drop(columns=private)
-    return [
-        write_parquet(out / "trials.parquet", trials),
-        write_parquet(out / "history.parquet", frames.history),
-    ]
+    return [write_parquet(out / "trials.parquet", trials), write_parquet(out / "history.parquet", frames.history)]
 
 
 def _write_summary(results: Results, out: Path) -> Path:

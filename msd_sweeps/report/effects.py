@@ -12,12 +12,7 @@ from msd_sweeps.report.comparisons import cell_named, difference_columns, differ
 from msd_sweeps.report.frames import Frames, flatten
 from msd_sweeps.report.stats import paired_difference
 
-COLUMNS = (
-    "factor",
-    "level",
-    "reference",
-    *(name for name in difference_columns(None, "") if name != "baseline"),
-)
+COLUMNS = ("factor", "level", "reference", *(name for name in difference_columns(None, "") if name != "baseline"))
 
 
 Block = dict[str, dict[Replicate, float]]
@@ -130,12 +125,24 @@ def effects(frames: Frames, cells: Sequence[Cell], factors: Sequence[Factor]) ->
                 shared = sorted(set(first) & set(second), key=replicate_order)
                 ours, theirs = [first[key] for key in shared], [second[key] for key in shared]
                 difference = paired_difference(ours, theirs) if shared else None
-                rows.append({"factor": factor.name, "level": label, "reference": factor.reference,
-                             **difference_columns(difference, "")})  # fmt: skip
+                rows.append(
+                    {
+                        "factor": factor.name,
+                        "level": label,
+                        "reference": factor.reference,
+                        **difference_columns(difference, ""),
+                    }
+                )
     full = cell_named(cells, "full") if frames.header.space.get("design") == "leave_one_out" else None
     for part in frames.header.space.get("without") or {}:
         cell = cell_named(cells, f"without {part}")
         if full is not None and cell is not None:
-            rows.append({"factor": "left out", "level": part, "reference": "full",
-                         **difference_columns(difference_of(cell, full), "")})  # fmt: skip
+            rows.append(
+                {
+                    "factor": "left out",
+                    "level": part,
+                    "reference": "full",
+                    **difference_columns(difference_of(cell, full), ""),
+                }
+            )
     return with_holm(pd.DataFrame(rows, columns=list(COLUMNS)))

@@ -7,13 +7,36 @@ LONGEST = 72
 """Characters of a name that tables and pages show; data files keep it whole."""
 
 _LATEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%",
-    "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}",
-    ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}", "'": r"\textquotesingle{}",
-    "`": r"\textasciigrave{}", "±": r"$\pm$", "−": "$-$", "–": "--", "—": "---", "→": r"$\to$",
-    "×": r"$\times$", "…": r"\dots{}", "τ": r"$\tau$", "≤": r"$\leq$", "≥": r"$\geq$", "[": "{[}", "]": "{]}",
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "'": r"\textquotesingle{}",
+    "`": r"\textasciigrave{}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "–": "--",
+    "—": "---",
+    "→": r"$\to$",
+    "×": r"$\times$",
+    "…": r"\dots{}",
+    "τ": r"$\tau$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "[": "{[}",
+    "]": "{]}",
     "*": "{*}",
-}  # fmt: skip
+}
 _MARKDOWN = "\\`*_[]|~$#!"
 
 

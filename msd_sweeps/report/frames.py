@@ -17,9 +17,23 @@ from msd_sweeps.report.store import find_ledger
 from msd_sweeps.space.metrics import COSTS
 
 _TRIAL_COLUMNS = (
-    "trial", "number", "label", "phase", "cell", "seed", "state", "reason", "traceback", "source", "attempts", "epochs",
-    "seconds", "lost_seconds", "started", "ended",
-)  # fmt: skip
+    "trial",
+    "number",
+    "label",
+    "phase",
+    "cell",
+    "seed",
+    "state",
+    "reason",
+    "traceback",
+    "source",
+    "attempts",
+    "epochs",
+    "seconds",
+    "lost_seconds",
+    "started",
+    "ended",
+)
 _EPOCH_COLUMNS = ("trial", "epoch", "position", "slot", "seconds")
 
 
@@ -166,9 +180,7 @@ def read(path: Path) -> Frames:
     times: dict[str, tuple[float, float]] = {}
 
     def others(records: Iterable[Record]) -> Iterator[Record]:
-        gathered = {
-            "sweep": header.launches, "data": header.data, "teacher": header.teachers, "close": header.closes
-        }  # fmt: skip
+        gathered = {"sweep": header.launches, "data": header.data, "teacher": header.teachers, "close": header.closes}
         for record in records:
             event = record["event"]
             if event == "epoch":
@@ -210,9 +222,7 @@ def _trials(
     by_code = kept.groupby("code")
     all_seconds = rows.groupby("code")["seconds"].sum().reindex(of_trial).fillna(0.0).to_numpy()
     seconds = by_code["seconds"].sum().reindex(of_trial).fillna(0.0).to_numpy()
-    columns: dict[str, Any] = {
-        name: [getattr(t, name) for t in found.values()] for name in _TRIAL_COLUMNS[:11]
-    }
+    columns: dict[str, Any] = {name: [getattr(t, name) for t in found.values()] for name in _TRIAL_COLUMNS[:11]}
     columns["epochs"] = by_code.size().reindex(of_trial).fillna(0).astype(int).to_numpy()
     columns["seconds"] = seconds.round(6)
     here = np.array([not trial.source for trial in found.values()], dtype=bool)
@@ -237,15 +247,9 @@ def column_of(values: list[Any]) -> Any:
     present = [value for value in values if value is not None]
     if all(isinstance(value, int) and not isinstance(value, bool) for value in present) and present:
         if all(abs(value) < 2**63 for value in present):
-            return (
-                pd.array(values, dtype="Int64")
-                if len(present) < len(values)
-                else np.array(values, dtype=np.int64)
-            )
+            return pd.array(values, dtype="Int64") if len(present) < len(values) else np.array(values, dtype=np.int64)
     elif all(isinstance(value, bool) for value in values) and values:
         return np.array(values, dtype=bool)
     elif all(isinstance(value, int | float) and not isinstance(value, bool) for value in present) and present:
         return np.array([np.nan if value is None else float(value) for value in values])
-    return pd.array(
-        [None if v is None else v if isinstance(v, str) else json.dumps(v) for v in values], dtype="str"
-    )
+    return pd.array([None if v is None else v if isinstance(v, str) else json.dumps(v) for v in values], dtype="str")

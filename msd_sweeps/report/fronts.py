@@ -54,12 +54,11 @@ def front_table(results: Results) -> Table | None:
     for place, row in enumerate(front.head(MOST_LISTED).to_dict("records")):
         told = [
             f"{short_path(name)}={value_text(column[place])}"
-            for name, column in values.items() if column[place] is not None
-        ]  # fmt: skip
-        label = confirmed.get(configuration_key(results.frames.configs[row["trial"]]), "")
-        scores = [
-            f"{row[name]:,.0f}" if name == "student_parameters" else f"{row[name]:.2f}" for name in names
+            for name, column in values.items()
+            if column[place] is not None
         ]
+        label = confirmed.get(configuration_key(results.frames.configs[row["trial"]]), "")
+        scores = [f"{row[name]:,.0f}" if name == "student_parameters" else f"{row[name]:.2f}" for name in names]
         rows.append([str(row["number"]), *scores, short(", ".join(told), 160), short(label)])
     notes = [
         f"{len(front)} of {len(every)} finished search trials are on the front: no other is as good in every metric "
@@ -79,16 +78,17 @@ def fronts(results: Results) -> Iterator[FigureNumbers]:
     first, *others = results.frames.header.metrics
     for place, other in enumerate(others, 1):
         joined = (
-            "The dashed line joins the Pareto front" if len(others) == 1
+            "The dashed line joins the Pareto front"
+            if len(others) == 1
             else f"Filled: the Pareto front of all {len(others) + 1} metrics"
-        )  # fmt: skip
+        )
         axes = {
-            "x_column": other["name"], "x": metric_title(other["name"]), "y_column": first["name"],
+            "x_column": other["name"],
+            "x": metric_title(other["name"]),
+            "y_column": first["name"],
             "y": metric_title(first["name"]),
             "step": "" if len(others) > 1 else "post" if other["mode"] == "min" else "pre",
-        }  # fmt: skip
+        }
         title = f"Pareto front: {axes['y'].partition(' (')[0]} against {axes['x'].partition(' (')[0]}"
         caption = f"{NO_RESULT} Each dot is a finished search trial. {joined}."
-        yield FigureNumbers(
-            "pareto" if place == 1 else f"pareto_{place}", "pareto", title, caption, frame, axes
-        )
+        yield FigureNumbers("pareto" if place == 1 else f"pareto_{place}", "pareto", title, caption, frame, axes)

@@ -29,9 +29,7 @@ def write_index(reports: Path) -> Path:
         except (ValueError, KeyError, TypeError, OSError):
             question, verdict = "", "its summary.json cannot be read"
         link = f"[{for_markdown(short(folder))}]({quote(folder)}/report.md)"
-        lines.append(
-            f"| {link} | {for_markdown(short(question, 300))} | {for_markdown(short(verdict, 500))} |"
-        )
+        lines.append(f"| {link} | {for_markdown(short(question, 300))} | {for_markdown(short(verdict, 500))} |")
     if len(lines) == 2:
         lines = ["No sweep has a report here yet."]
     head = _HEAD + _PUBLISHED * (reports / "published" / "published.csv").is_file()

@@ -15,9 +15,15 @@ from msd_sweeps.report.tables import mean_text
 
 _METHODS = {"none": "student_scratch", "kd": "KD", "msd": "MSDCRD"}
 """Our names of methods where the literature has others."""
-_NETWORKS = {"shufflenetv1": "shufflev1", "shufflenetv2": "shufflev2", "imagenet_resnet18": "resnet18",
-             "imagenet_resnet34": "resnet34", "imagenet_resnet50": "resnet50", "imagenet_mobilenet_v1": "mobilenetv1",
-             "imagenet_mobilenet_v2": "mobilenetv2"}  # fmt: skip
+_NETWORKS = {
+    "shufflenetv1": "shufflev1",
+    "shufflenetv2": "shufflev2",
+    "imagenet_resnet18": "resnet18",
+    "imagenet_resnet34": "resnet34",
+    "imagenet_resnet50": "resnet50",
+    "imagenet_mobilenet_v1": "mobilenetv1",
+    "imagenet_mobilenet_v2": "mobilenetv2",
+}
 
 
 def read_published(path: Path) -> list[dict[str, str]]:
@@ -48,14 +54,22 @@ def beside_published(results: Results, published: list[dict[str, str]]) -> pd.Da
         score = teacher.get("test_top1")
         config = pair | {"teacher.model": teacher.get("model")}
         for entry in published:
-            if (
-                isinstance(score, int | float)
-                and _same_pair(config, entry)
-                and _method(entry) == "teacher_alone"
-            ):
+            if isinstance(score, int | float) and _same_pair(config, entry) and _method(entry) == "teacher_alone":
                 rows.append(_published_row(f"teacher {teacher.get('model')}", entry, [float(score)], None))
-    names = ["label", "method", "published", "published_std", "epoch_rule", "source", "mean", "low", "high", "n",
-             "epochs", "difference"]  # fmt: skip
+    names = [
+        "label",
+        "method",
+        "published",
+        "published_std",
+        "epoch_rule",
+        "source",
+        "mean",
+        "low",
+        "high",
+        "n",
+        "epochs",
+        "difference",
+    ]
     return pd.DataFrame(rows, columns=names)
 
 
@@ -67,18 +81,23 @@ def _published_name(config: dict[str, object]) -> str:
     return _METHODS.get(name, name).casefold() + ("+kd" if adds_kd else "")
 
 
-def _published_row(
-    label: str, entry: dict[str, str], values: list[float], epochs: object
-) -> dict[str, object]:
+def _published_row(label: str, entry: dict[str, str], values: list[float], epochs: object) -> dict[str, object]:
     interval = mean_interval(values)
     figure = float(entry["top1"])
     return {
-        "label": label, "method": entry["method"], "published": figure,
+        "label": label,
+        "method": entry["method"],
+        "published": figure,
         "published_std": float(entry["std"]) if entry.get("std") else math.nan,
-        "epoch_rule": entry["epoch_rule"], "source": entry["source"],
-        "mean": interval.mean, "low": interval.low, "high": interval.high, "n": interval.n,
-        "epochs": epochs, "difference": interval.mean - figure,
-    }  # fmt: skip
+        "epoch_rule": entry["epoch_rule"],
+        "source": entry["source"],
+        "mean": interval.mean,
+        "low": interval.low,
+        "high": interval.high,
+        "n": interval.n,
+        "epochs": epochs,
+        "difference": interval.mean - figure,
+    }
 
 
 def _method(entry: dict[str, str]) -> str:
@@ -97,23 +116,10 @@ def published_table(frame: pd.DataFrame) -> Table:
     for row in frame.to_dict("records"):
         spread = "" if math.isnan(row["published_std"]) else f" (std {row['published_std']:.2f})"
         epochs = "" if row["epochs"] is None or row["epochs"] != row["epochs"] else f"{int(row['epochs'])}"
-        theirs = (
-            short(row["method"].replace("_", " ")),
-            f"{row['published']:.2f}{spread}",
-            row["epoch_rule"],
-        )
+        theirs = (short(row["method"].replace("_", " ")), f"{row['published']:.2f}{spread}", row["epoch_rule"])
         ours = mean_text(row["mean"], row["low"], row["high"], row["n"])
         rows.append([short(row["label"]), *theirs, short(row["source"], 60), ours, str(row["n"]), epochs])
-    columns = [
-        "ours",
-        "theirs",
-        "published top-1 (%)",
-        "epoch",
-        "source",
-        "ours, last epoch",
-        "n",
-        "our epochs",
-    ]
+    columns = ["ours", "theirs", "published top-1 (%)", "epoch", "source", "ours, last epoch", "n", "our epochs"]
     notes = [
         "Published figures follow the epoch rule of their source; a best epoch is chosen on the test set and stands "
         "0.3 point higher on average than the last. Recipes may differ: compare the epochs."

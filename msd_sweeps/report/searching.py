@@ -38,9 +38,7 @@ def search_scores(frames: Frames, cells: list[Cell]) -> dict[str, float]:
 
 def configuration_key(config: Record) -> str:
     """What two trials have in common that differ only in seed and held-out part. config: flat."""
-    return json.dumps(
-        {path: value for path, value in config.items() if path not in NOT_COMPARED}, sort_keys=True
-    )
+    return json.dumps({path: value for path, value in config.items() if path not in NOT_COMPARED}, sort_keys=True)
 
 
 def winners_curse(result: pd.DataFrame) -> pd.DataFrame:
@@ -66,8 +64,7 @@ def parameter_values(frames: Frames, trials: list[str]) -> dict[str, list[Any]]:
             fixed = [frames.configs[trial].get(condition.subject) for trial in trials]
             found = values.get(condition.subject, fixed)
             values[name] = [
-                value if condition.holds(other) else None
-                for value, other in zip(values[name], found, strict=True)
+                value if condition.holds(other) else None for value, other in zip(values[name], found, strict=True)
             ]
     return values
 

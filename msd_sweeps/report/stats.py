@@ -98,9 +98,7 @@ def half_widths(spread: ArrayLike, n: ArrayLike) -> NDArray[np.float64]:
     """Half of the 95 % t interval of means, from [m] sample standard deviations and counts; NaN where n < 2."""
     counts = np.asarray(n, dtype=float)
     many = np.where(counts >= 2, counts, np.nan)
-    return np.asarray(
-        scipy_stats.t.ppf((1 + LEVEL) / 2, many - 1) * np.asarray(spread, dtype=float) / np.sqrt(many)
-    )
+    return np.asarray(scipy_stats.t.ppf((1 + LEVEL) / 2, many - 1) * np.asarray(spread, dtype=float) / np.sqrt(many))
 
 
 def paired_difference(ours: ArrayLike, theirs: ArrayLike) -> Difference:
@@ -190,10 +188,7 @@ def mean_ranks(scores: ArrayLike, higher_is_better: bool = True) -> NDArray[np.f
 
 
 def aggregate(
-    runs: Mapping[str, Sequence[ArrayLike]],
-    higher_is_better: bool = True,
-    resamples: int = 2000,
-    seed: int = 0,
+    runs: Mapping[str, Sequence[ArrayLike]], higher_is_better: bool = True, resamples: int = 2000, seed: int = 0
 ) -> dict[str, Aggregate]:
     """Mean score and mean rank of each method over tasks, with 95 % stratified bootstrap intervals.
 
@@ -204,9 +199,7 @@ def aggregate(
     """
     names = list(runs)
     lists = [[_values(scores) for scores in runs[name]] for name in names]
-    if len({len(tasks) for tasks in lists}) > 1 or any(
-        len(scores) == 0 for tasks in lists for scores in tasks
-    ):
+    if len({len(tasks) for tasks in lists}) > 1 or any(len(scores) == 0 for tasks in lists for scores in tasks):
         raise ValueError("every method needs at least one run on every task")
     generator = np.random.default_rng(seed)
     point = np.array([[scores.mean() for scores in tasks] for tasks in lists])

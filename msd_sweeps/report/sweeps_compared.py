@@ -23,14 +23,38 @@ def compare_sweeps(ours: Results, theirs: Results) -> pd.DataFrame:
             mine, its = cell.interval, twin.interval
             shared = set(cell.values) & set(twin.values)
             same = sum(cell.values[key] == twin.values[key] for key in sorted(shared, key=replicate_order))
-            rows.append({
-                "label": cell.label, "other_label": twin.label, "cell": cell.cell,
-                "n": mine.n, "mean": mine.mean, "low": mine.low, "high": mine.high,
-                "other_n": its.n, "other_mean": its.mean, "other_low": its.low, "other_high": its.high,
-                "equal_runs": same, **difference_columns(difference_of(cell, twin), ""),
-            })  # fmt: skip
-    names = ["label", "other_label", "cell", "n", "mean", "low", "high", "other_n", "other_mean", "other_low",
-             "other_high", "equal_runs", *difference_columns(None, "")]  # fmt: skip
+            rows.append(
+                {
+                    "label": cell.label,
+                    "other_label": twin.label,
+                    "cell": cell.cell,
+                    "n": mine.n,
+                    "mean": mine.mean,
+                    "low": mine.low,
+                    "high": mine.high,
+                    "other_n": its.n,
+                    "other_mean": its.mean,
+                    "other_low": its.low,
+                    "other_high": its.high,
+                    "equal_runs": same,
+                    **difference_columns(difference_of(cell, twin), ""),
+                }
+            )
+    names = [
+        "label",
+        "other_label",
+        "cell",
+        "n",
+        "mean",
+        "low",
+        "high",
+        "other_n",
+        "other_mean",
+        "other_low",
+        "other_high",
+        "equal_runs",
+        *difference_columns(None, ""),
+    ]
     return with_holm(pd.DataFrame(rows, columns=names)).drop(columns="baseline")
 
 
@@ -39,16 +63,19 @@ def comparison_table(frame: pd.DataFrame, ours: Results, theirs: Results) -> Tab
     names = [short(results.frames.header.name, 30) or "?" for results in (ours, theirs)]
     rows = []
     for row in frame.to_dict("records"):
-        label = (
-            row["label"] if row["label"] == row["other_label"] else f"{row['label']} / {row['other_label']}"
-        )
+        label = row["label"] if row["label"] == row["other_label"] else f"{row['label']} / {row['other_label']}"
         difference = difference_text(row["difference"], row["difference_low"], row["difference_high"])
-        rows.append([
-            short(label), mean_text(row["mean"], row["low"], row["high"], row["n"]), str(row["n"]),
-            mean_text(row["other_mean"], row["other_low"], row["other_high"], row["other_n"]), str(row["other_n"]),
-            difference + " unpaired" * bool(row["pairs"] and not row["paired"]),
-            p_text(row["p_holm"], bool(row["testable"]), row["pairs"]),
-        ])  # fmt: skip
+        rows.append(
+            [
+                short(label),
+                mean_text(row["mean"], row["low"], row["high"], row["n"]),
+                str(row["n"]),
+                mean_text(row["other_mean"], row["other_low"], row["other_high"], row["other_n"]),
+                str(row["other_n"]),
+                difference + " unpaired" * bool(row["pairs"] and not row["paired"]),
+                p_text(row["p_holm"], bool(row["testable"]), row["pairs"]),
+            ]
+        )
     mine = sum(bool(cell.cell) for cell in ours.cells) - len(frame)
     its = sum(bool(cell.cell) for cell in theirs.cells) - len(frame)
     title = ours.value.title[:1].upper() + ours.value.title[1:]

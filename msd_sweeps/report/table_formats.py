@@ -49,9 +49,7 @@ class Table:
                     for words in (" ± ", " of ", ", "):
                         shown = shown.replace(words, words.replace(" ", "&nbsp;"))
                 shown = f"<b>{shown}</b>" if (index, place) in self.bold else shown
-                cells.append(
-                    f'<th scope="row">{shown}</th>' if place == 0 else f'<td class="{kind}">{shown}</td>'
-                )
+                cells.append(f'<th scope="row">{shown}</th>' if place == 0 else f'<td class="{kind}">{shown}</td>')
             body.append(f"<tr>{''.join(cells)}</tr>")
         notes = "".join(f"<p class='note'>{for_html(note)}</p>" for note in self.notes)
         rows = "\n".join(body)
@@ -81,10 +79,7 @@ class Table:
 
     def text(self, width: int = 100) -> str:
         """The table in plain text, notes below it; the first column gives way where the width is short."""
-        others = [
-            max(len(row[place]) for row in [self.columns, *self.rows])
-            for place in range(1, len(self.columns))
-        ]
+        others = [max(len(row[place]) for row in [self.columns, *self.rows]) for place in range(1, len(self.columns))]
         first = max(len(row[0]) for row in [self.columns, *self.rows])
         first = max(12, min(first, width - sum(others) - 2 * len(others)))
         lines = []

@@ -94,9 +94,7 @@ def result_table(
     frame = rounded_frame(frame)
     frame["planned"] = pd.array([None if pd.isna(n) else int(n) for n in frame["planned"]], dtype="Int64")
     return ResultTable(
-        _shown(frame, cells, baseline, value),
-        frame,
-        [(short(cell.label), short(cell.summary, 300)) for cell in cells],
+        _shown(frame, cells, baseline, value), frame, [(short(cell.label), short(cell.summary, 300)) for cell in cells]
     )
 
 
@@ -111,9 +109,7 @@ def _shown(frame: pd.DataFrame, cells: Sequence[Cell], baseline: Cell | None, va
     ]
     if against:
         columns.append((against, True, lambda row: _difference_cell(row)))
-        columns.append(
-            ("p (Holm)", True, lambda row: p_text(row["p_holm"], bool(row["testable"]), row["pairs"]))
-        )
+        columns.append(("p (Holm)", True, lambda row: p_text(row["p_holm"], bool(row["testable"]), row["pairs"])))
     if has_validation:
         columns.append((metric_title(value.validation), True, _validation_text))
     columns.append(("s/trial", True, _seconds_text))
@@ -156,11 +152,7 @@ def _clearly_best(cells: Sequence[Cell], value: Value) -> int | None:
     for index in known:
         if index != best:
             difference = difference_of(cells[best], cells[index])
-            if (
-                difference is None
-                or not difference.interval.excludes_zero
-                or sign * difference.interval.mean < 0
-            ):
+            if difference is None or not difference.interval.excludes_zero or sign * difference.interval.mean < 0:
                 return None
     return best
 
@@ -175,17 +167,13 @@ def _notes(frame: pd.DataFrame, cells: Sequence[Cell], baseline: Cell | None, va
     if (frame["search_score"].notna() & frame["validation"].isna()).any():
         notes.append("(search): the one score on held-out images by which the search chose the row.")
     if baseline is not None and (frame["pairs"] > 0).any():
-        notes.append(
-            "Differences are paired by seed, with 95 % t intervals that are not corrected for their number."
-        )
+        notes.append("Differences are paired by seed, with 95 % t intervals that are not corrected for their number.")
         notes += test_notes(frame)
     elif baseline is None:
         notes.append("No baseline is among the cells, so no differences are shown.")
     for cell in cells:
         for sweep, count in sorted(cell.sources.items()):
             of = f"{count} of its {cell.states.total()} trials"
-            notes.append(
-                f"{short(cell.label)}: {of} taken over from the sweep {short(sweep)}, not trained again."
-            )
+            notes.append(f"{short(cell.label)}: {of} taken over from the sweep {short(sweep)}, not trained again.")
     notes += [f"{short(cell.label)}: {short('; '.join(cell.faults), 200)}." for cell in cells if cell.faults]
     return notes

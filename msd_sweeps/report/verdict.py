@@ -27,11 +27,7 @@ def question(space: Record, base: Record) -> str:
         return f"How do the methods compare{where}?"
     if space.get("design") == "leave_one_out":
         return f"What does each part of the method contribute{where}?"
-    return (
-        f"What {'do' if len(names) > 1 else 'does'} {told} change{where}?"
-        if names
-        else f"What was measured{where}?"
-    )
+    return f"What {'do' if len(names) > 1 else 'does'} {told} change{where}?" if names else f"What was measured{where}?"
 
 
 def verdict(results: Results) -> str:
@@ -58,22 +54,14 @@ def _told(cell: Cell) -> str:
     """A cell by its label, and a winner by what it is too."""
     if cell.label.startswith("winner") and cell.summary:
         return f"{short(cell.label)} ({short(cell.summary, 110)})"
-    return (
-        "the full method"
-        if cell.label == "full"
-        else "the base"
-        if cell.label == "base"
-        else short(cell.label)
-    )
+    return "the full method" if cell.label == "full" else "the base" if cell.label == "base" else short(cell.label)
 
 
 def difference_words(interval: Interval, unit: str) -> str:
     """`0.61 points [0.22, 1.00], n = 5`."""
     if math.isnan(interval.low):
         return f"{signed(interval.mean)} {unit}, n = {interval.n}, no interval"
-    return (
-        f"{signed(interval.mean)} {unit} [{signed(interval.low)}, {signed(interval.high)}], n = {interval.n}"
-    )
+    return f"{signed(interval.mean)} {unit} [{signed(interval.low)}, {signed(interval.high)}], n = {interval.n}"
 
 
 def _score(metric: str, value: float) -> str:
@@ -129,9 +117,7 @@ def _second(results: Results, subject: Cell) -> str:
         text = f"none of the {len(effects)} {what} has an effect that its interval can tell from zero"
     else:
         row = clear.loc[clear["difference"].abs().idxmax()]
-        interval = Interval(
-            row["difference"], row["difference_low"], row["difference_high"], int(row["pairs"])
-        )
+        interval = Interval(row["difference"], row["difference_low"], row["difference_high"], int(row["pairs"]))
         words = difference_words(interval, results.value.unit)
         name = short(row["level"]) if what == "parts" else f"{short(row['factor'])} {short(row['level'])}"
         how = f"leaving out {name}" if what == "parts" else f"{name} instead of {short(row['reference'])}"

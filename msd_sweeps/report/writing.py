@@ -41,9 +41,7 @@ def write_bytes(path: Path, content: bytes) -> Path:
         os.replace(beside, path)
     except OSError as error:
         beside.unlink(missing_ok=True)
-        raise OSError(
-            error.errno, f"{len(content)} bytes could not be written: {error.strerror}", str(path)
-        ) from error
+        raise OSError(error.errno, f"{len(content)} bytes could not be written: {error.strerror}", str(path)) from error
     return path
 
 
@@ -63,9 +61,7 @@ def write_parquet(path: Path, frame: pd.DataFrame) -> Path:
 def write_csv(path: Path, frame: pd.DataFrame) -> Path:
     """Write a frame as CSV (RFC 4180); missing values are empty, texts made safe by `for_csv`."""
     columns = [frame[name].tolist() for name in frame.columns]
-    return write_bytes(
-        path, csv_text([str(name) for name in frame.columns], zip(*columns, strict=True)).encode()
-    )
+    return write_bytes(path, csv_text([str(name) for name in frame.columns], zip(*columns, strict=True)).encode())
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -123,11 +123,12 @@ def _check_paths(sweep: Sweep, sources: Sources, written: list[tuple[KeyPath, Ch
             owner = str(key[1])
             rival = next(
                 (
-                    other for other in owners
+                    other
+                    for other in owners
                     if _overlap(path, other) and owners[other] != owner and not _goes_with(sweep, owner, owners[other])
                 ),
                 None,
-            )  # fmt: skip
+            )
             if rival is not None:
                 raise InputError(
                     f"{sources.space.where(key)}the parameter '{owners[rival]}' sets {rival} already; let "
@@ -140,9 +141,7 @@ def _check_paths(sweep: Sweep, sources: Sources, written: list[tuple[KeyPath, Ch
         section, _, name = path.rpartition(".")
         in_file = sources.base.data.get(section, {}) if section else sources.base.data
         if in_file.get(name):
-            raise InputError(
-                f"{sources.where_in_base(tuple(path.split('.')))}has no effect on this sweep; {reason}"
-            )
+            raise InputError(f"{sources.where_in_base(tuple(path.split('.')))}has no effect on this sweep; {reason}")
     for path in sources.set_in_base:
         if path in owners:
             raise InputError(
@@ -170,9 +169,10 @@ def _check_labels(sweep: Sweep, sources: Sources) -> None:
     taken |= {f"without {label}" for label in space.without}
     sections: list[KeyPath] = [("without",), ("also",), ("confirm", "baselines")]
     sections += [
-        ("parameters", name, "choices") for name, parameter in space.parameters.items()
+        ("parameters", name, "choices")
+        for name, parameter in space.parameters.items()
         if isinstance(parameter, Choices) and isinstance(parameter.choices, dict)
-    ]  # fmt: skip
+    ]
     for section in sections:
         for label in _at(space, section):
             where = sources.space.where((*section, label))
@@ -182,9 +182,7 @@ def _check_labels(sweep: Sweep, sources: Sources) -> None:
                 )
             is_row = section[0] in ("also", "confirm")
             if is_row and (label in taken or _WINNER.fullmatch(label)):
-                raise InputError(
-                    f"{where}the label '{label}' is taken by another row of the table; choose another"
-                )
+                raise InputError(f"{where}the label '{label}' is taken by another row of the table; choose another")
     if sources.wrote("report", "baseline") and space.report.baseline is not None:
         _check_baseline(sweep, space.report.baseline, sources)
 
@@ -255,8 +253,9 @@ def _check_measured(sweep: Sweep, sources: Sources) -> None:
     if sweep.space.design == "search":
         return
     for section, key, name in (
-        ("metric", "name", sweep.space.metrics[0].name), ("report", "value", sweep.space.report.value),
-    ):  # fmt: skip
+        ("metric", "name", sweep.space.metrics[0].name),
+        ("report", "value", sweep.space.report.value),
+    ):
         if name.startswith("val_") and sources.wrote(section, key) and not held_out:
             raise InputError(
                 f"{sources.space.where((section, key))}{name} is measured only where data.val_fraction is above 0; "

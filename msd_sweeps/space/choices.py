@@ -30,8 +30,9 @@ class Conditions:
         self._base = {} if base is None else base.model_dump(mode="json")
         self.of = {
             name: parse_condition(parameter.when)
-            for name, parameter in space.parameters.items() if parameter.when is not None
-        }  # fmt: skip
+            for name, parameter in space.parameters.items()
+            if parameter.when is not None
+        }
         """The condition of each parameter that has one."""
         self.order = self._ordered()
         """The parameters, each after the one that its condition names."""
@@ -139,8 +140,9 @@ def _corners(levels: dict[str, list[Any]]) -> Iterator[Values]:
     pairs = (
         {**first, one: value, other: with_value}
         for one, other in itertools.combinations(levels, 2)
-        for value in levels[one] for with_value in levels[other]
-    )  # fmt: skip
+        for value in levels[one]
+        for with_value in levels[other]
+    )
     told = 0
     for told, values in enumerate(itertools.islice(pairs, _MOST_COMBINATIONS), 1):  # noqa: B007
         yield values

@@ -39,9 +39,7 @@ def _check_fixed(sweep: Sweep, condition: Condition, place: str) -> None:
     known = list(paths(tree))
     for name, parameter in sweep.space.parameters.items():
         labels = parameter.choices if isinstance(parameter, Choices) else []
-        set_here = (
-            {path for changes in labels.values() for path in changes} if isinstance(labels, dict) else {name}
-        )
+        set_here = {path for changes in labels.values() for path in changes} if isinstance(labels, dict) else {name}
         if any(f"{subject}.".startswith(f"{path}.") for path in set_here):
             raise InputError(
                 f"{place}'{subject}' is set by the parameter '{name}'; compare that one, for example "
@@ -56,9 +54,7 @@ def _check_fixed(sweep: Sweep, condition: Condition, place: str) -> None:
     if isinstance(found, dict):
         raise InputError(f"{place}'{subject}' is a whole section of the base; name a setting in it")
     if condition.is_order and not is_number(found):
-        raise InputError(
-            f"{place}'{subject}' is {shown(found)} in the base, which has no order; use == or in"
-        )
+        raise InputError(f"{place}'{subject}' is {shown(found)} in the base, which has no order; use == or in")
     if not condition.holds(found):
         raise InputError(
             f"{place}'{condition}' never holds, for the base has {shown(found)}; remove the parameter, or change the "
@@ -75,9 +71,7 @@ def _check_varied(sweep: Sweep, condition: Condition, subject: Parameter, place:
         choices = list(subject.choices)
         told = ", ".join(map(str, choices[:10]))
         if condition.is_order and not all(map(is_number, choices)):
-            raise InputError(
-                f"{place}'{condition.subject}' is one of {told}, which have no order; use == or in"
-            )
+            raise InputError(f"{place}'{condition.subject}' is one of {told}, which have no order; use == or in")
         can_hold = any(map(condition.holds, choices))
     conditional = subject.when is not None and condition.holds(sweep.conditions.in_base(condition.subject))
     if not can_hold and not conditional:

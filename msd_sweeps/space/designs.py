@@ -63,9 +63,10 @@ class Sweep:
             else:
                 yield "base", base
                 chosen = [
-                    {name: value} for name, parameter in space.parameters.items()
+                    {name: value}
+                    for name, parameter in space.parameters.items()
                     for value in choosing.levels_of(parameter)
-                ]  # fmt: skip
+                ]
             for values in chosen:
                 yield cell_label(values), changed(base, changes_of(space, values))
         for label, changes in space.also.items():
@@ -73,10 +74,7 @@ class Sweep:
 
     def search_trial(self, values: Values) -> PlannedTrial:
         """The trial that a sampler's choice stands for, trained beside a held-out part."""
-        changes: Changes = {
-            "data.val_fraction": self.space.search.val_fraction,
-            "seed": self.space.search.seed,
-        }
+        changes: Changes = {"data.val_fraction": self.space.search.val_fraction, "seed": self.space.search.seed}
         changes |= changes_of(self.space, values)
         return PlannedTrial(changed(self.base, changes), "", "search")
 

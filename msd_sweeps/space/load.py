@@ -17,9 +17,12 @@ _RESERVED = ("teachers", "timings.json")
 
 
 def load(
-    space: str, base: str | None = None, settings: Iterable[str] = (), num_samples: int | None = None,
+    space: str,
+    base: str | None = None,
+    settings: Iterable[str] = (),
+    num_samples: int | None = None,
     name: str | None = None,
-) -> Sweep:  # fmt: skip
+) -> Sweep:
     """Read a space and its base, apply `path=value` settings, and check every trial that can be reached.
 
     Raises InputError that names file, line and key.
@@ -33,9 +36,7 @@ def load(
     checked = validated(Space, tree, document.where)
     if num_samples is not None:
         if checked.design != "search":
-            raise InputError(
-                f"--num-samples {num_samples}: only a search samples, and this is a {checked.design}"
-            )
+            raise InputError(f"--num-samples {num_samples}: only a search samples, and this is a {checked.design}")
         tree["search"] = {**(tree.get("search") or {}), "num_samples": num_samples}
         checked = validated(Space, tree, lambda key: "--num-samples: ")
     of_space = {key: value for key, value in overrides if key.split(".")[0] in Space.model_fields}
@@ -83,9 +84,7 @@ def _set_by(overrides: Changes, document: Document) -> Where:
 
     def where(key: KeyPath) -> str:
         path = ".".join(map(str, key))
-        by_option = any(
-            f"{path}.".startswith(f"{name}.") or f"{name}.".startswith(f"{path}.") for name in overrides
-        )
+        by_option = any(f"{path}.".startswith(f"{name}.") or f"{name}.".startswith(f"{path}.") for name in overrides)
         return f"--set {path}: " if by_option else document.where(key)
 
     return where

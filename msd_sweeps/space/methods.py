@@ -83,9 +83,7 @@ class MsdSettings(LogitSettings):
     @model_validator(mode="after")
     def _check_choices(self) -> Self:
         if self.scale_weights is not None and len(self.scale_weights) != len(self.scales):
-            raise ValueError(
-                f"scale_weights: {len(self.scale_weights)} weights for {len(self.scales)} scales"
-            )
+            raise ValueError(f"scale_weights: {len(self.scale_weights)} weights for {len(self.scales)} scales")
         if self.scale_weights is not None and not any(self.scale_weights):
             raise ValueError("scale_weights: cannot all be 0")
         if self.projector == "heads" and self.tap == "stages":

@@ -143,9 +143,7 @@ class Resources(Settings):
         """What a worker gets is said in one place, and agrees."""
         asked = self.resources_per_worker
         if "CPU" in asked and self.cpus_per_worker != "auto":
-            raise ValueError(
-                "resources_per_worker: gives CPU, and cpus_per_worker is set too; keep one of them"
-            )
+            raise ValueError("resources_per_worker: gives CPU, and cpus_per_worker is set too; keep one of them")
         if "CPU" in asked and asked["CPU"] != int(asked["CPU"]):
             raise ValueError(
                 f"resources_per_worker: CPU is a whole number, because workers are threads; found {asked['CPU']:g}"
@@ -211,8 +209,7 @@ class Space(Settings):
     design: Literal["search", "grid", "one_at_a_time", "leave_one_out"]
     """How the space becomes trials."""
     metric: Annotated[
-        Annotated[Metric, Tag("one")]
-        | Annotated[list[Metric], Field(min_length=2, max_length=3), Tag("several")],
+        Annotated[Metric, Tag("one")] | Annotated[list[Metric], Field(min_length=2, max_length=3), Tag("several")],
         Discriminator(lambda value: "several" if isinstance(value, list) else "one"),
     ] = Metric()
     """What a search optimises; with a list of two or three it looks for their Pareto front."""

@@ -17,9 +17,18 @@ _NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _WORDS: dict[str, Any] = {
-    "": None, "~": None, "null": None, "Null": None, "NULL": None,
-    "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
-}  # fmt: skip
+    "": None,
+    "~": None,
+    "null": None,
+    "Null": None,
+    "NULL": None,
+    "true": True,
+    "True": True,
+    "TRUE": True,
+    "false": False,
+    "False": False,
+    "FALSE": False,
+}
 # libyaml reads the same language twenty times faster, where PyYAML was built with it.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -61,8 +70,7 @@ def parse(path: Path) -> Document:
     if not isinstance(root, yaml.MappingNode):
         kind = "a list" if isinstance(root, yaml.SequenceNode) else "a single value"
         raise InputError(
-            f"{path}:{root.start_mark.line + 1}: expected a mapping of keys to values at the top level, "
-            f"found {kind}"
+            f"{path}:{root.start_mark.line + 1}: expected a mapping of keys to values at the top level, found {kind}"
         )
     lines: dict[KeyPath, int] = {(): 1}
     data = _value(root, (), lines, str(path))
@@ -82,9 +90,7 @@ def _read(path: Path) -> str:
     try:
         size = path.stat().st_size
         if size > _LARGEST_FILE_BYTES:
-            raise InputError(
-                f"{path}: {size:,} bytes; a space or base is at most {_LARGEST_FILE_BYTES:,} bytes"
-            )
+            raise InputError(f"{path}: {size:,} bytes; a space or base is at most {_LARGEST_FILE_BYTES:,} bytes")
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -176,9 +182,7 @@ def _scalar(node: yaml.ScalarNode, where: str) -> Any:
         return _WORDS[text]
     if _INTEGER.fullmatch(text):
         if len(text.lstrip("+-0")) > _MOST_DIGITS:
-            raise InputError(
-                f"{where}: {text[:30]} is too large; a whole number has at most {_MOST_DIGITS} digits"
-            )
+            raise InputError(f"{where}: {text[:30]} is too large; a whole number has at most {_MOST_DIGITS} digits")
         return int(text)
     if _NUMBER.fullmatch(text):
         number = float(text)

@@ -72,9 +72,7 @@ class Data(Settings):
                 )
         elif self.content is None:
             if self.name == "folder" and self.image_size is None:
-                raise ValueError(
-                    "image_size: missing; folder needs the side of its images in pixels, such as 32 or 64"
-                )
+                raise ValueError("image_size: missing; folder needs the side of its images in pixels, such as 32 or 64")
             try:
                 facts, fingerprint = examine(self.name, self.path, self.image_size)
             except DataError as error:
@@ -191,9 +189,7 @@ class Trial(Settings):
         """The same trial with absolute paths, for a process that works in another folder."""
         data = self.data.model_copy(update={"root": str(self.data.path.absolute())})
         weights = self.teacher.weights and str(Path(self.teacher.weights).absolute())
-        return self.model_copy(
-            update={"data": data, "teacher": self.teacher.model_copy(update={"weights": weights})}
-        )
+        return self.model_copy(update={"data": data, "teacher": self.teacher.model_copy(update={"weights": weights})})
 
     @property
     def stream_seed(self) -> int:

@@ -22,15 +22,24 @@ Where = Callable[[KeyPath], str]
 _MOST_ERRORS = 10
 _LONGEST_FOUND = 60
 _KINDS = {
-    "int_type": "a whole number", "int_from_float": "a whole number", "float_type": "a number",
-    "finite_number": "a finite number", "bool_type": "true or false", "string_type": "text",
-    "list_type": "a list", "tuple_type": "a list", "dict_type": "a mapping of keys to values",
-    "model_type": "a mapping of keys to values", "model_attributes_type": "a mapping of keys to values",
-}  # fmt: skip
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a mapping of keys to values",
+    "model_type": "a mapping of keys to values",
+    "model_attributes_type": "a mapping of keys to values",
+}
 _BOUNDS = {
-    "greater_than": ("above", "gt"), "greater_than_equal": ("of at least", "ge"),
-    "less_than": ("below", "lt"), "less_than_equal": ("of at most", "le"),
-}  # fmt: skip
+    "greater_than": ("above", "gt"),
+    "greater_than_equal": ("of at least", "ge"),
+    "less_than": ("below", "lt"),
+    "less_than_equal": ("of at most", "le"),
+}
 
 
 def dotted(prefix: str = "") -> Where:
@@ -65,9 +74,7 @@ def _told(model: type[Settings], errors: Iterable[ErrorDetails], tree: Any) -> l
             messages.append((key, f"the key '{item['loc'][-1]}' is missing; add it"))
         elif kind == "union_tag_invalid":
             tags = re.findall(r"'([^']+)'", context["expected_tags"])
-            messages.append(
-                ((*key, "name"), f"unknown {key[-1]} '{context['tag']}'; {nearest(context['tag'], tags)}")
-            )
+            messages.append(((*key, "name"), f"unknown {key[-1]} '{context['tag']}'; {nearest(context['tag'], tags)}"))
         elif kind == "union_tag_not_found":
             messages.append((key, f"the key 'name' is missing, which says what {key[-1]} it is; add it"))
         elif kind == "value_error":
@@ -134,8 +141,11 @@ def split_path(tree: Any, path: str) -> KeyPath:
     if isinstance(tree, list):
         index, _, rest = path.partition(".")
         return (int(index), *split_path(tree[int(index)], rest))
-    fitting = [name for name in tree if isinstance(name, str) and f"{path}.".startswith(f"{name}.")] \
-        if isinstance(tree, dict) else []  # fmt: skip
+    fitting = (
+        [name for name in tree if isinstance(name, str) and f"{path}.".startswith(f"{name}.")]
+        if isinstance(tree, dict)
+        else []
+    )
     name = max(fitting, key=len) if fitting else path.split(".")[0]
     inner = tree[name] if fitting else None
     return (name, *split_path(inner, path[len(name) + 1 :]))
@@ -162,9 +172,7 @@ def _is_in(tree: Any, part: int | str | None) -> bool:
 def _fields(kind: Any, location: Iterable[int | str]) -> list[str]:
     """The keys that a model knows at a location of pydantic's."""
     for part in location:
-        kind = next(
-            (inner for member in _members(kind) if (inner := _inside(member, part)) is not None), None
-        )
+        kind = next((inner for member in _members(kind) if (inner := _inside(member, part)) is not None), None)
     return [name for member in _members(kind) if _is_model(member) for name in member.model_fields]
 
 

@@ -32,9 +32,15 @@ class Book:
     """
 
     def __init__(
-        self, sweep: Sweep, agenda: Agenda, folder: Path, prepared: Prepared,
-        dispatcher: Any, signals: Signals, keeper: Keeper | None,
-    ):  # fmt: skip
+        self,
+        sweep: Sweep,
+        agenda: Agenda,
+        folder: Path,
+        prepared: Prepared,
+        dispatcher: Any,
+        signals: Signals,
+        keeper: Keeper | None,
+    ):
         self.sweep, self.agenda, self.keeper = sweep, agenda, keeper
         self.checkpoints = checkpoints_of(folder.resolve() if keeper is None else keeper.store)
         self.prepared, self.dispatcher, self.signals = prepared, dispatcher, signals
@@ -85,10 +91,17 @@ class Book:
             if trial.epochs:
                 self.agenda.lost_checkpoints(trial)
         return {
-            "trial": trial.trial, "config": planned.placed.model_dump_json(), "key": planned.stream_key,
-            "weights": self.prepared.weights(trial), "folder": str(folder), "reported": len(trial.epochs),
-            "launch": trial.attempts, "attempt": trial.attempts, "positions": positions, **self.prepared.hashes(trial),
-        }  # fmt: skip
+            "trial": trial.trial,
+            "config": planned.placed.model_dump_json(),
+            "key": planned.stream_key,
+            "weights": self.prepared.weights(trial),
+            "folder": str(folder),
+            "reported": len(trial.epochs),
+            "launch": trial.attempts,
+            "attempt": trial.attempts,
+            "positions": positions,
+            **self.prepared.hashes(trial),
+        }
 
     def result(self, tune_name: str, result: dict[str, Any]) -> None:
         """Record what a slot has reported."""

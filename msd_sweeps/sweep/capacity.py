@@ -16,9 +16,13 @@ class Room:
     """
 
     def __init__(
-        self, plan: SlotPlan, wait_seconds: float, say: Callable[[str], None],
-        nodes: Callable[[], Sequence[Node]], clock: Callable[[], float] = time.monotonic,
-    ):  # fmt: skip
+        self,
+        plan: SlotPlan,
+        wait_seconds: float,
+        say: Callable[[str], None],
+        nodes: Callable[[], Sequence[Node]],
+        clock: Callable[[], float] = time.monotonic,
+    ):
         """wait_seconds: how long a sweep waits for nodes when not one of its slots has room.
 
         nodes: what is there; clock: seconds.

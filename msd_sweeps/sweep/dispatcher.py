@@ -122,9 +122,7 @@ class Dispatcher:
                 self.waiting.clear()
             self.changed.notify_all()
 
-    async def orders(
-        self, slot: int, key: str | None, position: int, live: list[str], timeout: float
-    ) -> Orders:
+    async def orders(self, slot: int, key: str | None, position: int, live: list[str], timeout: float) -> Orders:
         """What `slot` does next; one without students waits up to `timeout` seconds for some.
 
         Workers that are taken for dead, and ask all the same, are sent home.
@@ -237,9 +235,17 @@ class Dispatcher:
 
     def _fail(self, job: Job, reason: str, state: str = "failed") -> None:
         result = {
-            "trial": job["trial"], "state": state, "reason": reason, "traceback": "", "epoch": job["reported"],
-            "position": 0, "seconds": 0.0, "metrics": {}, "slot": -1, "attempt": min(job["attempt"], MOST_ATTEMPTS),
-        }  # fmt: skip
+            "trial": job["trial"],
+            "state": state,
+            "reason": reason,
+            "traceback": "",
+            "epoch": job["reported"],
+            "position": 0,
+            "seconds": 0.0,
+            "metrics": {},
+            "slot": -1,
+            "attempt": min(job["attempt"], MOST_ATTEMPTS),
+        }
         self.results[job["trial"], job["launch"]].put_nowait(result)
 
 

@@ -54,9 +54,7 @@ def extended(options: argparse.Namespace) -> Sweep:
     from msd_sweeps.sweep.launch import is_complete
 
     if options.space is not None or not options.name:
-        raise InputError(
-            "--add-seeds extends a sweep as its ledger describes it: give its --name, and no --space"
-        )
+        raise InputError("--add-seeds extends a sweep as its ledger describes it: give its --name, and no --space")
     sweep = stored(options, "--add-seeds")
     if not is_complete(sweep, ledger.trials(ledger.read(existing_ledger(options, sweep.name)))):
         raise InputError(

@@ -79,11 +79,7 @@ def launch(sweep: Sweep, options: Options, trainer: Trainer | None = None) -> Ou
     folder = options.storage / sweep.name
     path = folder / ledger.FILE_NAME
     uri = choose_uri(folder, sweep.space.tracking.uri)
-    with (
-        noted_signals() as signals,
-        locked(folder, sweep.name),
-        _kept(options, sweep.name, signals) as keeper,
-    ):
+    with noted_signals() as signals, locked(folder, sweep.name), _kept(options, sweep.name, signals) as keeper:
         history = list(ledger.read(path)) if path.exists() else []
         refuse_another_space(sweep, history)
         sweep = as_grown(sweep, history)
@@ -182,9 +178,16 @@ def _no_record(event: str, **fields: Any) -> Record:
 
 
 def _run(
-    sweep: Sweep, options: Options, folder: Path, trials: dict[str, TrialRecord], book: Ledger, mirror: Mirror,
-    trainer: Trainer | None, signals: Signals, keeper: Keeper | None,
-) -> None:  # fmt: skip
+    sweep: Sweep,
+    options: Options,
+    folder: Path,
+    trials: dict[str, TrialRecord],
+    book: Ledger,
+    mirror: Mirror,
+    trainer: Trainer | None,
+    signals: Signals,
+    keeper: Keeper | None,
+) -> None:
     from msd_sweeps.sweep.progress import Progress
 
     started, known = time.time(), len(trials)
@@ -212,18 +215,7 @@ def _run(
             record(**fields)
         outcome = "failed"
         try:
-            _run_on_ray(
-                sweep,
-                options,
-                folder,
-                trials,
-                record,
-                prepared,
-                trainer,
-                signals,
-                say,
-                keeper,
-            )
+            _run_on_ray(sweep, options, folder, trials, record, prepared, trainer, signals, say, keeper)
             outcome = "complete"
         except BaseException as error:
             outcome = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
@@ -237,9 +229,17 @@ def _run(
 
 
 def _run_on_ray(
-    sweep: Sweep, options: Options, folder: Path, trials: dict[str, TrialRecord], record: Any, prepared: Prepared,
-    trainer: Trainer, signals: Signals, say: Callable[[str], None], keeper: Keeper | None,
-) -> None:  # fmt: skip
+    sweep: Sweep,
+    options: Options,
+    folder: Path,
+    trials: dict[str, TrialRecord],
+    record: Any,
+    prepared: Prepared,
+    trainer: Trainer,
+    signals: Signals,
+    say: Callable[[str], None],
+    keeper: Keeper | None,
+) -> None:
     from msd_sweeps.sweep.reuse import Elsewhere
     from msd_sweeps.sweep.study import Study
     from msd_sweeps.sweep.trial_queue import Agenda, end_whole
@@ -272,9 +272,7 @@ def _run_on_ray(
         else:
             plan = plan_slots(resources, [local_node(local)], count, packing, available_bytes())
             plan = plan._replace(most=plan.slots)  # one machine does not grow
-        run_trials(
-            sweep, agenda, plan, folder, prepared, trainer.open_slots, signals, say, options.verbose, keeper
-        )
+        run_trials(sweep, agenda, plan, folder, prepared, trainer.open_slots, signals, say, options.verbose, keeper)
 
 
 def _provenance(sweep: Sweep, device: str) -> Record:
@@ -284,10 +282,16 @@ def _provenance(sweep: Sweep, device: str) -> Record:
     versions = {name: metadata.version(name) for name in _PACKAGES}
     versions |= {"msd-sweeps": __version__, "python": platform.python_version()}
     return {
-        "name": sweep.name, "sweep": parts["space"], "base": parts["base"],
-        "command": ["python", "-m", "msd_sweeps.run", *sys.argv[1:]], "versions": versions, "commit": revision,
-        "dirty": dirty, "host": socket.gethostname(), "device": device,
-    }  # fmt: skip
+        "name": sweep.name,
+        "sweep": parts["space"],
+        "base": parts["base"],
+        "command": ["python", "-m", "msd_sweeps.run", *sys.argv[1:]],
+        "versions": versions,
+        "commit": revision,
+        "dirty": dirty,
+        "host": socket.gethostname(),
+        "device": device,
+    }
 
 
 def trial_of(record: TrialRecord) -> Trial:

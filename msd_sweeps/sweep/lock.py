@@ -50,9 +50,11 @@ class Claim:
         """store: the sweep's folder in the store. folder: the same on this machine, whose lock is held."""
         self._store, self._file, self._own = store, store / CLAIM, folder / CLAIM
         self._content = {
-            "token": uuid.uuid4().hex, "host": socket.gethostname(), "process": os.getpid(),
+            "token": uuid.uuid4().hex,
+            "host": socket.gethostname(),
+            "process": os.getpid(),
             "since": time.strftime("%Y-%m-%d %H:%M:%S"),
-        }  # fmt: skip
+        }
         self._renewed = 0.0
 
     def take(self) -> None:

@@ -27,7 +27,7 @@ TEACHERS = "teachers"
 
 def prepare(
     sweep: Sweep, trials: dict[str, TrialRecord], storage: Path, console: Console, store: StorePath | None = None
-) -> Prepared:  # fmt: skip
+) -> Prepared:
     """Make data and teachers ready, once for the sweep, where storage and, if there is one, the object store are.
 
     Raises InputError, StoreError.
@@ -45,12 +45,7 @@ def prepare(
                 seen[seen_as] = data.content_hash(splits)
                 num_classes = trial.data.facts.num_classes
                 records.append(
-                    {
-                        "event": "data",
-                        "name": trial.data.name,
-                        "num_classes": num_classes,
-                        "train": len(splits.train),
-                    }
+                    {"event": "data", "name": trial.data.name, "num_classes": num_classes, "train": len(splits.train)}
                     | {"val": len(splits.val) if splits.val else 0, "test": len(splits.test)}
                     | {"sha256": seen[seen_as]}
                 )
@@ -73,9 +68,7 @@ def prepare(
 
     def weights(record: TrialRecord) -> str:
         ready = of(record)
-        return str(
-            ready.weights.resolve() if store is None else store / TEACHERS / ready.key / ready.weights.name
-        )
+        return str(ready.weights.resolve() if store is None else store / TEACHERS / ready.key / ready.weights.name)
 
     return Prepared(records, weights, device_name(device), hashes, _worthwhile_pack(sweep, device, console))
 
@@ -85,9 +78,7 @@ def _worthwhile_pack(sweep: Sweep, device: torch.device, console: Console) -> in
     if device.type != "cuda" or sweep.space.resources.pack != "auto":
         return None
     pack = measure_pack(largest_trial(sweep), MOST)
-    console.print(
-        f"{time.strftime('%H:%M:%S')}  packs of {pack}: more students gain little on {device_name(device)}"
-    )
+    console.print(f"{time.strftime('%H:%M:%S')}  packs of {pack}: more students gain little on {device_name(device)}")
     torch.cuda.empty_cache()  # the slots need it
     return pack
 
@@ -96,9 +87,7 @@ def _data_key(trial: Trial) -> str:
     return json.dumps(trial.data.identified, sort_keys=True)
 
 
-def prepare_teacher(
-    trial: Trial, storage: Path, console: Console, store: StorePath | None = None
-) -> teacher.Teacher:
+def prepare_teacher(trial: Trial, storage: Path, console: Console, store: StorePath | None = None) -> teacher.Teacher:
     """One teacher from the cache, its file, or trained now, with what is done and measured told on the console.
 
     store: where it is looked for first, and kept for the workers. Raises data.DataError, teacher.TeacherError,

@@ -19,9 +19,7 @@ _HEARTBEAT_SECONDS = 60.0
 class Progress:
     """Shows trials as their records come in; `total` is how many there will be."""
 
-    def __init__(
-        self, sweep: Sweep, trials: dict[str, TrialRecord], total: int, console: Console | None = None
-    ):
+    def __init__(self, sweep: Sweep, trials: dict[str, TrialRecord], total: int, console: Console | None = None):
         self.sweep, self.trials, self.total = sweep, trials, total
         self.console = console or Console(highlight=False)
         self.started = time.monotonic()
@@ -75,8 +73,9 @@ class Progress:
     def _score(self, trial: TrialRecord) -> str:
         scores = [
             f"{name} {trial.metrics[name]:.2f}"
-            for name in ("val_top1", "test_top1") if trial.metrics.get(name) is not None
-        ]  # fmt: skip
+            for name in ("val_top1", "test_top1")
+            if trial.metrics.get(name) is not None
+        ]
         epochs = trial.config["recipe"]["epochs"]
         return f" after {len(trial.epochs)} of {epochs} epochs" + "".join(f", {score}" for score in scores)
 
@@ -96,16 +95,12 @@ class Progress:
 
     def _best(self) -> tuple[str, str]:
         metrics = self.sweep.space.metrics
-        trials, points = measured(
-            metrics, [trial for trial in self.trials.values() if trial.phase != "confirm"]
-        )
+        trials, points = measured(metrics, [trial for trial in self.trials.values() if trial.phase != "confirm"])
         if not trials:
             return "-", "-"
         order = best_first(points, metrics)
         best, point = trials[order[0]], points[order[0]]
-        values = ", ".join(
-            f"{name.rsplit('.', 1)[-1]}={_short(value)}" for name, value in best.values.items()
-        )
+        values = ", ".join(f"{name.rsplit('.', 1)[-1]}={_short(value)}" for name, value in best.values.items())
         score = f"{metrics[0].name} {point[0]:.2f}"
         front = f" ({len(order)} on the Pareto front)" * (len(metrics) > 1)
         return score + front, values or best.label
@@ -130,9 +125,15 @@ class Progress:
         for column in ("finished", "running", "stopped", "failed", "of", "best so far", "with", "time left"):
             table.add_column(column)
         table.add_row(
-            str(counts.get("finished", 0)), str(counts.get("running", 0)), str(counts.get("stopped", 0)), str(bad),
-            str(self.total), best, values, self._time_left(),
-        )  # fmt: skip
+            str(counts.get("finished", 0)),
+            str(counts.get("running", 0)),
+            str(counts.get("stopped", 0)),
+            str(bad),
+            str(self.total),
+            best,
+            values,
+            self._time_left(),
+        )
         return table
 
 

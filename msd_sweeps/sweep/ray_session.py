@@ -46,9 +46,11 @@ def session(address: str | None, cpus: int, verbose: bool) -> Iterator[None]:
             _start_local(cpus, verbose, level)
         else:
             ray.init(
-                address=address, log_to_driver=verbose, logging_level=level,
+                address=address,
+                log_to_driver=verbose,
+                logging_level=level,
                 runtime_env={"env_vars": {k: v for k, v in ENVIRONMENT.items() if k != "RAY_AUTH_MODE"}},
-            )  # fmt: skip
+            )
     except (ray.exceptions.AuthenticationError, ConnectionError, RuntimeError, ValueError) as error:
         raise InputError(
             f"--address {address}: no Ray cluster answers there ({str(error).splitlines()[0]}). Is it running, and "
@@ -99,17 +101,19 @@ def _start_local(cpus: int, verbose: bool, level: int) -> None:
     for more_starts in reversed(range(_STARTS)):
         try:
             ray.init(
-                address="local", num_cpus=cpus, include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES,
-                log_to_driver=verbose, logging_level=level,
-            )  # fmt: skip
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                log_to_driver=verbose,
+                logging_level=level,
+            )
         except Exception as error:
             if type(error) is not Exception:  # Ray tells this one thing with a bare exception
                 raise
             ray.shutdown()
             if not more_starts:
-                raise SweepStopped(
-                    f"Ray did not come up in {_STARTS} starts; is this machine overloaded?"
-                ) from error
+                raise SweepStopped(f"Ray did not come up in {_STARTS} starts; is this machine overloaded?") from error
         else:
             return
 
@@ -137,9 +141,7 @@ def nodes() -> list[Node]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def plan_for_cluster(
-    resources: Resources, trials: int, packing: Packing, say: Callable[[str], None]
-) -> SlotPlan:
+def plan_for_cluster(resources: Resources, trials: int, packing: Packing, say: Callable[[str], None]) -> SlotPlan:
     """The plan on the cluster that this session has joined; one that is still starting is given time to grow.
 
     Raises InputError that says what is needed and what is there.

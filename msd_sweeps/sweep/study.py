@@ -64,9 +64,7 @@ def _suggested(trial: optuna.Trial, name: str, distribution: BaseDistribution) -
             name, distribution.low, distribution.high, log=distribution.log, step=distribution.step
         )
     assert isinstance(distribution, FloatDistribution)
-    return trial.suggest_float(
-        name, distribution.low, distribution.high, log=distribution.log, step=distribution.step
-    )
+    return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log, step=distribution.step)
 
 
 def _finite(values: Iterable[float | None]) -> list[float]:
@@ -81,7 +79,7 @@ class Study:
 
     def __init__(
         self, space: Space, name: str, journal: Path, records: Iterable[TrialRecord] = (), base: Trial | None = None
-    ):  # fmt: skip
+    ):
         """base: the trial whose settings the conditions of parameters may name."""
         self.space = space
         self._conditions = Conditions(space, base)

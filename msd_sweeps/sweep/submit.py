@@ -108,9 +108,7 @@ def _checked_address(address: str) -> str:
     except ValueError:
         host = port = None
     if host is None or parts.scheme not in ("http", "https"):
-        raise InputError(
-            f"--submit {address}: expected http://HOST:8265, the address of the head's dashboard"
-        )
+        raise InputError(f"--submit {address}: expected http://HOST:8265, the address of the head's dashboard")
     knock(f"--submit {address}", host, port or (443 if parts.scheme == "https" else 80))
     return address
 

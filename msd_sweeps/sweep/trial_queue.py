@@ -112,9 +112,7 @@ class Agenda:
     def end(self, trial: TrialRecord, state: str, reason: str = "", traceback: str = "") -> None:
         """Record how a trial ended and tell Optuna."""
         told = {"traceback": traceback} if traceback else {}
-        trial.apply(
-            self._record("end", trial=trial.trial, attempt=trial.attempts, state=state, reason=reason, **told)
-        )
+        trial.apply(self._record("end", trial=trial.trial, attempt=trial.attempts, state=state, reason=reason, **told))
         number = self._numbers.pop(trial.trial, None)
         if number is not None and self.study is not None and trial.is_final:
             self.study.tell(number, state, *values_of(self.sweep.space.metrics, trial))
@@ -199,10 +197,15 @@ class Agenda:
     def _start(self, planned: PlannedTrial, values: Values | None = None) -> TrialRecord:
         """A trial that begins; final where another sweep has finished it."""
         trial = TrialRecord(
-            trial=planned.trial.id, cell=planned.trial.cell, label=planned.label, phase=planned.phase,
-            number=len(self.trials), seed=planned.trial.seed, config=planned.trial.model_dump(mode="json"),
+            trial=planned.trial.id,
+            cell=planned.trial.cell,
+            label=planned.label,
+            phase=planned.phase,
+            number=len(self.trials),
+            seed=planned.trial.seed,
+            config=planned.trial.model_dump(mode="json"),
             values=values or {},
-        )  # fmt: skip
+        )
         self.trials[trial.trial] = trial
         if trial.phase == "search":
             self._searched.append(trial)

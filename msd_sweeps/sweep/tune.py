@@ -29,10 +29,17 @@ _SLOT_END_SECONDS = 20.0
 
 
 def run_trials(
-    sweep: Sweep, agenda: Agenda, plan: SlotPlan, folder: Path, prepared: Prepared,
-    open_slots: Callable[[SlotPlan, Any, Path], OpenSlots], signals: Signals, say: Callable[[str], None],
-    verbose: bool = False, keeper: Keeper | None = None,
-) -> None:  # fmt: skip
+    sweep: Sweep,
+    agenda: Agenda,
+    plan: SlotPlan,
+    folder: Path,
+    prepared: Prepared,
+    open_slots: Callable[[SlotPlan, Any, Path], OpenSlots],
+    signals: Signals,
+    say: Callable[[str], None],
+    verbose: bool = False,
+    keeper: Keeper | None = None,
+) -> None:
     """Run everything on the agenda in slots. Ray is initialised; `folder` is the sweep's.
 
     prepared, open_slots: as a Trainer gives them. say: tells the user something. keeper: of the object store that has
@@ -40,9 +47,7 @@ def run_trials(
     """
     # What a lost host would take with it stays where the driver is: without that one the sweep is over anyway.
     here = {driver_node(): 0.001}
-    dispatcher = (
-        ray.remote(Dispatcher).options(num_cpus=0, resources=here, max_concurrency=1000).remote(plan.pack)
-    )
+    dispatcher = ray.remote(Dispatcher).options(num_cpus=0, resources=here, max_concurrency=1000).remote(plan.pack)
     slots = open_slots(plan, dispatcher, folder / "ray")
     # As many actors as seats, and one a slot more: a trial that ends finds the next waiting. Others wait for an actor.
     of_actor = {driver_node(): max(1, math.floor(9900 / (plan.most * (plan.pack + 1)))) / 10_000}
@@ -51,10 +56,7 @@ def run_trials(
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(TrialActor, dispatcher=dispatcher), {"CPU": 0, **of_actor}),
         tune_config=tune.TuneConfig(
-            search_alg=_Ask(book, room),
-            scheduler=_Stop(book),
-            num_samples=-1,
-            reuse_actors=True,
+            search_alg=_Ask(book, room), scheduler=_Stop(book), num_samples=-1, reuse_actors=True
         ),
         run_config=tune.RunConfig(
             name="tune",
@@ -103,9 +105,7 @@ class _Ask(Searcher):
         # What it trains is between driver and slots: Tune would keep several copies, for as long as the sweep lasts.
         return {"trial": job["trial"], "launch": job["launch"]}
 
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing: the callback has recorded it."""
 
     def save(self, checkpoint_path: str) -> None:
@@ -173,10 +173,13 @@ def scheduler(sweep: Sweep) -> TrialScheduler:
     if settings.type == "none":
         return FIFOScheduler()
     return AsyncHyperBandScheduler(
-        time_attr="epoch", metric=metric.name, mode=metric.mode, max_t=sweep.base.recipe.epochs,
+        time_attr="epoch",
+        metric=metric.name,
+        mode=metric.mode,
+        max_t=sweep.base.recipe.epochs,
         grace_period=min(settings.grace_period, sweep.base.recipe.epochs),
         reduction_factor=settings.reduction_factor,
-    )  # fmt: skip
+    )
 
 
 class _Note(tune.Callback):

@@ -76,9 +76,7 @@ class _Slot:
                 result["metrics"]["wait_seconds"] = self._waited
             try:
                 self._save()
-            except (
-                checkpoint.CheckpointError
-            ) as error:  # no room, or no store; the next orders are to go home
+            except checkpoint.CheckpointError as error:  # no room, or no store; the next orders are to go home
                 ray.get(self.dispatcher.give_up.remote(self.number, str(error)))
                 continue
             self.cohort.retire()
@@ -150,9 +148,7 @@ class _Slot:
                     self._teachers = {key: teacher.load(trial, path)}
             network = self._teachers[key]
         splits = self._splits[wanted]
-        return Cohort(
-            trial, network, splits, self.device, self.rank, self.world_size, self.threads_per_student
-        )
+        return Cohort(trial, network, splits, self.device, self.rank, self.world_size, self.threads_per_student)
 
     def _save(self) -> None:
         """Raises CheckpointError: at once on a disk, and where an object store has taken nothing for some minutes.
@@ -195,6 +191,12 @@ def check_same(what: str, found: str, expected: str | None) -> None:
 
 def _failed(trial: str, error: Exception) -> Result:
     return {
-        "trial": trial, "state": "failed", "reason": f"{type(error).__name__}: {error}",
-        "traceback": traceback.format_exc(), "epoch": 0, "position": 0, "seconds": 0.0, "metrics": {},
-    }  # fmt: skip
+        "trial": trial,
+        "state": "failed",
+        "reason": f"{type(error).__name__}: {error}",
+        "traceback": traceback.format_exc(),
+        "epoch": 0,
+        "position": 0,
+        "seconds": 0.0,
+        "metrics": {},
+    }

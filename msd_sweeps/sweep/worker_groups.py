@@ -36,9 +36,7 @@ class Slots:
     A slot whose host is lost waits for room, on that host or another; one that has room for the first time is started.
     """
 
-    def __init__(
-        self, plan: SlotPlan, dispatcher: Any, folder: Path, serve: Callable[[dict[str, Any]], None]
-    ):
+    def __init__(self, plan: SlotPlan, dispatcher: Any, folder: Path, serve: Callable[[dict[str, Any]], None]):
         self._plan, self._dispatcher, self._folder, self._serve = plan, dispatcher, folder, serve
         self._threads: list[threading.Thread] = []
         self._closing = threading.Event()
@@ -73,8 +71,11 @@ class Slots:
                 # NCCL refuses two workers on one GPU, which fractions allow.
                 torch_config=TorchConfig(backend="nccl" if plan.per_worker.get("GPU", 0) >= 1 else "gloo"),
                 scaling_config=ray.train.ScalingConfig(
-                    num_workers=plan.num_workers, use_gpu=plan.on_gpu, resources_per_worker=plan.per_worker,
-                    accelerator_type=plan.accelerator_type, placement_strategy=plan.placement_strategy,
+                    num_workers=plan.num_workers,
+                    use_gpu=plan.on_gpu,
+                    resources_per_worker=plan.per_worker,
+                    accelerator_type=plan.accelerator_type,
+                    placement_strategy=plan.placement_strategy,
                 ),
                 run_config=ray.train.RunConfig(
                     name=f"slot-{slot}",
@@ -82,7 +83,7 @@ class Slots:
                     failure_config=ray.train.FailureConfig(max_failures=_MOST_WORKER_DEATHS),
                     callbacks=callbacks,
                 ),
-            ).fit()  # fmt: skip
+            ).fit()
         except Exception as error:
             failure = f"slot {slot} ended: {type(error).__name__}: {error}"
         try:

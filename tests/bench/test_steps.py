@@ -26,15 +26,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_one_command_writes_table_numbers_and_plot(written):
     numbers = json.loads(written.read_text())
     names = [row["name"] for row in numbers["steps"]]
-    assert names == [
-        bench.FLOOR,
-        bench.PEERS,
-        "kd",
-        "msd",
-        "crd",
-        "one trial alone in a slot",
-        "8 trials packed",
-    ]
+    assert names == [bench.FLOOR, bench.PEERS, "kd", "msd", "crd", "one trial alone in a slot", "8 trials packed"]
     assert all(len(row["seconds"]) == 2 and min(row["seconds"]) > 0 for row in numbers["steps"])
     assert [ratio["target"] for ratio in numbers["ratios"]] == [1.15, pytest.approx(1 / 3), 1.05, 0.1]
     assert f"torch {torch.__version__}" in numbers["title"]

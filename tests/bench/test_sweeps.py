@@ -45,8 +45,6 @@ def test_too_few_images_for_the_classes_are_bad_input(tmp_path):
 
 
 def test_the_ratios_are_told_with_their_targets():
-    rows = [
-        {"name": name, "seconds": seconds} for name, seconds in (("auto", 2.0), ("one", 3.0), ("fit", 5.0))
-    ]
+    rows = [{"name": name, "seconds": seconds} for name, seconds in (("auto", 2.0), ("one", 3.0), ("fit", 5.0))]
     lines = bench._ratios(rows).splitlines()[2:]
     assert lines == ["| one | 1.50 | ≥ 1.4 | yes |", "| fit | 2.50 | ≥ 3.0 | no |"]

@@ -58,9 +58,7 @@ def train(turns: int, port: int | None) -> None:
     """Train a turn for every line on the standard input; print what its median step takes, in seconds."""
     torch.set_num_threads(1)
     trial = load_base("digits", [f"recipe.epochs={turns * _EPOCHS_A_TURN}"])
-    cohort = Cohort(
-        trial, models.build(trial.teacher.model, 10).eval(), data.load(trial.data), torch.device("cpu")
-    )
+    cohort = Cohort(trial, models.build(trial.teacher.model, 10).eval(), data.load(trial.data), torch.device("cpu"))
     cohort.admit(trial)
     with tempfile.TemporaryDirectory() as folder:
         mirror, book = None, Ledger(Path(folder) / FILE_NAME)

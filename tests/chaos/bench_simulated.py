@@ -80,15 +80,9 @@ print(time.perf_counter() - began)
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    command = argparse.ArgumentParser(
-        prog="python -m tests.chaos.bench_simulated", description=__doc__.split("\n")[0]
-    )
-    command.add_argument(
-        "--trials", type=int, default=10_000, help="of the plan, the ledger, the resume (10000)"
-    )
-    command.add_argument(
-        "--through-tune", type=int, default=1_000, help="through the whole path (1000); 0: none"
-    )
+    command = argparse.ArgumentParser(prog="python -m tests.chaos.bench_simulated", description=__doc__.split("\n")[0])
+    command.add_argument("--trials", type=int, default=10_000, help="of the plan, the ledger, the resume (10000)")
+    command.add_argument("--through-tune", type=int, default=1_000, help="through the whole path (1000); 0: none")
     command.add_argument("--out", type=Path, help="write what is printed into this folder as well")
     options = command.parse_args(arguments)
     told: list[str] = []
@@ -100,9 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
         words = " ".join(sys.argv[1:] if arguments is None else arguments)
         made = f"Made by `python -m tests.chaos.bench_simulated {words}` on {os.cpu_count()} CPUs."
         options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "platform.md").write_text(
-            "\n".join(["# The platform itself\n", f"{made}\n", *told]) + "\n"
-        )
+        (options.out / "platform.md").write_text("\n".join(["# The platform itself\n", f"{made}\n", *told]) + "\n")
     return 0
 
 
@@ -122,10 +114,14 @@ def _measured(place: Path, trials: int, through_tune: int) -> Iterator[str]:
 def _write_space(place: Path, trials: int) -> None:
     weights = [round(1 + i / 1000, 3) for i in range(trials // _SEEDS)]
     space: dict[str, Any] = {
-        "base": "digits", "design": "grid", "metric": {"name": "test_top1"},
-        "parameters": {"method.sample_weight": {"choices": weights}}, "seeds": list(range(_SEEDS)),
-        "report": {"baseline": None}, "resources": {"pack": 4, "slots": 1},
-    }  # fmt: skip
+        "base": "digits",
+        "design": "grid",
+        "metric": {"name": "test_top1"},
+        "parameters": {"method.sample_weight": {"choices": weights}},
+        "seeds": list(range(_SEEDS)),
+        "report": {"baseline": None},
+        "resources": {"pack": 4, "slots": 1},
+    }
     (place / "space.yaml").write_text(json.dumps(space))  # JSON is YAML
 
 

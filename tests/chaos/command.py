@@ -49,9 +49,7 @@ def _killed(mode: str, times: int) -> Callable[[Path, random.Random], Outcome]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code: 1 where something was lost."""
-    command = argparse.ArgumentParser(
-        prog="python -m tests.chaos.command", description=__doc__.split("\n")[0]
-    )
+    command = argparse.ArgumentParser(prog="python -m tests.chaos.command", description=__doc__.split("\n")[0])
     command.add_argument("--seed", type=int, default=0, help="of every instant (0)")
     command.add_argument("--out", type=Path, default=Path("reports/reliability"), metavar="DIR")
     command.add_argument("--resume", action="store_true", help="keep what DIR has of an earlier run")
@@ -84,8 +82,13 @@ def _live(unit: Unit, seed: int) -> dict[str, Any]:
             outcome = unit.live(Path(folder), random.Random(f"{seed} {unit.fault} {unit.part}"))
         except Exception as error:
             outcome = Outcome(1, [f"{type(error).__name__}: {error}"], 0)
-    return {"fault": unit.fault, "part": unit.part, "seed": seed, **outcome._asdict(),
-            "seconds": round(time.monotonic() - began)}  # fmt: skip
+    return {
+        "fault": unit.fault,
+        "part": unit.part,
+        "seed": seed,
+        **outcome._asdict(),
+        "seconds": round(time.monotonic() - began),
+    }
 
 
 def _page(done: list[dict[str, Any]]) -> str:

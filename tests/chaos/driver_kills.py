@@ -42,9 +42,7 @@ _OF_LAUNCHES = ("- Trained again after a fault", "- Wall clock", "- Ended: ")
 
 def workplace(folder: Path, **simulated: Any) -> Workplace:
     """A place where the simulated command runs the sweep."""
-    place = Workplace(
-        folder, None, "tests.chaos.simulated", PYTHONPATH=str(ROOT), SIMULATED=json.dumps(simulated)
-    )
+    place = Workplace(folder, None, "tests.chaos.simulated", PYTHONPATH=str(ROOT), SIMULATED=json.dumps(simulated))
     (folder / "search_spaces" / "sweep.yaml").write_text(SPACE)
     return place
 
@@ -74,9 +72,7 @@ def kill_once(place: Workplace, mode: str, instants: random.Random, length: floa
     return again(records_of(path)) - before
 
 
-def await_instant(
-    place: Workplace, process: subprocess.Popen[str], instants: random.Random, length: float
-) -> None:
+def await_instant(place: Workplace, process: subprocess.Popen[str], instants: random.Random, length: float) -> None:
     """Wait for an instant of a run, or its end.
 
     Three in ten instants are drawn from the whole length of a run, the others from soon after a record of the ledger.
@@ -121,21 +117,16 @@ def problems(run: Run, reference: Run) -> list[str]:
             ended.add(record["trial"])
     pairs = Counter((trial.cell, trial.seed) for trial in run.trials.values() if trial.state == "finished")
     if len(pairs) != TRIALS or set(pairs.values()) != {1}:
-        found.append(
-            f"{len(pairs)} of {TRIALS} pairs of cell and seed, {max(pairs.values(), default=0)} at most"
-        )
+        found.append(f"{len(pairs)} of {TRIALS} pairs of cell and seed, {max(pairs.values(), default=0)} at most")
     if run.numbers != reference.numbers:
         found.append("other numbers than uninterrupted")
     for name in _REPORT:
-        ours, theirs = (masked((place.folder.parent.parent / "reports" / NAME / name).read_text())
-                        for place in (run, reference))  # fmt: skip
+        ours, theirs = (
+            masked((place.folder.parent.parent / "reports" / NAME / name).read_text()) for place in (run, reference)
+        )
         if ours != theirs:
             first = next(
-                (
-                    pair
-                    for pair in zip(ours.splitlines(), theirs.splitlines(), strict=False)
-                    if pair[0] != pair[1]
-                ),
+                (pair for pair in zip(ours.splitlines(), theirs.splitlines(), strict=False) if pair[0] != pair[1]),
                 ("another", "length"),
             )
             found.append(f"{name} differs: {first[0]!r} instead of {first[1]!r}")

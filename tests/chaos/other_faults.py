@@ -24,7 +24,7 @@ from tests.chaos.driver_kills import (
     records_of,
     uninterrupted,
     workplace,
-)  # fmt: skip
+)
 from tests.cluster.hosts import Network, network, permitted
 from tests.cluster.losing import lose_a_host, lose_the_only_host, start_ray, stop_ray
 from tests.sweep.conftest import Run, Workplace, kill_process
@@ -99,8 +99,10 @@ def signalled(times: int) -> Live:
             if process.returncode not in (0, 128 + sent) and "\nreport " not in out:
                 found.append(f"exit code {process.returncode} after {sent.name}: {out[-300:]}")
             if time.monotonic() - began > 30:
-                found.append(f"{time.monotonic() - began:.0f} s from {sent.name} to the end, "
-                             f"{began - place_began:.0f} s after the start")  # fmt: skip
+                found.append(
+                    f"{time.monotonic() - began:.0f} s from {sent.name} to the end, "
+                    f"{began - place_began:.0f} s after the start"
+                )
         run, _ = uninterrupted(place, "not packed")
         return Outcome(times, found + problems(run, reference), _lost(place))
 
@@ -171,11 +173,14 @@ def writers(count: int) -> Live:
         experiment = client.create_experiment("shared", artifact_location=(folder / "artifacts").as_uri())
         processes = [
             subprocess.Popen(
-                [sys.executable, "-c", _WRITER, str(folder), f"sweep-{number}"], env={"PYTHONPATH": str(ROOT)},
-                text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                [sys.executable, "-c", _WRITER, str(folder), f"sweep-{number}"],
+                env={"PYTHONPATH": str(ROOT)},
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
             )
             for number in range(count)
-        ]  # fmt: skip
+        ]
         found = []
         locked_at = instants.randint(1, 3 * count)
         has_locked = False

@@ -95,8 +95,16 @@ def _at(config: dict[str, Any], path: str) -> Any:
 
 
 def _result(trial: str, state: str, epoch: int, position: int) -> Result:
-    return {"trial": trial, "state": state, "epoch": epoch, "position": position, "seconds": 0.001, "metrics": {},
-            "reason": "", "traceback": ""}  # fmt: skip
+    return {
+        "trial": trial,
+        "state": state,
+        "epoch": epoch,
+        "position": position,
+        "seconds": 0.001,
+        "metrics": {},
+        "reason": "",
+        "traceback": "",
+    }
 
 
 def _lost(student: _Student, error: Exception, position: int) -> Result:
@@ -205,10 +213,25 @@ def prepare(
     sweep: Sweep, trials: dict[str, TrialRecord], storage: Path, console: Any, store: StorePath | None
 ) -> Prepared:
     """Nothing is read or trained; the ledger is told of a teacher that is none."""
-    data = {"event": "data", "name": sweep.base.data.name, "num_classes": sweep.base.data.facts.num_classes,
-            "train": 1, "val": 0, "test": 1, "sha256": "simulated"}  # fmt: skip
-    teacher = {"event": "teacher", "key": "simulated", "model": sweep.base.teacher.model, "source": "trained",
-               "weights_sha256": "simulated", "test_top1": 50.0, "precision": "float32", "seconds": 0.0}  # fmt: skip
+    data = {
+        "event": "data",
+        "name": sweep.base.data.name,
+        "num_classes": sweep.base.data.facts.num_classes,
+        "train": 1,
+        "val": 0,
+        "test": 1,
+        "sha256": "simulated",
+    }
+    teacher = {
+        "event": "teacher",
+        "key": "simulated",
+        "model": sweep.base.teacher.model,
+        "source": "trained",
+        "weights_sha256": "simulated",
+        "test_top1": 50.0,
+        "precision": "float32",
+        "seconds": 0.0,
+    }
     return Prepared([data, teacher], lambda trial: None, "simulated")
 
 

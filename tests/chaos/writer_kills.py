@@ -26,12 +26,15 @@ EPOCHS = 4
 def make() -> Sweep:
     """24 cells x 3 seeds."""
     tree = {
-        "base": "digits", "design": "grid", "metric": {"name": "test_top1"}, "seeds": [0, 1, 2],
+        "base": "digits",
+        "design": "grid",
+        "metric": {"name": "test_top1"},
+        "seeds": [0, 1, 2],
         "parameters": {
             "method.sample_weight": {"choices": [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]},
             "method.sample_temperature": {"choices": [0.05, 0.1, 0.2, 0.4]},
         },
-    }  # fmt: skip
+    }
     base = load_base("digits", [f"recipe.epochs={EPOCHS}"])
     return Sweep("writer", Space.model_validate_json(json.dumps(tree)), base)
 
@@ -57,12 +60,19 @@ def _train(agenda: Agenda, trial: TrialRecord, folder: Path) -> None:
     # What the checkpoint knows and the ledger does not is told again, as workers do.
     for epoch in range(min(len(trial.epochs), behind) + 1, EPOCHS + 1):
         if epoch > behind and epoch < EPOCHS:
-            checkpoint.write(
-                folder, epoch, epoch, json.dumps({"epoch": epoch, "filler": "x" * 50_000}).encode()
-            )
+            checkpoint.write(folder, epoch, epoch, json.dumps({"epoch": epoch, "filler": "x" * 50_000}).encode())
         metrics = invented(trial.trial, epoch, epoch == EPOCHS)
-        agenda.epoch(trial, {"epoch": epoch, "position": epoch - 1, "slot": 0, "seconds": 1.0, "metrics": metrics,
-                             "attempt": trial.attempts})  # fmt: skip
+        agenda.epoch(
+            trial,
+            {
+                "epoch": epoch,
+                "position": epoch - 1,
+                "slot": 0,
+                "seconds": 1.0,
+                "metrics": metrics,
+                "attempt": trial.attempts,
+            },
+        )
     agenda.end(trial, "finished")
     checkpoint.remove(folder)
 

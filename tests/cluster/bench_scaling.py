@@ -24,9 +24,7 @@ _LONGEST_SECONDS = 300.0
 def main() -> None:
     """Measure and print."""
     trials, epochs = (int(argument) for argument in (sys.argv[1:] + ["500", "50"][len(sys.argv) - 1 :]))
-    sweep = make_sweep(
-        "search", search={"num_samples": trials, "val_fraction": 0.25}, scheduler={"type": "none"}
-    )
+    sweep = make_sweep("search", search={"num_samples": trials, "val_fraction": 0.25}, scheduler={"type": "none"})
     made = [
         {k: v for k, v in record.items() if k not in ("crc", "time")}
         for record in records(sweep, Recipe(epochs=epochs))
@@ -47,18 +45,14 @@ def main() -> None:
         of_epochs = sum(len(line) + 1 for line in lines if b'"event":"epoch"' in line)
         of_others = sum(len(line) + 1 for line in lines) - of_epochs
         print(f"{started} trials, {counted} epochs; {os.cpu_count()} CPUs")
-        print(
-            f"ledger: {of_epochs / counted:.0f} bytes an epoch, {of_others / started:.0f} bytes a trial besides"
-        )
+        print(f"ledger: {of_epochs / counted:.0f} bytes an epoch, {of_others / started:.0f} bytes a trial besides")
         print(f"ledger: {seconds['epoch'] / counted * 1000:.2f} ms an epoch with fsync")
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         begun = time.perf_counter()
         known = ledger.trials(ledger.read(path))
         print(f"resume: {(time.perf_counter() - begun) / counted * 1e6:.0f} us an epoch read")
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-        print(
-            f"driver: {grown * 1024 / max(1, counted):.0f} bytes of memory an epoch for {len(known)} trials known"
-        )
+        print(f"driver: {grown * 1024 / max(1, counted):.0f} bytes of memory an epoch for {len(known)} trials known")
         some = written[:_MIRRORED]
         first, _ = _mirrored(path.parent / "mirror", some[:1])
         rest, unsent = _mirrored(path.parent / "mirror", some)

@@ -17,17 +17,19 @@ from tests.cluster.hosts import PORT, network, permitted
 
 _LONGEST_SECONDS = 600
 _SWEEP = [
-    "--space", "scales.yaml", "--set", "scheduler.type=none",
-    "--set", "confirm={top_k: 1, seeds: [1], baselines: {}}",
-]  # fmt: skip
+    "--space",
+    "scales.yaml",
+    "--set",
+    "scheduler.type=none",
+    "--set",
+    "confirm={top_k: 1, seeds: [1], baselines: {}}",
+]
 
 
 def main() -> None:
     """Measure and print."""
     command = argparse.ArgumentParser(prog="python -m tests.cluster.bench_two_hosts", description=__doc__)
-    command.add_argument(
-        "--share", type=float, default=0.6, help="of one core, for each host that trains (0.6)"
-    )
+    command.add_argument("--share", type=float, default=0.6, help="of one core, for each host that trains (0.6)")
     command.add_argument("--samples", type=int, default=16, help="trials of the search (16)")
     options = command.parse_args()
     if not permitted():
@@ -52,10 +54,22 @@ def _measure(count: int, share: float, samples: int, folder: Path) -> float:
             shutil.copytree(teachers, storage / "teachers")
         began = time.perf_counter()
         head.run(
-            sys.executable, "-m", "msd_sweeps.run", *_SWEEP, "--num-samples", str(samples), "--name", "hosts",
-            "--address", f"{head.address}:{PORT}", "--storage", str(storage), "--reports", str(folder / "reports"),
+            sys.executable,
+            "-m",
+            "msd_sweeps.run",
+            *_SWEEP,
+            "--num-samples",
+            str(samples),
+            "--name",
+            "hosts",
+            "--address",
+            f"{head.address}:{PORT}",
+            "--storage",
+            str(storage),
+            "--reports",
+            str(folder / "reports"),
             timeout=_LONGEST_SECONDS,
-        )  # fmt: skip
+        )
         seconds = time.perf_counter() - began
         if not teachers.exists():
             shutil.copytree(storage / "teachers", teachers)
@@ -65,9 +79,7 @@ def _measure(count: int, share: float, samples: int, folder: Path) -> float:
     ends = [r["time"] for r in records if r["event"] == "end" and r["trial"] in searched]
     # An epoch is recorded at its end, and takes what all students of its slot take together.
     first = epochs[0]
-    together = sum(
-        r["seconds"] for r in epochs if (r["slot"], r["position"]) == (first["slot"], first["position"])
-    )
+    together = sum(r["seconds"] for r in epochs if (r["slot"], r["position"]) == (first["slot"], first["position"]))
     trained = max(ends) - (first["time"] - together)
     rate = len(ends) / trained * 3600
     slots = sorted({r["slot"] for r in epochs})
@@ -75,7 +87,7 @@ def _measure(count: int, share: float, samples: int, folder: Path) -> float:
         f"{count} of {share} cores: {len(ends)} trials in {trained:.0f} s on slots {slots}, "
         f"{rate:.0f} an hour; the whole command took {seconds:.0f} s",
         flush=True,
-    )  # fmt: skip
+    )
     return rate
 
 

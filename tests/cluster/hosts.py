@@ -47,12 +47,7 @@ class Host:
     """One namespace; `cpu` pins whatever runs there to one of this machine's, `share` gives it a part of one."""
 
     def __init__(
-        self,
-        name: str,
-        address: str,
-        environment: dict[str, str],
-        cpu: int | None,
-        share: float | None = None,
+        self, name: str, address: str, environment: dict[str, str], cpu: int | None, share: float | None = None
     ):
         self.name, self.address, self.environment = name, address, environment
         self._pin = [] if cpu is None else ["taskset", "--cpu-list", str(cpu)]
@@ -67,9 +62,13 @@ class Host:
     def start(self, *words: str, cwd: Path | None = None, **environment: str) -> subprocess.Popen[str]:
         """A process on this host; its output is one pipe."""
         return subprocess.Popen(
-            self.command(*words), cwd=cwd, env=self.environment | environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            self.command(*words),
+            cwd=cwd,
+            env=self.environment | environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
 
     def run(self, *words: str, cwd: Path | None = None, timeout: float = 120, **environment: str) -> str:
         """Run to the end; what it printed. Raises AssertionError with it where the exit code is not 0."""
@@ -88,17 +87,27 @@ class Host:
     def start_head(self, cpus: int, *more: str) -> None:
         """A Ray head that gives up lost hosts within seconds."""
         self.ray(
-            "start", "--head", f"--port={PORT}", f"--node-ip-address={self.address}", f"--num-cpus={cpus}",
-            f"--temp-dir={self.environment['RAY_TMPDIR']}", "--object-store-memory=100000000", *more,
+            "start",
+            "--head",
+            f"--port={PORT}",
+            f"--node-ip-address={self.address}",
+            f"--num-cpus={cpus}",
+            f"--temp-dir={self.environment['RAY_TMPDIR']}",
+            "--object-store-memory=100000000",
+            *more,
             **_QUICK_HEALTH_CHECKS,
-        )  # fmt: skip
+        )
 
     def join(self, head: "Host", cpus: int, *more: str) -> None:
         """A Ray worker node."""
         self.ray(
-            "start", f"--address={head.address}:{PORT}", f"--node-ip-address={self.address}", f"--num-cpus={cpus}",
-            "--object-store-memory=100000000", *more,
-        )  # fmt: skip
+            "start",
+            f"--address={head.address}:{PORT}",
+            f"--node-ip-address={self.address}",
+            f"--num-cpus={cpus}",
+            "--object-store-memory=100000000",
+            *more,
+        )
 
     def processes(self) -> list[int]:
         listed = subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True)
@@ -167,13 +176,14 @@ def network(
     token = folder / "token"
     token.write_text(secrets.token_hex(32))
     token.chmod(0o600)
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_"))
-    }
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_"))}
     environment |= {
-        "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_TMPDIR": str(folder), "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_TMPDIR": str(folder),
+        "OMP_NUM_THREADS": "1",
+    }
     hosts: list[Host] = []
     try:
         _ip("netns", "add", switch)
@@ -181,9 +191,12 @@ def network(
         _ip("-n", switch, "link", "set", "switch", "up")
         for number in range(count):
             host = Host(
-                f"{tag}h{number}", f"10.77.0.{number + 1}", environment,
-                cpus[number] if cpus else None, shares[number] if shares else None,
-            )  # fmt: skip
+                f"{tag}h{number}",
+                f"10.77.0.{number + 1}",
+                environment,
+                cpus[number] if cpus else None,
+                shares[number] if shares else None,
+            )
             _ip("netns", "add", host.name)
             hosts.append(host)
             ends = [f"p{number}", "type", "veth", "peer", "name", "eth0", "netns", host.name]

@@ -35,9 +35,21 @@ def stop_ray(hosts: Network) -> None:
 def sweep_command(hosts: Network, name: str, *more: str) -> list[str]:
     """The grid on a cluster: four trials, one in each slot at a time."""
     return [
-        sys.executable, "-m", "msd_sweeps.run", "--space", "grid.yaml", "--name", name, "--address",
-        f"{hosts[0].address}:{PORT}", "--set", "resources.pack=1", "--set", f"recipe.epochs={EPOCHS}", *more,
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "msd_sweeps.run",
+        "--space",
+        "grid.yaml",
+        "--name",
+        name,
+        "--address",
+        f"{hosts[0].address}:{PORT}",
+        "--set",
+        "resources.pack=1",
+        "--set",
+        f"recipe.epochs={EPOCHS}",
+        *more,
+    ]
 
 
 def groups_left(hosts: Network) -> list[str]:
@@ -72,9 +84,7 @@ def lose_a_host(hosts: Network, place: Workplace, name: str) -> int:
     assert len(moved) == 1, "the trial on the lost host went on elsewhere; the other one never noticed"
     assert groups_left(hosts) == []
     again = min(r["time"] for r in records if r["event"] == "epoch" and r["attempt"] == 2)
-    print(
-        f"cut off: the trial went on {again - cut:.1f} s later, the sweep ended {time.time() - cut:.1f} s later"
-    )
+    print(f"cut off: the trial went on {again - cut:.1f} s later, the sweep ended {time.time() - cut:.1f} s later")
     return sum(record["event"] == "epoch" for record in records) - 4 * EPOCHS
 
 

@@ -61,21 +61,38 @@ def server(hosts: Network) -> Iterator[Server]:
     as_postgres = ["setpriv", f"--reuid={_POSTGRES}", "--regid=nogroup", "--clear-groups"]
     data = str(folder / "data")
     host.run(
-        *as_postgres, str(programs["initdb"]), "--pgdata", data, "--username=mlflow", "--auth=scram-sha-256",
-        f"--pwfile={folder}/postgres_password", cwd=folder,
-    )  # fmt: skip
+        *as_postgres,
+        str(programs["initdb"]),
+        "--pgdata",
+        data,
+        "--username=mlflow",
+        "--auth=scram-sha-256",
+        f"--pwfile={folder}/postgres_password",
+        cwd=folder,
+    )
     host.start(
-        *as_postgres, str(programs["postgres"]), "-D", data, "-c", "listen_addresses=127.0.0.1",
-        "-c", f"unix_socket_directories={folder}", cwd=folder,
-    )  # fmt: skip
+        *as_postgres,
+        str(programs["postgres"]),
+        "-D",
+        data,
+        "-c",
+        "listen_addresses=127.0.0.1",
+        "-c",
+        f"unix_socket_directories={folder}",
+        cwd=folder,
+    )
     database = {"PGHOST": "127.0.0.1", "PGUSER": "mlflow", "PGPASSWORD": database_password}
     _until(host, str(programs["psql"]), "--dbname=postgres", "--command=create database mlflow", **database)
     log = folder / "mlflow.log"
     host.start(
-        "bash", "-c", f"exec >{log} 2>&1; {_command(folder, host)}", cwd=folder,
-        MLFLOW_AUTH_CONFIG_PATH=f"{folder}/basic_auth", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
+        "bash",
+        "-c",
+        f"exec >{log} 2>&1; {_command(folder, host)}",
+        cwd=folder,
+        MLFLOW_AUTH_CONFIG_PATH=f"{folder}/basic_auth",
+        MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
         PATH=f"{Path(sys.executable).parent}:{host.environment['PATH']}",
-    )  # fmt: skip
+    )
     try:
         _until(hosts[0], sys.executable, "-c", _KNOCK, f"http://{host.address}:5000/health")
     except AssertionError:
@@ -122,15 +139,31 @@ def _until(host: Host, *words: str, **environment: str) -> None:
 def test_a_sweeps_runs_are_in_the_servers_database(hosts, server, tmp_path):
     place = Workplace(tmp_path, None, PYTHONPATH=str(ROOT))
     out = hosts[0].run(
-        sys.executable, "-m", "tests.chaos.simulated", "--space", "grid.yaml", "--name", "grid", "--num-cpus", "1",
-        cwd=place.folder, timeout=300, MLFLOW_TRACKING_URI=server.uri, PYTHONPATH=str(ROOT), **server.login,
-    )  # fmt: skip
+        sys.executable,
+        "-m",
+        "tests.chaos.simulated",
+        "--space",
+        "grid.yaml",
+        "--name",
+        "grid",
+        "--num-cpus",
+        "1",
+        cwd=place.folder,
+        timeout=300,
+        MLFLOW_TRACKING_URI=server.uri,
+        PYTHONPATH=str(ROOT),
+        **server.login,
+    )
     trials = ledger.trials(ledger.read(place.folder / "runs" / "grid" / ledger.FILE_NAME))
     assert [trial.state for trial in trials.values()] == ["finished"] * 4
     counted = server.host.run(
-        "psql", "--dbname=mlflow", "--tuples-only", "--no-align",
-        "--command=select status, count(*) from runs group by status", **server.database,
-    )  # fmt: skip
+        "psql",
+        "--dbname=mlflow",
+        "--tuples-only",
+        "--no-align",
+        "--command=select status, count(*) from runs group by status",
+        **server.database,
+    )
     assert counted.strip() == f"FINISHED|{len(trials) + 1}"
     assert server.uri in out
     for path in (path for path in place.folder.rglob("*") if path.is_file()):

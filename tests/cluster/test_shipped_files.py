@@ -46,8 +46,10 @@ def test_ray_accepts_the_cluster_as_a_whole(name):
 @pytest.mark.parametrize("name", RAY_CLUSTERS)
 def test_every_node_asks_for_the_token_and_the_dashboard_stays_on_the_heads_loopback(name):
     (config,) = documents(name)
-    head, worker = ([command for command in config[f"{kind}_start_ray_commands"] if "ray start" in command]
-                    for kind in ("head", "worker"))  # fmt: skip
+    head, worker = (
+        [command for command in config[f"{kind}_start_ray_commands"] if "ray start" in command]
+        for kind in ("head", "worker")
+    )
     assert len(head) == len(worker) == 1
     for command in [*head, *worker]:
         assert "RAY_AUTH_MODE=token ray start" in command or "RAY_AUTH_MODE=token RAY_" in command
@@ -66,20 +68,29 @@ def test_ray_up_brings_the_token_to_every_machine_and_starts_ray_there(tmp_path)
     (home / ".ray" / "auth_token").write_text("0" * 64)
     text = (CLUSTER / "ray-cluster.yaml").read_text()
     for placeholder, value in (
-        ("HEAD_ADDRESS", "192.0.2.1"), ("WORKER_1_ADDRESS", "192.0.2.2"), ("WORKER_2_ADDRESS", "192.0.2.3"),
-        ("USER", "somebody"), ("VENV", "/opt/venv"), ("~/.ssh/id_ed25519", str(tmp_path / "key")),
-    ):  # fmt: skip
+        ("HEAD_ADDRESS", "192.0.2.1"),
+        ("WORKER_1_ADDRESS", "192.0.2.2"),
+        ("WORKER_2_ADDRESS", "192.0.2.3"),
+        ("USER", "somebody"),
+        ("VENV", "/opt/venv"),
+        ("~/.ssh/id_ed25519", str(tmp_path / "key")),
+    ):
         text = text.replace(placeholder, value)
     (tmp_path / "key").touch()
     (tmp_path / "up.yaml").write_text(text)
     environment = os.environ | {
-        "PATH": f"{tmp_path}:{BIN}:{os.environ['PATH']}", "HOME": str(home), "RAY_TMPDIR": str(tmp_path),
+        "PATH": f"{tmp_path}:{BIN}:{os.environ['PATH']}",
+        "HOME": str(home),
+        "RAY_TMPDIR": str(tmp_path),
         "RAY_USAGE_STATS_ENABLED": "0",
-    }  # fmt: skip
+    }
     done = subprocess.run(
         [BIN / "ray", "up", "--yes", "--no-config-cache", "--disable-usage-stats", tmp_path / "up.yaml"],
-        env=environment, capture_output=True, text=True, timeout=150,
-    )  # fmt: skip
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     asked = log.read_text()
     assert re.search(r"rsync .*auth_token.*somebody@192\.0\.2\.1", asked)
@@ -116,22 +127,21 @@ def test_the_ray_job_has_the_fields_that_kuberay_knows():
     job = by_kind("RayJob")
     assert job["apiVersion"] == "ray.io/v1"
     spec = job["spec"]
-    kinds = {"entrypoint": str, "submissionMode": str, "shutdownAfterJobFinishes": bool, "ttlSecondsAfterFinished": int,
-             "backoffLimit": int, "rayClusterSpec": dict}  # fmt: skip
+    kinds = {
+        "entrypoint": str,
+        "submissionMode": str,
+        "shutdownAfterJobFinishes": bool,
+        "ttlSecondsAfterFinished": int,
+        "backoffLimit": int,
+        "rayClusterSpec": dict,
+    }
     assert {name: type(value) for name, value in spec.items()} == kinds
     assert spec["submissionMode"] in ("K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode")
     cluster = spec["rayClusterSpec"]
     assert set(cluster) == {"rayVersion", "authOptions", "headGroupSpec", "workerGroupSpecs"}
     assert set(cluster["headGroupSpec"]) == {"rayStartParams", "template"}
     for group in cluster["workerGroupSpecs"]:
-        assert set(group) == {
-            "groupName",
-            "replicas",
-            "minReplicas",
-            "maxReplicas",
-            "rayStartParams",
-            "template",
-        }
+        assert set(group) == {"groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template"}
         assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
     for group in groups():
         assert all(isinstance(value, str) for value in group["rayStartParams"].values())
@@ -159,9 +169,7 @@ def test_the_ray_job_runs_a_command_that_exists():
         Path("/shared/reports"),
     )
     mounts = [
-        mount["mountPath"]
-        for group in groups()
-        for mount in group["template"]["spec"]["containers"][0]["volumeMounts"]
+        mount["mountPath"] for group in groups() for mount in group["template"]["spec"]["containers"][0]["volumeMounts"]
     ]
     assert mounts == ["/shared", "/shared"]
 
@@ -214,9 +222,7 @@ def test_the_mlflow_servers_options_exist():
     (config,) = documents("mlflow.yaml")
     command = config["services"]["mlflow"]["command"][-1]
     options = set(re.findall(r"--[a-z-]+", command))
-    told = subprocess.run(
-        [BIN / "mlflow", "server", "--help"], capture_output=True, text=True, timeout=120
-    ).stdout
+    told = subprocess.run([BIN / "mlflow", "server", "--help"], capture_output=True, text=True, timeout=120).stdout
     assert options <= set(re.findall(r"--[a-z-]+", told)), options
 
 
@@ -226,9 +232,7 @@ def test_the_mlflow_servers_options_exist():
 def test_the_batch_script_is_sound():
     script = CLUSTER / "slurm.sbatch"
     subprocess.run(["bash", "-n", script], check=True)
-    done = subprocess.run(
-        [BIN / "shellcheck", "--shell=bash", script], capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run([BIN / "shellcheck", "--shell=bash", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout
 
 
@@ -268,14 +272,21 @@ class Slurm:
     def start(self, body: str, *arguments: str) -> subprocess.Popen[str]:
         executable(self.bin / "python", _PYTHON.format(python=sys.executable, body=body))
         environment = os.environ | {
-            "PATH": f"{self.bin}:{os.environ['PATH']}", "ASKED": str(self.folder / "asked"), "SLURM_JOB_ID": "77",
-            "SLURM_SUBMIT_DIR": str(self.folder), "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_NODELIST": "n[1-2]",
+            "PATH": f"{self.bin}:{os.environ['PATH']}",
+            "ASKED": str(self.folder / "asked"),
+            "SLURM_JOB_ID": "77",
+            "SLURM_SUBMIT_DIR": str(self.folder),
+            "SLURM_JOB_NUM_NODES": "2",
+            "SLURM_JOB_NODELIST": "n[1-2]",
             "SLURM_CPUS_PER_TASK": "4",
-        }  # fmt: skip
+        }
         return subprocess.Popen(
-            ["bash", CLUSTER / "slurm.sbatch", *arguments], env=environment, text=True, stdout=subprocess.PIPE,
+            ["bash", CLUSTER / "slurm.sbatch", *arguments],
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-        )  # fmt: skip
+        )
 
     @property
     def asked(self) -> str:
@@ -293,9 +304,7 @@ def test_slurm_starts_ray_on_every_node_and_the_sweep_on_the_first(slurm):
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 0, out
     assert "srun --nodes=2 --ntasks-per-node=1" in slurm.asked
-    assert (
-        "ray symmetric-run --address 127.0.0.1:20077 --min-nodes 2 --num-cpus=4 --num-gpus=0" in slurm.asked
-    )
+    assert "ray symmetric-run --address 127.0.0.1:20077 --min-nodes 2 --num-cpus=4 --num-gpus=0" in slurm.asked
     assert "python -m msd_sweeps.run --address auto --space a space.yaml" in slurm.asked
     assert "requeue" not in slurm.asked
     assert not list(slurm.folder.glob(".slurm-*")), "the token does not outlive the job"

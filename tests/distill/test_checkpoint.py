@@ -79,9 +79,7 @@ def test_a_store_that_does_not_answer_damages_nothing(tmp_path, monkeypatch):
     folder, wire = flaky_store(tmp_path, monkeypatch)
     checkpoint.save(folder, 1, 1, STATE)
     wire.is_down = True
-    with pytest.raises(
-        checkpoint.CheckpointError, match=r"cannot be written: the wire is cut \([0-9,]+ bytes\)"
-    ):
+    with pytest.raises(checkpoint.CheckpointError, match=r"cannot be written: the wire is cut \([0-9,]+ bytes\)"):
         checkpoint.save(folder, 2, 2, STATE)
     with pytest.raises(StoreError, match="cannot be listed"):
         checkpoint.positions(folder)

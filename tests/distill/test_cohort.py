@@ -21,13 +21,23 @@ TRIALS = {
     "none": make_trial(method={"name": "none"}, seed=1),
     "kd": make_trial(method={"name": "kd"}, seed=2),
     "msd": make_trial(seed=3),
-    "other network": make_trial(student={"model": "wrn_16_1"}, seed=4,
-                                method={"name": "msd", "scales": (1, 4), "projector": "linear"}),
+    "other network": make_trial(
+        student={"model": "wrn_16_1"}, seed=4, method={"name": "msd", "scales": (1, 4), "projector": "linear"}
+    ),
     "memory bank": make_trial(method={"name": "crd", "num_negatives": 16, "width": 8}, seed=5),
-    "other recipe": make_trial(method={"name": "at"}, seed=6, recipe={
-        "epochs": 2, "batch_size": 16, "lr": 0.02, "nesterov": True, "schedule": "one_cycle", "precision": "float32",
-    }),
-}  # fmt: skip
+    "other recipe": make_trial(
+        method={"name": "at"},
+        seed=6,
+        recipe={
+            "epochs": 2,
+            "batch_size": 16,
+            "lr": 0.02,
+            "nesterov": True,
+            "schedule": "one_cycle",
+            "precision": "float32",
+        },
+    ),
+}
 
 
 def numbers(result: EpochResult) -> dict[str, float]:
@@ -123,9 +133,7 @@ class Slot:
             states[name] = result.state
             if result.state in ("running", "finished"):
                 again = self.seen[name].setdefault(result.epoch, numbers(result))
-                assert again == numbers(result), (
-                    f"{name}: epoch {result.epoch} came out otherwise the second time"
-                )
+                assert again == numbers(result), f"{name}: epoch {result.epoch} came out otherwise the second time"
             if result.state != "running":
                 self.ended[name] = result.state
         for student in self.cohort.students.values():
@@ -160,9 +168,7 @@ def test_whoever_trains_beside_a_student_changes_none_of_its_numbers(new_cohort,
             for name in waiting[: data.draw(st.integers(0 if slot.live else 1, 3), label="admitted")]:
                 waiting.remove(name)
                 slot.admit(name)
-            event = data.draw(
-                st.sampled_from(["nothing", "stop", "kill", "diverges", *ENDINGS]), label="event"
-            )
+            event = data.draw(st.sampled_from(["nothing", "stop", "kill", "diverges", *ENDINGS]), label="event")
             victim = data.draw(st.sampled_from(slot.live), label="victim")
             expected = {}
             if event == "stop":

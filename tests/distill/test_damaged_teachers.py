@@ -94,7 +94,5 @@ def test_a_cached_teacher_that_was_altered_is_not_used(damage, tmp_path):
         tensors = safetensors.torch.load_file(made.weights)
         content = bytearray(safetensors.torch.save({name: -tensor for name, tensor in tensors.items()}))
     made.weights.write_bytes(content)
-    with pytest.raises(
-        TeacherError, match=r"damaged \(its checksum does not match\); delete .* to remake it"
-    ):
+    with pytest.raises(TeacherError, match=r"damaged \(its checksum does not match\); delete .* to remake it"):
         prepared(tmp_path / "teacher.pt", tmp_path / "cache")

@@ -68,7 +68,5 @@ def test_every_method_trains(trials, pair):
         result = results[one.id]
         assert result.state == "finished", f"{method}: {result.reason}\n{result.traceback}"
         named = students[one.id].learner.named_parameters()
-        stuck = [
-            name for old, (name, new) in zip(before[one.id], named, strict=True) if torch.equal(old, new)
-        ]
+        stuck = [name for old, (name, new) in zip(before[one.id], named, strict=True) if torch.equal(old, new)]
         assert not stuck, f"{method}: these parameters did not move: {stuck}"

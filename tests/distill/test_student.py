@@ -19,9 +19,7 @@ def test_the_step_schedule_changes_after_its_milestones():
 
 def test_the_published_recipe():
     recipe = Recipe()
-    at_epoch = {
-        epoch: learning_rate(recipe, (epoch - 1) * 781, 781) for epoch in (1, 150, 151, 181, 211, 240)
-    }
+    at_epoch = {epoch: learning_rate(recipe, (epoch - 1) * 781, 781) for epoch in (1, 150, 151, 181, 211, 240)}
     assert at_epoch == pytest.approx({1: 0.05, 150: 0.05, 151: 0.005, 181: 5e-4, 211: 5e-5, 240: 5e-5})
 
 

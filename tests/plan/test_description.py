@@ -34,13 +34,12 @@ def test_a_search_tells_its_parts_and_their_sum():
 
 def test_several_metrics_are_told_with_their_modes():
     several = [
-        "metric=[{name: val_top1}, {name: student_multiply_adds}]", "scheduler.type=none",
+        "metric=[{name: val_top1}, {name: student_multiply_adds}]",
+        "scheduler.type=none",
         "parameters={student.model: {choices: [resnet8, resnet14]}}",
-    ]  # fmt: skip
+    ]
     (line,) = told(load("scales", settings=several))["sweep"]
-    assert line.startswith(
-        "scales: search by the Pareto front of val_top1 (max) and student_multiply_adds (min), base"
-    )
+    assert line.startswith("scales: search by the Pareto front of val_top1 (max) and student_multiply_adds (min), base")
 
 
 def test_a_design_tells_cells_and_seeds():
@@ -54,10 +53,7 @@ def test_a_design_tells_cells_and_seeds():
 def test_whole_numbers_and_steps_are_told():
     parameters = "{recipe.epochs: {low: 2, high: 9}, method.temperature: {low: 1.0, high: 8.0, step: 0.5}}"
     lines = told(load("scales", settings=[f"parameters={parameters}"]))
-    assert lines["parameter"] == [
-        "recipe.epochs: whole numbers 2 to 9",
-        "method.temperature: 1 to 8, step 0.5",
-    ]
+    assert lines["parameter"] == ["recipe.epochs: whole numbers 2 to 9", "method.temperature: 1 to 8, step 0.5"]
 
 
 def test_time_is_trials_by_epochs_by_steps_over_slots():
@@ -70,9 +66,16 @@ def test_time_is_trials_by_epochs_by_steps_over_slots():
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1 h 30 min"), (7199, "2 h 0 min"),
-     (360_000, "100 h 0 min")],
-)  # fmt: skip
+    [
+        (0, "0 s"),
+        (89, "89 s"),
+        (90, "2 min"),
+        (5399, "90 min"),
+        (5400, "1 h 30 min"),
+        (7199, "2 h 0 min"),
+        (360_000, "100 h 0 min"),
+    ],
+)
 def test_durations_in_words(seconds, words):
     assert plan.duration(seconds) == words
 
@@ -86,17 +89,13 @@ def test_gpus_are_those_that_the_process_may_use(monkeypatch):
 def record(sweep, *step_seconds: float | None) -> TrialRecord:
     trial = sweep.base
     epochs = [{"metrics": {"step_seconds": seconds}} for seconds in step_seconds]
-    return TrialRecord(
-        trial.id, trial.cell, "", "design", 0, trial.seed, trial.model_dump(mode="json"), epochs=epochs
-    )
+    return TrialRecord(trial.id, trial.cell, "", "design", 0, trial.seed, trial.model_dump(mode="json"), epochs=epochs)
 
 
 def test_step_times_are_kept_by_pair(tmp_path):
     ours, theirs = load("scales"), load("scales", base="cifar100_resnet56_resnet20")
     assert plan.recorded_step_seconds(tmp_path, ours.base) is None
-    plan.record_step_seconds(
-        tmp_path, [record(ours, 0.1, 0.2, 0.9), record(ours, 0.2, None), record(theirs, 3.0)]
-    )
+    plan.record_step_seconds(tmp_path, [record(ours, 0.1, 0.2, 0.9), record(ours, 0.2, None), record(theirs, 3.0)])
     assert plan.recorded_step_seconds(tmp_path, ours.base) == 0.2
     assert plan.recorded_step_seconds(tmp_path, theirs.base) == 3.0
     plan.record_step_seconds(tmp_path, [record(ours, 0.5)])  # the other pair's time stays
@@ -119,6 +118,4 @@ def test_damaged_times_are_no_times(tmp_path, content):
     assert plan.recorded_step_seconds(tmp_path, sweep.base) is None
     plan.record_step_seconds(tmp_path, [record(sweep, 0.25)])
     assert plan.recorded_step_seconds(tmp_path, sweep.base) == 0.25
-    assert all(
-        isinstance(time, float) for time in json.loads((tmp_path / "timings.json").read_text()).values()
-    )
+    assert all(isinstance(time, float) for time in json.loads((tmp_path / "timings.json").read_text()).values())

@@ -12,15 +12,7 @@ from msd_sweeps.catalog.networks import ARCHITECTURES
 from msd_sweeps.distill import models
 from msd_sweeps.distill.student import Student, side_of
 from msd_sweeps.plan import packing
-from msd_sweeps.plan.packing import (
-    MOST,
-    TEACHER_SHARE,
-    Packing,
-    largest_trial,
-    lasting_bytes,
-    packing_of,
-    students_for,
-)
+from msd_sweeps.plan.packing import MOST, TEACHER_SHARE, Packing, largest_trial, lasting_bytes, packing_of, students_for
 from msd_sweeps.space.load import load, load_base
 from msd_sweeps.space.trial import Trial
 from tests.distill.conftest import make_trial
@@ -74,9 +66,12 @@ def test_the_largest_student_of_a_sweep_counts():
 
 
 @given(
-    enough=st.integers(1, MOST), student=st.integers(1, 2**32), trials=st.integers(1, 200), slots=st.integers(1, 16),
+    enough=st.integers(1, MOST),
+    student=st.integers(1, 2**32),
+    trials=st.integers(1, 200),
+    slots=st.integers(1, 16),
     memory=st.floats(0, 2**45),
-)  # fmt: skip
+)
 def test_a_pack_fits_and_no_slot_is_left_empty(enough, student, trials, slots, memory):
     pack = Packing(enough, student).pack(trials, slots, memory)
     assert 1 <= pack <= enough

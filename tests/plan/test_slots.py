@@ -26,9 +26,7 @@ def cpus(*counts: int) -> list[dict[str, float]]:
 
 AUTO = st.just("auto")
 NODES = st.lists(
-    st.fixed_dictionaries({"CPU": st.integers(0, 20)}, optional={"GPU": st.integers(0, 4)}),
-    min_size=1,
-    max_size=5,
+    st.fixed_dictionaries({"CPU": st.integers(0, 20)}, optional={"GPU": st.integers(0, 4)}), min_size=1, max_size=5
 )
 
 
@@ -48,19 +46,19 @@ def fits(plan, nodes) -> bool:
 
 @settings(max_examples=300, deadline=None)
 @given(
-    workers=st.integers(1, 4), pack=st.integers(1, 9) | AUTO, asked=st.integers(1, 4) | AUTO,
-    threads=st.integers(1, 4) | AUTO, use_gpu=st.booleans() | AUTO, gpu=st.sampled_from([None, 0.5, 1, 2]),
-    nodes=NODES, trials=st.integers(1, 100),
-)  # fmt: skip
+    workers=st.integers(1, 4),
+    pack=st.integers(1, 9) | AUTO,
+    asked=st.integers(1, 4) | AUTO,
+    threads=st.integers(1, 4) | AUTO,
+    use_gpu=st.booleans() | AUTO,
+    gpu=st.sampled_from([None, 0.5, 1, 2]),
+    nodes=NODES,
+    trials=st.integers(1, 100),
+)
 def test_slots_never_ask_for_more_than_there_is(workers, pack, asked, threads, use_gpu, gpu, nodes, trials):
     each = {} if gpu is None or use_gpu is False else {"GPU": gpu}
     wanted = resources(
-        num_workers=workers,
-        pack=pack,
-        slots=asked,
-        cpus_per_worker=threads,
-        use_gpu=use_gpu,
-        resources_per_worker=each,
+        num_workers=workers, pack=pack, slots=asked, cpus_per_worker=threads, use_gpu=use_gpu, resources_per_worker=each
     )
     try:
         plan = plan_slots(wanted, nodes, trials)
@@ -117,9 +115,7 @@ def test_students_step_side_by_side_on_all_cores(asked, slots, threads, pack):
 
 
 def test_a_worker_has_room_for_one_student():
-    with pytest.raises(
-        InputError, match=r"threads_per_student: 4 threads for a student, a worker has 2 CPUs"
-    ):
+    with pytest.raises(InputError, match=r"threads_per_student: 4 threads for a student, a worker has 2 CPUs"):
         plan_slots(resources(threads_per_student=4), cpus(2), 10)
 
 
@@ -162,12 +158,13 @@ def test_strict_strategies_keep_workers_together_or_apart():
         ({"cpus_per_worker": 3}, cpus(2, 2), "1 workers x 3 CPUs need 3 CPUs, have 4 on 2 nodes (2 CPUs; 2 CPUs)"),
         ({"slots": 3, "cpus_per_worker": 1}, cpus(2), "3 slots of 1 x 1 CPUs asked for, there is room for 2"),
         (
-            {"slots": 3, "cpus_per_worker": 1}, [{"CPU": 64, "GPU": 2}],
+            {"slots": 3, "cpus_per_worker": 1},
+            [{"CPU": 64, "GPU": 2}],
             "3 slots of 1 x 1 CPUs and 1 GPUs asked for, there is room for 2",
         ),
         ({"resources_per_worker": {"licence": 2}}, cpus(2), "need 2 licence, have 0"),
     ],
-)  # fmt: skip
+)
 def test_what_is_impossible_is_told_with_need_and_have(fields, nodes, says):
     with pytest.raises(InputError, match=r"^resources") as error:
         plan_slots(resources(**fields), nodes, 10)

@@ -15,11 +15,7 @@ from msd_sweeps.records.ledger import Ledger, LedgerError, TrialRecord
 
 TEXT = st.text(max_size=12)
 VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**53), 2**53)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | TEXT,
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=6,
 )
@@ -45,9 +41,7 @@ def write(path: Path, several: list[dict]) -> list[dict]:
 def test_what_was_appended_is_read(several, path):
     records = write(path, several)
     assert list(ledger.read(path)) == records
-    assert [
-        {key: record[key] for key in fields} for record, fields in zip(records, several, strict=True)
-    ] == several
+    assert [{key: record[key] for key in fields} for record, fields in zip(records, several, strict=True)] == several
 
 
 @settings(max_examples=10, deadline=None)
@@ -157,9 +151,7 @@ def test_a_full_disk_is_told_and_leaves_the_file_whole(moment, path, monkeypatch
             patch.setattr(book, "_file", HalfWriter(book._file))
         else:
             patch.setattr(os, "fsync", refuse)
-        with pytest.raises(
-            LedgerError, match=r"ledger\.jsonl: [0-9]+ bytes could not be written: No space left"
-        ):
+        with pytest.raises(LedgerError, match=r"ledger\.jsonl: [0-9]+ bytes could not be written: No space left"):
             book.append("y", number=2)
         assert list(ledger.read(path)) == records
     more = book.append("y", number=3)  # the space is there again
@@ -234,24 +226,35 @@ def test_a_place_that_takes_no_file_is_told(tmp_path):
 
 
 def start(attempt: int = 1, trial: str = "t") -> dict:
-    return {"event": "start", "trial": trial, "attempt": attempt, "cell": "c", "label": "l", "phase": "design",
-            "number": 0, "seed": 0, "config": {}, "values": {}}  # fmt: skip
+    return {
+        "event": "start",
+        "trial": trial,
+        "attempt": attempt,
+        "cell": "c",
+        "label": "l",
+        "phase": "design",
+        "number": 0,
+        "seed": 0,
+        "config": {},
+        "values": {},
+    }
 
 
 def epoch(number: int, score: float = 0.0, trial: str = "t") -> dict:
-    return {"event": "epoch", "trial": trial, "attempt": 1, "epoch": number, "position": number - 1, "slot": 0,
-            "seconds": 2.0, "metrics": {"val_top1": score}}  # fmt: skip
+    return {
+        "event": "epoch",
+        "trial": trial,
+        "attempt": 1,
+        "epoch": number,
+        "position": number - 1,
+        "slot": 0,
+        "seconds": 2.0,
+        "metrics": {"val_top1": score},
+    }
 
 
 def end(state: str, trial: str = "t") -> dict:
-    return {
-        "event": "end",
-        "trial": trial,
-        "attempt": 1,
-        "state": state,
-        "reason": "because",
-        "traceback": "lines",
-    }
+    return {"event": "end", "trial": trial, "attempt": 1, "state": state, "reason": "because", "traceback": "lines"}
 
 
 def reduced(*records: dict) -> TrialRecord:
@@ -278,12 +281,13 @@ def test_an_epoch_that_is_reported_again_replaces_what_came_after_the_checkpoint
 
 
 def test_a_lost_epoch_leaves_a_gap_and_no_disorder():
-    trial = reduced(
-        start(), epoch(1), epoch(2), epoch(5, 50.0), epoch(6, 60.0), epoch(5, 51.0), epoch(6, 61.0)
-    )
+    trial = reduced(start(), epoch(1), epoch(2), epoch(5, 50.0), epoch(6, 60.0), epoch(5, 51.0), epoch(6, 61.0))
     assert [(entry["epoch"], entry["metrics"]["val_top1"]) for entry in trial.epochs] == [
-        (1, 0.0), (2, 0.0), (5, 51.0), (6, 61.0),
-    ]  # fmt: skip
+        (1, 0.0),
+        (2, 0.0),
+        (5, 51.0),
+        (6, 61.0),
+    ]
 
 
 def test_a_new_attempt_takes_back_how_the_last_one_ended():
@@ -304,13 +308,7 @@ def test_a_trial_whose_start_was_lost_begins_with_the_next():
 
 
 def test_trials_stand_in_the_order_of_their_first_start():
-    records = [
-        {"event": "sweep"},
-        start(trial="b"),
-        start(trial="a"),
-        epoch(1, trial="b"),
-        start(2, trial="b"),
-    ]
+    records = [{"event": "sweep"}, start(trial="b"), start(trial="a"), epoch(1, trial="b"), start(2, trial="b")]
     assert list(ledger.trials(records)) == ["b", "a"]
 
 

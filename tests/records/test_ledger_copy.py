@@ -16,10 +16,15 @@ def store(tmp_path) -> StorePath:
 @pytest.mark.parametrize(
     ("first", "second", "expected"),
     [
-        (None, None, (b"", 0)), (A, None, (A, 0)), (None, A, (A, 1)), (A, A + B, (A + B, 1)), (A + B, A, (A + B, 0)),
-        (A + B, b"", (A + B, 0)), (A, A + B[:-1], (A, 0)),
+        (None, None, (b"", 0)),
+        (A, None, (A, 0)),
+        (None, A, (A, 1)),
+        (A, A + B, (A + B, 1)),
+        (A + B, A, (A + B, 0)),
+        (A + B, b"", (A + B, 0)),
+        (A, A + B[:-1], (A, 0)),
     ],
-)  # fmt: skip
+)
 def test_the_longer_copy_in_whole_lines_counts(store, first, second, expected):
     for name, content in zip(COPIES, (first, second), strict=True):
         if content is not None:

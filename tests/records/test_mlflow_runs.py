@@ -16,10 +16,7 @@ def store(tmp_path_factory):
     """A search, its ledger and an MLflow store. One trial was taken over, one was stopped, one failed."""
     folder = tmp_path_factory.mktemp("store")
     sweep = synthetic_ledger.make_sweep(
-        "search",
-        "one",
-        search={"num_samples": 3, "val_fraction": 0.25},
-        confirm={"top_k": 1, "seeds": [1, 2]},
+        "search", "one", search={"num_samples": 3, "val_fraction": 0.25}, confirm={"top_k": 1, "seeds": [1, 2]}
     )
     stopped = next(r["trial"] for r in synthetic_ledger.records(sweep) if r["event"] == "start")
     recipe = synthetic_ledger.Recipe(

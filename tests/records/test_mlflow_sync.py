@@ -12,14 +12,7 @@ from mlflow.exceptions import MlflowException, RestException
 
 from msd_sweeps.records import ledger
 from msd_sweeps.records import mlflow_sync as tracking
-from msd_sweeps.records.mlflow_sync import (
-    Mirror,
-    choose_uri,
-    default_uri,
-    how_to_open,
-    is_synced,
-    without_secrets,
-)
+from msd_sweeps.records.mlflow_sync import Mirror, choose_uri, default_uri, how_to_open, is_synced, without_secrets
 from msd_sweeps.space.load import load_base
 from tests.chaos import other_faults
 
@@ -64,25 +57,37 @@ def sweep() -> dict:
 
 
 def start(trial: str, attempt: int = 1) -> dict:
-    return {"event": "start", "time": 1.7e9, "trial": trial, "attempt": attempt, "cell": "c",
-            "label": f"cell of {trial}", "phase": "design", "number": 3, "seed": 0,
-            "config": BASE.model_dump(mode="json"), "values": {}}  # fmt: skip
+    return {
+        "event": "start",
+        "time": 1.7e9,
+        "trial": trial,
+        "attempt": attempt,
+        "cell": "c",
+        "label": f"cell of {trial}",
+        "phase": "design",
+        "number": 3,
+        "seed": 0,
+        "config": BASE.model_dump(mode="json"),
+        "values": {},
+    }
 
 
 def epoch(trial: str, number: int, score: float | None = 1.0) -> dict:
-    return {"event": "epoch", "time": 1.7e9 + number, "trial": trial, "attempt": 1, "epoch": number, "position": 0,
-            "slot": 0, "seconds": 0.5, "metrics": {"val_top1": score, "train_loss": 1 / number}}  # fmt: skip
+    return {
+        "event": "epoch",
+        "time": 1.7e9 + number,
+        "trial": trial,
+        "attempt": 1,
+        "epoch": number,
+        "position": 0,
+        "slot": 0,
+        "seconds": 0.5,
+        "metrics": {"val_top1": score, "train_loss": 1 / number},
+    }
 
 
 def end(trial: str, state: str) -> dict:
-    return {
-        "event": "end",
-        "time": 1.7e9 + 9,
-        "trial": trial,
-        "attempt": 1,
-        "state": state,
-        "reason": "because of it",
-    }
+    return {"event": "end", "time": 1.7e9 + 9, "trial": trial, "attempt": 1, "state": state, "reason": "because of it"}
 
 
 def close(outcome: str = "complete") -> dict:
@@ -127,14 +132,21 @@ def shown(folder: Path, name: str) -> list[tuple]:
     client = MlflowClient(default_uri(folder))
     return sorted(
         (
-            run.info.run_id, run.info.status, run.info.start_time if "msd.trial" in run.data.tags else 0,
+            run.info.run_id,
+            run.info.status,
+            run.info.start_time if "msd.trial" in run.data.tags else 0,
             json.dumps(run.data.params, sort_keys=True),
             json.dumps(run.data.tags, sort_keys=True),
-            *((metric, tuple((point.step, point.value) for point in client.get_metric_history(run.info.run_id, metric)))
-              for metric in sorted(run.data.metrics)),
+            *(
+                (
+                    metric,
+                    tuple((point.step, point.value) for point in client.get_metric_history(run.info.run_id, metric)),
+                )
+                for metric in sorted(run.data.metrics)
+            ),
         )
         for run in runs_of(folder, name)
-    )  # fmt: skip
+    )
 
 
 def test_every_trial_is_a_run_below_the_sweeps_own(folder, name):
@@ -209,9 +221,7 @@ class Flaky:
 
 @pytest.mark.parametrize("after", [False, True], ids=["request lost", "answer lost"])
 @pytest.mark.parametrize("method", ["create_run", "log_batch", "set_terminated", "search_runs"])
-def test_what_a_broken_connection_left_is_sent_again_and_not_doubled(
-    method, after, folder, name, monkeypatch
-):
+def test_what_a_broken_connection_left_is_sent_again_and_not_doubled(method, after, folder, name, monkeypatch):
     flaky = Flaky(monkeypatch, method, [ConnectionError("reset"), MlflowException("oops")], after)
     assert send(folder, name, [sweep(), start("a"), epoch("a", 1), end("a", "finished"), close()]) == 0
     assert flaky.errors == []
@@ -251,9 +261,7 @@ def test_a_store_that_stays_away_costs_no_more_than_the_time_given(folder, name,
     assert not is_synced(folder / name, len(story()), default_uri(folder))
 
 
-def test_a_store_that_answers_slowly_holds_nobody_up_and_is_waited_for_while_it_takes(
-    folder, name, monkeypatch
-):
+def test_a_store_that_answers_slowly_holds_nobody_up_and_is_waited_for_while_it_takes(folder, name, monkeypatch):
     inner = MlflowClient.log_batch
 
     def slow(*arguments, **options):
@@ -262,13 +270,7 @@ def test_a_store_that_answers_slowly_holds_nobody_up_and_is_waited_for_while_it_
 
     send(folder, name, [sweep()])  # the database and the run are there
     monkeypatch.setattr(MlflowClient, "log_batch", slow)
-    records = [
-        sweep(),
-        start("a"),
-        *(epoch("a", number) for number in range(1, 11)),
-        end("a", "finished"),
-        close(),
-    ]
+    records = [sweep(), start("a"), *(epoch("a", number) for number in range(1, 11)), end("a", "finished"), close()]
     book = ledger.Ledger(folder / name / "grown" / ledger.FILE_NAME)
     mirror = Mirror(default_uri(folder), "tests", name, book.path.parent)
     began = time.perf_counter()
@@ -300,11 +302,7 @@ def test_one_record_that_is_refused_does_not_hold_up_the_others(folder, name, mo
 
 def test_records_of_a_trial_whose_start_was_lost_are_passed_over(folder, name):
     assert (
-        send(
-            folder,
-            name,
-            [sweep(), epoch("a", 1), end("a", "finished"), {"event": "data", "time": 1.7e9}, close()],
-        )
+        send(folder, name, [sweep(), epoch("a", 1), end("a", "finished"), {"event": "data", "time": 1.7e9}, close()])
         == 0
     )
     assert len(runs_of(folder, name)) == 1

@@ -7,26 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from msd_sweeps.records.object_store import (
-    StoreError,
-    StorePath,
-    local_folder,
-    patiently,
-    place,
-    shown,
-    working_folder,
-)
+from msd_sweeps.records.object_store import StoreError, StorePath, local_folder, patiently, place, shown, working_folder
 from tests.stores import flaky_store
 
 
 @pytest.fixture(params=["file", "mock"])
 def folder(request, tmp_path) -> StorePath:
     """pyarrow's local file system, and the one that it keeps in memory for tests."""
-    return (
-        StorePath(f"file://{tmp_path}" if request.param == "file" else f"mock://x/{uuid.uuid4().hex}")
-        / "a b"
-        / "c"
-    )
+    return StorePath(f"file://{tmp_path}" if request.param == "file" else f"mock://x/{uuid.uuid4().hex}") / "a b" / "c"
 
 
 def test_what_was_written_is_read_listed_and_measured(folder):
@@ -96,13 +84,19 @@ def test_what_is_no_uri_of_a_folder_is_refused_by_its_name(uri):
 @pytest.mark.parametrize(
     ("uri", "plain", "named"),
     [
-        ("s3://b/c?access_key=AAA&region=eu&secret_key=SSS",
-         "s3://b/c?access_key=***&region=eu&secret_key=***", "access_key and secret_key"),
+        (
+            "s3://b/c?access_key=AAA&region=eu&secret_key=SSS",
+            "s3://b/c?access_key=***&region=eu&secret_key=***",
+            "access_key and secret_key",
+        ),
         ("s3://AAA:SSS@b/c", "s3://AAA:***@b/c", "a password"),
-        ("abfs://c@a.dfs.core.windows.net/x?client_secret=SSS",
-         "abfs://c@a.dfs.core.windows.net/x?client_secret=***", "client_secret"),
+        (
+            "abfs://c@a.dfs.core.windows.net/x?client_secret=SSS",
+            "abfs://c@a.dfs.core.windows.net/x?client_secret=***",
+            "client_secret",
+        ),
     ],
-)  # fmt: skip
+)
 def test_credentials_in_a_uri_are_refused_and_never_shown(uri, plain, named):
     assert shown(uri) == plain
     with pytest.raises(StoreError) as refused:

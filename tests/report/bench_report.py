@@ -25,15 +25,11 @@ def main() -> None:
     """Write a synthetic ledger, compile it in a process of its own, print what that took."""
     trials, epochs = (int(argument) for argument in (sys.argv[1:] + ["10000", "100"][len(sys.argv) - 1 :]))
     with tempfile.TemporaryDirectory() as folder:
-        sweep = make_sweep(
-            "search", search={"num_samples": trials, "val_fraction": 0.25}, scheduler={"type": "none"}
-        )
+        sweep = make_sweep("search", search={"num_samples": trials, "val_fraction": 0.25}, scheduler={"type": "none"})
         start = time.perf_counter()
         path = write(Path(folder) / "big", records(sweep, Recipe(epochs=epochs)))
         size = path.stat().st_size / 1e6
-        print(
-            f"{trials} trials of {epochs} epochs: {size:.0f} MB, written in {time.perf_counter() - start:.1f} s"
-        )
+        print(f"{trials} trials of {epochs} epochs: {size:.0f} MB, written in {time.perf_counter() - start:.1f} s")
         subprocess.run([sys.executable, "-c", COMPILE, str(path), str(Path(folder) / "report")], check=True)
 
 

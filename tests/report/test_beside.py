@@ -68,8 +68,10 @@ def test_published_figures_stand_beside_the_same_pair_and_method_only(tmp_path):
     ours = results(tmp_path / "a")
     frame = beside_published(ours, read_published(tmp_path / "published.csv"))
     assert frame[["label", "method"]].values.tolist() == [
-        ["KD", "KD"], ["no teacher", "student_scratch"], ["teacher resnet20", "teacher_alone"]
-    ]  # fmt: skip
+        ["KD", "KD"],
+        ["no teacher", "student_scratch"],
+        ["teacher resnet20", "teacher_alone"],
+    ]
     assert frame["epoch_rule"].tolist() == ["last", "best", "last"]
     mean = next(cell for cell in ours.cells if cell.label == "KD").interval.mean
     assert frame["difference"].iloc[0] == pytest.approx(mean - 80.5)

@@ -41,9 +41,7 @@ def test_a_sweep_is_found_compiled_and_listed(store, capsys):
 
 def test_a_sweep_is_found_by_folder_and_by_file_too(store):
     assert report.main(["runs/ablation", "--out", "one"]) == 0
-    assert (
-        report.main([str(store / "runs/ablation/ledger.jsonl"), "--storage", "nowhere", "--out", "two"]) == 0
-    )
+    assert report.main([str(store / "runs/ablation/ledger.jsonl"), "--storage", "nowhere", "--out", "two"]) == 0
     assert (store / "one/table.csv").read_bytes() == (store / "two/table.csv").read_bytes()
     assert not (store / "reports").exists()
 
@@ -104,19 +102,10 @@ def test_a_committed_report_is_whole_listed_and_tells_no_place(summary):
     index = (ROOT / "reports/README.md").read_text()
     assert f"({folder.name}/report.md)" in index
     assert for_markdown(told["verdict"]) in index
-    for name in (
-        "report.html",
-        "table.csv",
-        "table.tex",
-        "trials.parquet",
-        "history.parquet",
-        "figures/seeds.svg",
-    ):
+    for name in ("report.html", "table.csv", "table.tex", "trials.parquet", "history.parquet", "figures/seeds.svg"):
         assert (folder / name).stat().st_size
     text = pandas.read_parquet(folder / "trials.parquet").to_csv()
-    text += "".join(
-        path.read_text() for path in folder.rglob("*") if path.suffix in (".html", ".md", ".csv", ".tex")
-    )
+    text += "".join(path.read_text() for path in folder.rglob("*") if path.suffix in (".html", ".md", ".csv", ".tex"))
     assert not re.findall(r"/(?:home|root|tmp|mnt|Users|work)/\S*", text)
     assert sum(path.stat().st_size for path in folder.rglob("*")) < 1_500_000
 

@@ -83,10 +83,7 @@ def test_several_pairs_are_ranked_over_all_of_them(tmp_path):
     pairs = {"to resnet8": {"student.model": "resnet8"}, "to resnet14": {"student.model": "resnet14"}}
     methods = {name: {"method": {"name": name}} for name in ("none", "kd")} | {"msd": {"method.name": "msd"}}
     sweep = make_sweep(
-        "grid",
-        parameters={"pair": {"choices": pairs}, "with": {"choices": methods}},
-        also={},
-        seeds=[0, 1, 2],
+        "grid", parameters={"pair": {"choices": pairs}, "with": {"choices": methods}}, also={}, seeds=[0, 1, 2]
     )
     found, cells, _, value = measured(tmp_path, sweep)
     frame = over_tasks(found, cells, value)

@@ -38,10 +38,29 @@ def test_html_gives_back_the_name_and_no_markup(name):
 @given(names)
 def test_latex_keeps_no_active_character(name):
     escaped = for_latex(name)
-    for token in ("\\textbackslash{}", "\\textasciicircum{}", "\\textasciitilde{}", "\\textless{}", "\\textgreater{}",
-                  "\\textbar{}", "\\textquotedbl{}", "\\textquotesingle{}", "\\textasciigrave{}", "\\dots{}",
-                  "$\\pm$", "$-$", "$\\to$", "$\\times$", "$\\tau$", "$\\leq$", "$\\geq$",
-                  *("\\" + c for c in "{}$&#%_"), "{[}", "{]}", "{*}"):  # fmt: skip
+    for token in (
+        "\\textbackslash{}",
+        "\\textasciicircum{}",
+        "\\textasciitilde{}",
+        "\\textless{}",
+        "\\textgreater{}",
+        "\\textbar{}",
+        "\\textquotedbl{}",
+        "\\textquotesingle{}",
+        "\\textasciigrave{}",
+        "\\dots{}",
+        "$\\pm$",
+        "$-$",
+        "$\\to$",
+        "$\\times$",
+        "$\\tau$",
+        "$\\leq$",
+        "$\\geq$",
+        *("\\" + c for c in "{}$&#%_"),
+        "{[}",
+        "{]}",
+        "{*}",
+    ):
         escaped = escaped.replace(token, "")
     assert not set(escaped) & set('\\{}$&#%_^~<>|"[]*')
     assert all(c.isascii() or "\u00c0" <= c <= "\u00ff" for c in escaped)

@@ -16,13 +16,32 @@ from tests.synthetic_ledger import Recipe, every_third_stopped, make_sweep, reco
 
 def start(trial, attempt=1, seed=0):
     config = {"seed": seed, "method": {"name": "msd"}}
-    return {"event": "start", "time": 1.0, "trial": trial, "cell": "c" + trial, "label": "", "number": 0,
-            "phase": "design", "seed": seed, "attempt": attempt, "config": config}  # fmt: skip
+    return {
+        "event": "start",
+        "time": 1.0,
+        "trial": trial,
+        "cell": "c" + trial,
+        "label": "",
+        "number": 0,
+        "phase": "design",
+        "seed": seed,
+        "attempt": attempt,
+        "config": config,
+    }
 
 
 def epoch(trial, number, **metrics):
-    return {"event": "epoch", "time": 2.0, "trial": trial, "attempt": 1, "epoch": number,
-            "position": number + 3, "slot": 0, "seconds": 0.5 + number, "metrics": metrics}  # fmt: skip
+    return {
+        "event": "epoch",
+        "time": 2.0,
+        "trial": trial,
+        "attempt": 1,
+        "epoch": number,
+        "position": number + 3,
+        "slot": 0,
+        "seconds": 0.5 + number,
+        "metrics": metrics,
+    }
 
 
 @st.composite
@@ -37,17 +56,13 @@ def histories(draw):
             reached.setdefault(trial, 0)
         elif event == "epoch":
             number = draw(st.integers(1, reached.get(trial, 0) + 1))
-            metrics = draw(
-                st.dictionaries(st.sampled_from(["train_loss", "val_top1", "epoch"]), st.floats(-5, 5))
-            )
+            metrics = draw(st.dictionaries(st.sampled_from(["train_loss", "val_top1", "epoch"]), st.floats(-5, 5)))
             every.append(epoch(trial, number, **metrics))
             if trial in reached:
                 reached[trial] = number
         else:
             state = draw(st.sampled_from(["finished", "stopped", "failed", "interrupted"]))
-            every.append(
-                {"event": "end", "time": 3.0, "trial": trial, "attempt": 1, "state": state, "reason": "why"}
-            )
+            every.append({"event": "end", "time": 3.0, "trial": trial, "attempt": 1, "state": state, "reason": "why"})
     return every
 
 

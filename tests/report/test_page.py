@@ -20,12 +20,22 @@ from msd_sweeps.report.verdict import verdict
 from tests.synthetic_ledger import HOSTILE, Recipe, every_third_stopped, make_sweep, records, write
 
 EXPECTED = {
-    "search": {"seeds", "effects", "history", "confirmation", "search_slices", "search_interaction", "importances",
-               "learning_curves", "search_curves", "cost"},
+    "search": {
+        "seeds",
+        "effects",
+        "history",
+        "confirmation",
+        "search_slices",
+        "search_interaction",
+        "importances",
+        "learning_curves",
+        "search_curves",
+        "cost",
+    },
     "grid": {"seeds", "effects", "scales", "interaction_1", "learning_curves", "cost"},
     "one_at_a_time": {"seeds", "effects", "scales", "slices", "learning_curves", "cost"},
     "leave_one_out": {"seeds", "effects", "learning_curves", "cost"},
-}  # fmt: skip
+}
 
 
 def numbers_of(folder, design, recipe=None, **changes):
@@ -67,11 +77,7 @@ class _Page(HTMLParser):
         for name, value in attributes:
             if name.startswith("on"):
                 self.outside.append((tag, name))
-            if (
-                name in ("src", "href", "xlink:href")
-                and value
-                and not value.startswith(("#", "data:image/png"))
-            ):
+            if name in ("src", "href", "xlink:href") and value and not value.startswith(("#", "data:image/png")):
                 self.outside.append((tag, value))
 
 
@@ -79,13 +85,9 @@ class _Page(HTMLParser):
 def hostile(tmp_path_factory):
     """A report whose every name is hostile: cells, parts, levels, the sweep, reasons."""
     folder = tmp_path_factory.mktemp("hostile")
-    without = {
-        name: {"method.scales": [1], "method.sample_weight": 0.1 * i} for i, name in enumerate(HOSTILE)
-    }
+    without = {name: {"method.scales": [1], "method.sample_weight": 0.1 * i} for i, name in enumerate(HOSTILE)}
     sweep = make_sweep("leave_one_out", name="../../x<script>", without=without, seeds=[0, 1])
-    bad = Recipe(
-        fail=lambda planned: ("failed", HOSTILE[0] + HOSTILE[1]) if planned.trial.seed == 1 else None
-    )
+    bad = Recipe(fail=lambda planned: ("failed", HOSTILE[0] + HOSTILE[1]) if planned.trial.seed == 1 else None)
     path = write(folder / "run", records(sweep, bad))
     return folder, compile_report(path, folder / "reports" / "one")
 
@@ -167,9 +169,7 @@ def test_figures_of_an_earlier_ledger_do_not_stay(tmp_path):
     stale = tmp_path / "report" / "figures" / "stale.svg"
     stale.parent.mkdir(parents=True)
     stale.write_text("old")
-    compile_report(
-        write(tmp_path / "run", records(make_sweep("leave_one_out", seeds=[0]))), tmp_path / "report"
-    )
+    compile_report(write(tmp_path / "run", records(make_sweep("leave_one_out", seeds=[0]))), tmp_path / "report")
     assert not stale.exists()
 
 
@@ -192,15 +192,7 @@ def test_a_recorded_command_tells_no_place_and_no_secret():
     command = ["/home/me/.venv/bin/python", "/home/me/msd_sweeps/run.py", "--space", "a b.yaml"]
     assert command_text(command) == "python -m msd_sweeps.run --space 'a b.yaml'"
     assert command_text(["/home/me/msd_sweeps/run.py", "--dry-run"]) == "python -m msd_sweeps.run --dry-run"
-    places = [
-        "python",
-        "-m",
-        "msd_sweeps.run",
-        "--set",
-        "data.root=/home/me/cifar",
-        "--storage",
-        "/mnt/a b/runs/",
-    ]
+    places = ["python", "-m", "msd_sweeps.run", "--set", "data.root=/home/me/cifar", "--storage", "/mnt/a b/runs/"]
     assert command_text(places) == "python -m msd_sweeps.run --set data.root=.../cifar --storage .../runs"
     secret = command_text(["python", "-m", "msd_sweeps.run", "--set", "tracking.uri=https://me:word@host/x"])
     assert "word" not in secret

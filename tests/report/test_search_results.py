@@ -29,9 +29,7 @@ def test_the_parameter_that_decides_is_the_most_important(tmp_path):
 def test_importances_need_enough_finished_trials(tmp_path):
     assert importances(searched(tmp_path / "few", FEWEST - 1)).empty
     assert len(importances(searched(tmp_path / "enough", FEWEST))) == 4
-    stopped = searched(
-        tmp_path / "stopped", 3 * FEWEST, Recipe(stop=lambda p: 2 if p.phase == "search" else None)
-    )
+    stopped = searched(tmp_path / "stopped", 3 * FEWEST, Recipe(stop=lambda p: 2 if p.phase == "search" else None))
     assert importances(stopped).empty
 
 
@@ -57,18 +55,13 @@ SIZES = ["resnet8", "resnet14", "resnet20", "resnet32"]
 SEVERAL = {
     "metric": [{"name": "val_top1"}, {"name": "student_multiply_adds"}],
     "scheduler": {"type": "none"},
-    "parameters": {
-        "student.model": {"choices": SIZES},
-        "method.sample_weight": {"low": 0.1, "high": 4.0, "log": True},
-    },
+    "parameters": {"student.model": {"choices": SIZES}, "method.sample_weight": {"low": 0.1, "high": 4.0, "log": True}},
 }
 
 
 def searched_by_several(folder):
     sweep = make_sweep("search", search={"num_samples": 24, "val_fraction": 0.25}, **SEVERAL)
-    bigger_is_better = Recipe(
-        score=lambda config: 60.0 + 5 * SIZES.index(config["student"]["model"]), spread=1.0
-    )
+    bigger_is_better = Recipe(score=lambda config: 60.0 + 5 * SIZES.index(config["student"]["model"]), spread=1.0)
     return write(folder, records(sweep, bigger_is_better))
 
 
@@ -76,8 +69,7 @@ def test_the_front_is_of_finished_search_trials_that_no_other_beats(tmp_path):
     frames = read(searched_by_several(tmp_path))
     trials = frames.trials
     assert [*trials["student_multiply_adds"]] == [
-        ARCHITECTURES[model].multiply_adds_at(DATASETS["digits"].image_size)
-        for model in trials["student.model"]
+        ARCHITECTURES[model].multiply_adds_at(DATASETS["digits"].image_size) for model in trials["student.model"]
     ]
     frame = front_of(frames)
     assert sorted(frame["trial"]) == sorted(trials.loc[trials["phase"] == "search", "trial"])
@@ -86,9 +78,7 @@ def test_the_front_is_of_finished_search_trials_that_no_other_beats(tmp_path):
     assert front["student_multiply_adds"].is_monotonic_decreasing
     assert 1 < len(front) < len(frame)
     for row in rest.itertuples():
-        better = (front["val_top1"] >= row.val_top1) & (
-            front["student_multiply_adds"] <= row.student_multiply_adds
-        )
+        better = (front["val_top1"] >= row.val_top1) & (front["student_multiply_adds"] <= row.student_multiply_adds)
         assert better.any()
 
 
@@ -100,9 +90,7 @@ def test_a_report_of_several_metrics_shows_the_front(tmp_path):
     table = page.partition("Pareto front of the search")[2].partition("\n#")[0]
     frame = front_of(read(path))
     rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
-    assert [row.split("|")[1].strip() for row in rows] == [
-        str(n) for n in frame.loc[frame["front"], "number"]
-    ]
+    assert [row.split("|")[1].strip() for row in rows] == [str(n) for n in frame.loc[frame["front"], "number"]]
     assert [row.split("|")[-2].strip() for row in rows[:2]] == ["winner 1", "winner 2"]
     written = pd.read_csv(tmp_path / "report" / "figures" / "pareto.csv")
     assert written["front"].tolist() == frame["front"].tolist()

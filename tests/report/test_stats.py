@@ -38,9 +38,7 @@ def test_welch_interval_covers(n):
     generator = np.random.default_rng(20 + n)
     covered = 0
     for _ in range(1000):
-        interval = stats.unpaired_difference(
-            generator.normal(1, 0.3, n), generator.normal(0, 0.6, n)
-        ).interval
+        interval = stats.unpaired_difference(generator.normal(1, 0.3, n), generator.normal(0, 0.6, n)).interval
         covered += interval.low <= 1 <= interval.high
     assert 0.93 <= covered / 1000 <= 0.98  # Welch is known to be a little wide at n = 3
 

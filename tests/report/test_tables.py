@@ -71,12 +71,8 @@ def test_winners_carry_the_search_score_they_were_chosen_by(tmp_path):
 
 def test_failed_and_unbegun_cells_stand_in_the_table_with_their_reason(tmp_path):
     recipe = Recipe(
-        fail=lambda planned: (
-            ("diverged", "loss is inf") if planned.label == "without categorisation" else None
-        ),
-        skip=lambda planned: (
-            planned.label == "no teacher" or (planned.label == "full" and planned.trial.seed == 3)
-        ),
+        fail=lambda planned: ("diverged", "loss is inf") if planned.label == "without categorisation" else None,
+        skip=lambda planned: planned.label == "no teacher" or (planned.label == "full" and planned.trial.seed == 3),
     )
     _, text, table = compiled(tmp_path, make_sweep("leave_one_out"), recipe)
     rows = table.set_index("label")
@@ -140,9 +136,7 @@ def test_bold_only_where_every_interval_says_so(tmp_path):
 
 
 def test_hostile_names_survive_in_every_format(tmp_path):
-    without = {
-        name: {"method.scales": [1], "method.sample_weight": 0.1 * i} for i, name in enumerate(HOSTILE)
-    }
+    without = {name: {"method.scales": [1], "method.sample_weight": 0.1 * i} for i, name in enumerate(HOSTILE)}
     _, text, table = compiled(tmp_path, make_sweep("leave_one_out", without=without))
     folder = tmp_path / "report"
     labels = table["label"].tolist()
@@ -168,9 +162,7 @@ def test_hostile_names_survive_in_every_format(tmp_path):
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex with booktabs")
 def test_the_latex_table_compiles_whatever_the_names(tmp_path):
-    without = {
-        name: {"method.scales": [1], "method.sample_weight": 0.1 * i} for i, name in enumerate(HOSTILE)
-    }
+    without = {name: {"method.scales": [1], "method.sample_weight": 0.1 * i} for i, name in enumerate(HOSTILE)}
     compiled(tmp_path, make_sweep("leave_one_out", without=without, seeds=[0, 1]))
     document = (
         "\\documentclass{article}\\usepackage[T1]{fontenc}\\usepackage{booktabs}\\usepackage[paperwidth=60in]{geometry}"

@@ -61,15 +61,15 @@ def test_says_where_what_and_what_to_do(case, run, tmp_path):
 
 
 ALIAS_BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
-    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n"
-    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
 )
 HOSTILE = {
     "not UTF-8": (b"base: digits\nmetric: \xff\xfe\n", "space.yaml:2: not UTF-8 text (found the byte 0xff)"),
     "10,000 levels of lists": (b"base: " + b"[" * 10_000, "nested more than 50 levels deep"),
     "10,000 levels of mappings": (b"base: " + b"{a: " * 10_000, "nested more than 50 levels deep"),
     "levels by indentation": (
-        "".join(f"{' ' * depth}a:\n" for depth in range(300)).encode(), "nested more than 50 levels deep",
+        "".join(f"{' ' * depth}a:\n" for depth in range(300)).encode(),
+        "nested more than 50 levels deep",
     ),
     "an alias bomb": (ALIAS_BOMB.encode(), "aliases (*a) are not used here"),
     "10 MB": (b"base: digits\n" + b"#" * 10_000_000, "10,000,013 bytes; a space or base is at most 50,000 bytes"),
@@ -78,11 +78,12 @@ HOSTILE = {
     "a long line without an end": (b'base: "' + b"a" * 49_000, "not valid YAML"),
     "many choices": (
         b"base: digits\ndesign: grid\nparameters: {method.sample_weight: {choices: ["
-        + b",".join(b"%d" % i for i in range(1, 8_000)) + b"]}}\n",
+        + b",".join(b"%d" % i for i in range(1, 8_000))
+        + b"]}}\n",
         "parameters.method.sample_weight.choices: expected at most 1000 of them",
     ),
     "nothing but NUL": (b"\x00" * 1000, "space.yaml:1: the control character '\\x00'"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -26,14 +26,23 @@ def make(design: str, parameters: dict, **sections) -> Sweep:
 @pytest.mark.parametrize(
     ("text", "holds", "fails"),
     [
-        ("a.b > 0", [0.1, 2], [0, -1, "1", None, True, [1]]), ("a>=1", [1, 1.0], [0.99]), ("a < 1e-3", [0], [0.001]),
-        ("a<=2", [2], [3]), ("a == 1", [1, 1.0], [2, "1", True, None]), ("a == word", ["word"], ["other", None]),
-        ("a != word", ["other", None, 1], ["word"]), ("a == [1, 2]", [[1, 2], (1, 2)], [[1], [1, 2, 4], "12"]),
-        ("a in [agree, weighted]", ["agree"], ["all", "agre"]), ("a in [[1], [1, 2]]", [[1], (1, 2)], [1, [2]]),
-        ("a == null", [None], [0]), ("a == true", [True], [1, "true"]), ('a == "1"', ["1"], [1]),
-        ("a.b == two words", ["two words"], ["two"]), ("a == b == c", ["b == c"], ["c"]),
+        ("a.b > 0", [0.1, 2], [0, -1, "1", None, True, [1]]),
+        ("a>=1", [1, 1.0], [0.99]),
+        ("a < 1e-3", [0], [0.001]),
+        ("a<=2", [2], [3]),
+        ("a == 1", [1, 1.0], [2, "1", True, None]),
+        ("a == word", ["word"], ["other", None]),
+        ("a != word", ["other", None, 1], ["word"]),
+        ("a == [1, 2]", [[1, 2], (1, 2)], [[1], [1, 2, 4], "12"]),
+        ("a in [agree, weighted]", ["agree"], ["all", "agre"]),
+        ("a in [[1], [1, 2]]", [[1], (1, 2)], [1, [2]]),
+        ("a == null", [None], [0]),
+        ("a == true", [True], [1, "true"]),
+        ('a == "1"', ["1"], [1]),
+        ("a.b == two words", ["two words"], ["two"]),
+        ("a == b == c", ["b == c"], ["c"]),
     ],
-)  # fmt: skip
+)
 def test_a_condition_is_read_and_compared(text, holds, fails):
     condition = parse_condition(text)
     assert [condition.holds(value) for value in holds] == [True] * len(holds)
@@ -42,9 +51,26 @@ def test_a_condition_is_read_and_compared(text, holds, fails):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "a", "a >", "> 0", "a = 0", "a => 0", "a in 3", "a in []", "a > word", "a > [1]", "a == {b: 1}", "a b > 0",
-     "a == !!python/name:os.system x", "a > " + "1" * 400, "a in [1", "not a > 0", "__import__('os').system('x')"],
-)  # fmt: skip
+    [
+        "",
+        "a",
+        "a >",
+        "> 0",
+        "a = 0",
+        "a => 0",
+        "a in 3",
+        "a in []",
+        "a > word",
+        "a > [1]",
+        "a == {b: 1}",
+        "a b > 0",
+        "a == !!python/name:os.system x",
+        "a > " + "1" * 400,
+        "a in [1",
+        "not a > 0",
+        "__import__('os').system('x')",
+    ],
+)
 def test_what_is_no_condition_is_refused(text):
     with pytest.raises(ValueError, match="expected"):
         parse_condition(text)
@@ -69,14 +95,11 @@ def test_combinations_of_a_grid_that_differ_in_nothing_that_counts_are_one_cell(
 def test_a_condition_on_a_condition_counts_in_order():
     chain = {
         "method.kd_weight": {"choices": [0.0, 1.0], "when": "method.feature_temperature == 0.2"},
-        "method.feature_temperature": TEMPERATURE, "method.feature_weight": WEIGHT,
-    }  # fmt: skip
+        "method.feature_temperature": TEMPERATURE,
+        "method.feature_weight": WEIGHT,
+    }
     sweep = make("grid", chain)
-    assert sweep.conditions.order == [
-        "method.feature_weight",
-        "method.feature_temperature",
-        "method.kd_weight",
-    ]
+    assert sweep.conditions.order == ["method.feature_weight", "method.feature_temperature", "method.kd_weight"]
     labels = {planned.label for planned in sweep.fixed_trials}
     assert len(labels) == 1 + 2 * (1 + 2)
     assert "feature_weight=1.0, feature_temperature=0.05" in labels
@@ -92,19 +115,16 @@ def test_a_setting_of_another_method_counts_only_beside_it():
     }
     cells = {planned.label: planned.trial.method for planned in make("grid", parameters).fixed_trials}
     assert list(cells) == [
-        "method=msd, scales=[1]", "method=msd, scales=[1, 2]", "method=kd, temperature=1.0",
+        "method=msd, scales=[1]",
+        "method=msd, scales=[1, 2]",
+        "method=kd, temperature=1.0",
         "method=kd, temperature=4.0",
-    ]  # fmt: skip
-    assert (cells["method=kd, temperature=1.0"].name, cells["method=kd, temperature=1.0"].temperature) == (
-        "kd",
-        1.0,
-    )
+    ]
+    assert (cells["method=kd, temperature=1.0"].name, cells["method=kd, temperature=1.0"].temperature) == ("kd", 1.0)
 
 
 def test_one_at_a_time_varies_what_counts_beside_the_base():
-    sweep = make(
-        "one_at_a_time", {"method.feature_weight": WEIGHT, "method.feature_temperature": TEMPERATURE}
-    )
+    sweep = make("one_at_a_time", {"method.feature_weight": WEIGHT, "method.feature_temperature": TEMPERATURE})
     labels = [planned.label for planned in sweep.fixed_trials]
     assert "feature_temperature=0.05" in labels
     assert "feature_weight=0.0" in labels

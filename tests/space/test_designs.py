@@ -16,14 +16,20 @@ from msd_sweeps.space.trial import Trial
 
 BASE = load_base("digits")
 SETTABLE = {
-    "recipe.epochs": st.integers(1, 500), "recipe.lr": st.floats(1e-6, 10), "recipe.flip": st.booleans(),
+    "recipe.epochs": st.integers(1, 500),
+    "recipe.lr": st.floats(1e-6, 10),
+    "recipe.flip": st.booleans(),
     "recipe.milestones": st.lists(st.integers(1, 240), max_size=3),
     "recipe.schedule": st.sampled_from(["step", "cosine"]),
-    "data.split_seed": st.integers(0, 99), "data.root": st.text("abc/", min_size=1, max_size=5),
-    "teacher.seed": st.integers(0, 99), "teacher.recipe.epochs": st.integers(1, 9),
-    "method.scales": st.sampled_from([[1], [2], [1, 2], [1, 2, 4]]), "method.sample_weight": st.floats(0.1, 9),
-    "method.stride": st.sampled_from(["window", "half"]), "data_seed": st.none() | st.integers(0, 99),
-}  # fmt: skip
+    "data.split_seed": st.integers(0, 99),
+    "data.root": st.text("abc/", min_size=1, max_size=5),
+    "teacher.seed": st.integers(0, 99),
+    "teacher.recipe.epochs": st.integers(1, 9),
+    "method.scales": st.sampled_from([[1], [2], [1, 2], [1, 2, 4]]),
+    "method.sample_weight": st.floats(0.1, 9),
+    "method.stride": st.sampled_from(["window", "half"]),
+    "data_seed": st.none() | st.integers(0, 99),
+}
 
 
 def flat(trial: Trial) -> dict:
@@ -38,9 +44,7 @@ def at(tree, path: str):
 
 
 def make(design: str, **sections) -> Sweep:
-    return Sweep(
-        "test", Space.model_validate_json(json.dumps({"base": "digits", "design": design, **sections})), BASE
-    )
+    return Sweep("test", Space.model_validate_json(json.dumps({"base": "digits", "design": design, **sections})), BASE)
 
 
 def grid_of(**choices) -> dict:
@@ -114,9 +118,7 @@ def test_a_space_is_found_by_path_then_by_name(tmp_path, monkeypatch):
     assert shipped.name == "scales.yaml"
     monkeypatch.chdir(tmp_path)
     assert load("scales").name == "scales"  # beside the package, from anywhere
-    Path("scales.yaml").write_text(
-        "base: digits\ndesign: grid\nparameters: {method.scales: {choices: [[1], [2]]}}\n"
-    )
+    Path("scales.yaml").write_text("base: digits\ndesign: grid\nparameters: {method.scales: {choices: [[1], [2]]}}\n")
     assert load("scales").space.design == "grid"
     assert load("scales", name="mine").name == "mine"
     assert load("scales", base="cifar100_resnet56_resnet20").name == "scales-cifar100_resnet56_resnet20"
@@ -124,9 +126,7 @@ def test_a_space_is_found_by_path_then_by_name(tmp_path, monkeypatch):
 
 def test_a_base_is_found_beside_its_space(tmp_path):
     (tmp_path / "mine.yaml").write_text(find("digits", Path("search_spaces/bases")).read_text())
-    space = written(
-        tmp_path, "base: mine\ndesign: grid\nparameters: {method.scales: {choices: [[1], [2]]}}\n"
-    )
+    space = written(tmp_path, "base: mine\ndesign: grid\nparameters: {method.scales: {choices: [[1], [2]]}}\n")
     assert load(space).base == BASE
 
 
@@ -144,9 +144,7 @@ def test_a_grid_has_every_combination_on_every_seed():
     sweep = make("grid", parameters=grid_of(scales=[[1], [2]], stride=["window", "half"]), seeds=[3, 5])
     planned = sweep.fixed_trials
     assert len(planned) == 8
-    assert [trial.trial.seed for trial in planned] == [3] * 4 + [
-        5
-    ] * 4  # what shares a stream stands together
+    assert [trial.trial.seed for trial in planned] == [3] * 4 + [5] * 4  # what shares a stream stands together
     assert {trial.label for trial in planned} == {
         f"scales={scales}, stride={stride}" for scales in ("[1]", "[2]") for stride in ("window", "half")
     }
@@ -160,10 +158,11 @@ def test_one_at_a_time_varies_one_and_counts_the_base_once():
 
 def test_leave_one_out_leaves_each_part_out_of_the_full_configuration():
     sweep = make(
-        "leave_one_out", full={"method.regions": "weighted"},
+        "leave_one_out",
+        full={"method.regions": "weighted"},
         without={"regions": {"method.regions": "all"}, "scales": {"method.scales": [1]}},
         also={"KD": {"method": {"name": "kd"}}},
-    )  # fmt: skip
+    )
     cells = {planned.label: planned.trial.method for planned in sweep.fixed_trials}
     assert list(cells) == ["full", "without regions", "without scales", "KD"]
     assert cells["without scales"].regions == "weighted"
@@ -193,11 +192,23 @@ def test_labelled_choices_change_several_settings():
 def test_every_pair_of_levels_is_checked_however_many_combinations_there_are():
     parameters = {
         f"method.{name}": {"low": 0.1, "high": 2.0}
-        for name in ("sample_weight", "feature_weight", "ce_weight", "kd_weight", "temperature",
-                     "sample_temperature", "feature_temperature", "disagree_weight")
-    }  # fmt: skip
-    parameters |= grid_of(regions=["all", "agree", "weighted"], projector=["linear", "heads"], tap=["last", "stages"],
-                          stride=["window", "half"])  # fmt: skip
+        for name in (
+            "sample_weight",
+            "feature_weight",
+            "ce_weight",
+            "kd_weight",
+            "temperature",
+            "sample_temperature",
+            "feature_temperature",
+            "disagree_weight",
+        )
+    }
+    parameters |= grid_of(
+        regions=["all", "agree", "weighted"],
+        projector=["linear", "heads"],
+        tap=["last", "stages"],
+        stride=["window", "half"],
+    )
     sweep = make("search", parameters=parameters)
     with pytest.raises(InputError, match="'heads' reads the last feature map only"):
         list(sweep.search_corners())
@@ -224,10 +235,7 @@ def test_a_loss_is_minimised_unless_said_otherwise():
     assert make("search", metric={"name": "val_loss"}, parameters=parameters).space.metric.mode == "min"
     assert make("search", metric={"name": "val_top1"}, parameters=parameters).space.metric.mode == "max"
     assert make("search", parameters=parameters).space.metric.mode == "max"
-    assert (
-        make("search", metric={"name": "val_loss", "mode": "max"}, parameters=parameters).space.metric.mode
-        == "max"
-    )
+    assert make("search", metric={"name": "val_loss", "mode": "max"}, parameters=parameters).space.metric.mode == "max"
 
 
 @pytest.mark.parametrize("name", ["scales", "ablation", "temperatures"])
@@ -240,10 +248,9 @@ def test_one_metric_is_recorded_as_ever_and_several_survive_the_ledger():
     parameters = {"student.model": {"choices": ["resnet8", "resnet14"]}}
     alone = make("search", metric={"name": "val_loss"}, parameters=parameters).space
     assert alone.model_dump(mode="json")["metric"] == {"name": "val_loss", "mode": "min"}
-    several = make(
-        "search", metric=[{"name": "val_top1"}, {"name": "student_parameters"}], parameters=parameters
-    ).space
+    several = make("search", metric=[{"name": "val_top1"}, {"name": "student_parameters"}], parameters=parameters).space
     assert [(metric.name, metric.mode) for metric in several.metrics] == [
-        ("val_top1", "max"), ("student_parameters", "min"),
-    ]  # fmt: skip
+        ("val_top1", "max"),
+        ("student_parameters", "min"),
+    ]
     assert Space.model_validate_json(several.model_dump_json()) == several

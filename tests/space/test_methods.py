@@ -49,11 +49,7 @@ def test_cross_entropy_is_small_beside_logits_and_whole_beside_features():
 
 def test_sdd_has_the_weights_of_its_form():
     assert list(parse(name="sdd").term_weights) == ["ce_weight", "kd_weight"]
-    assert list(parse(name="sdd", form="dkd").term_weights) == [
-        "ce_weight",
-        "target_weight",
-        "non_target_weight",
-    ]
+    assert list(parse(name="sdd", form="dkd").term_weights) == ["ce_weight", "target_weight", "non_target_weight"]
 
 
 @pytest.mark.parametrize(

@@ -39,9 +39,7 @@ def test_a_shipped_space_plans_and_says_what_it_costs(path, tmp_path, monkeypatc
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
 def test_the_trials_a_header_speaks_of_are_those_planned(path):
     sweep = load(str(path))
-    text = " ".join(
-        line.lstrip("# ") for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")
-    )
+    text = " ".join(line.lstrip("# ") for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#"))
     if sweep.space.design == "search":
         confirmed = sweep.confirmed_count + len(sweep.fixed_trials)
         assert f"{sweep.space.search.num_samples} short trials" in text
@@ -72,11 +70,7 @@ def test_the_joint_space_varies_every_setting_of_the_method():
     varied = set()
     for name, parameter in load("joint").space.parameters.items():
         choices = getattr(parameter, "choices", None)
-        varied |= (
-            {path for changes in choices.values() for path in changes}
-            if isinstance(choices, dict)
-            else {name}
-        )
+        varied |= {path for changes in choices.values() for path in changes} if isinstance(choices, dict) else {name}
     assert varied == {f"method.{name}" for name in MsdSettings.model_fields if name != "name"}
 
 
@@ -111,10 +105,17 @@ def test_editors_accept_what_is_shipped(path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"desing": "grid"}, {"design": "gird"}, {"seeds": "0"}, {"seeds": []}, {"parameters": {"a": [1]}},
-     {"search": {"num_samples": 0}}, {"metric": {"name": "top1"}}],
+    [
+        {"desing": "grid"},
+        {"design": "gird"},
+        {"seeds": "0"},
+        {"seeds": []},
+        {"parameters": {"a": [1]}},
+        {"search": {"num_samples": 0}},
+        {"metric": {"name": "top1"}},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_editors_mark_what_is_refused(change):
     good = yaml.safe_load("{base: digits, design: grid, parameters: {method.scales: {choices: [[1]]}}}")
     check = validator(schema.SCHEMAS["space.schema.json"])
@@ -147,8 +148,5 @@ def test_the_commands_of_the_readme_plan(tmp_path, monkeypatch):
 def test_the_readme_names_every_section_design_and_sampler():
     text = (FOLDER / "README.md").read_text(encoding="utf-8")
     known = {*Space.model_fields} - {"design"}
-    known |= {
-        *get_args(Space.model_fields["design"].annotation),
-        *get_args(Search.model_fields["sampler"].annotation),
-    }
+    known |= {*get_args(Space.model_fields["design"].annotation), *get_args(Search.model_fields["sampler"].annotation)}
     assert {name for name in known if f"`{name}`" not in text} == set()

@@ -11,17 +11,16 @@ from hypothesis import strategies as st
 from msd_sweeps.space import strict_yaml
 from msd_sweeps.space.strict_yaml import InputError, parse, parse_scalar
 
-TEXT = st.text(
-    st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp"), exclude_characters="\ufeff"), max_size=8
-)
+TEXT = st.text(st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp"), exclude_characters="\ufeff"), max_size=8)
 SCALARS = (
-    st.none() | st.booleans() | st.integers(-(10**15) + 1, 10**15 - 1)
-    | st.floats(allow_nan=False, allow_infinity=False) | TEXT
-)  # fmt: skip
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**15) + 1, 10**15 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXT
+)
 TREES = st.recursive(
-    SCALARS,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
-    max_leaves=12,
+    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4), max_leaves=12
 )
 
 
@@ -41,9 +40,7 @@ def block(tree, indent: str = "") -> str:
     lines = ""
     for head, value in items:
         nested = isinstance(value, dict | list) and value
-        lines += (
-            f"{indent}{head}\n{block(value, indent + '  ')}" if nested else f"{indent}{head} {flow(value)}\n"
-        )
+        lines += f"{indent}{head}\n{block(value, indent + '  ')}" if nested else f"{indent}{head} {flow(value)}\n"
     return lines
 
 
@@ -98,13 +95,37 @@ def test_any_bytes_are_read_or_refused_with_the_name_of_the_file(content, tmp_pa
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("1e-4", 1e-4), ("1E+3", 1000.0), ("5e-4", 5e-4), (".5", 0.5), ("-3", -3), ("+3", 3), ("007", 7), ("1.", 1.0),
-        ("true", True), ("False", False), ("null", None), ("~", None), ("", None),
-        ("yes", "yes"), ("on", "on"), ("No", "No"), ("0x10", "0x10"), ("0o17", "0o17"), ("1_000", "1_000"),
-        ("12:30", "12:30"), (".nan", ".nan"), (".inf", ".inf"), ("2024-01-02", "2024-01-02"), ("1.2.3", "1.2.3"),
-        ("'1'", "1"), ('"true"', "true"), ("=", "="), ("<<", "<<"), ("٣", "٣"),
+        ("1e-4", 1e-4),
+        ("1E+3", 1000.0),
+        ("5e-4", 5e-4),
+        (".5", 0.5),
+        ("-3", -3),
+        ("+3", 3),
+        ("007", 7),
+        ("1.", 1.0),
+        ("true", True),
+        ("False", False),
+        ("null", None),
+        ("~", None),
+        ("", None),
+        ("yes", "yes"),
+        ("on", "on"),
+        ("No", "No"),
+        ("0x10", "0x10"),
+        ("0o17", "0o17"),
+        ("1_000", "1_000"),
+        ("12:30", "12:30"),
+        (".nan", ".nan"),
+        (".inf", ".inf"),
+        ("2024-01-02", "2024-01-02"),
+        ("1.2.3", "1.2.3"),
+        ("'1'", "1"),
+        ('"true"', "true"),
+        ("=", "="),
+        ("<<", "<<"),
+        ("٣", "٣"),
     ],
-)  # fmt: skip
+)
 def test_plain_words_mean_what_yaml_1_2_says(text, value):
     found = parse_scalar(text, "--set x")
     assert same(found, value)
@@ -131,13 +152,7 @@ def test_the_pure_python_reader_gives_the_same(read, monkeypatch):
     expected = read(text)
     monkeypatch.setattr(strict_yaml, "_LOADER", yaml.SafeLoader)
     assert read(text) == expected
-    for bad in (
-        "a: &x 1\nb: *x\n",
-        "a: !!python/name:os.system x\n",
-        "a: [1\n",
-        "a: 1\na: 2\n",
-        "a: " + "[" * 60,
-    ):
+    for bad in ("a: &x 1\nb: *x\n", "a: !!python/name:os.system x\n", "a: [1\n", "a: 1\na: 2\n", "a: " + "[" * 60):
         with pytest.raises(InputError, match=r"tree\.yaml:[0-9]: "):
             read(bad)
 

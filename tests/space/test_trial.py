@@ -12,18 +12,44 @@ from msd_sweeps.space.trial import Trial, identity, nearest
 
 BASE = load_base("digits")
 DECIDING = {
-    "data.train_samples": 300, "data.val_fraction": 0.1, "data.split_seed": 1,
-    "teacher.model": "resnet14", "teacher.recipe.epochs": 9, "teacher.recipe.lr": 0.2, "teacher.seed": 1,
+    "data.train_samples": 300,
+    "data.val_fraction": 0.1,
+    "data.split_seed": 1,
+    "teacher.model": "resnet14",
+    "teacher.recipe.epochs": 9,
+    "teacher.recipe.lr": 0.2,
+    "teacher.seed": 1,
     "student.model": "resnet14",
-    "method": {"name": "kd"}, "method.scales": [1], "method.stride": "half", "method.regions": "agree",
-    "method.sample_weight": 1.5, "method.sample_temperature": 0.2, "method.feature_weight": 0.0,
-    "method.feature_temperature": 0.2, "method.ce_weight": 0.9, "method.kd_weight": 0.1, "method.temperature": 3.0,
-    "method.negatives": "other_classes", "method.projector": "linear", "method.scale_weights": [1.0, 1.0, 2.0],
-    "method.tap": "stages", "method.disagree_weight": 0.5,
-    "recipe.epochs": 13, "recipe.batch_size": 16, "recipe.lr": 0.11, "recipe.momentum": 0.8, "recipe.nesterov": True,
-    "recipe.weight_decay": 0.0, "recipe.schedule": "cosine", "recipe.milestones": [1], "recipe.gamma": 0.2,
-    "recipe.warmup_epochs": 1.0, "recipe.crop_padding": 3, "recipe.flip": True, "recipe.precision": "float32",
-}  # fmt: skip
+    "method": {"name": "kd"},
+    "method.scales": [1],
+    "method.stride": "half",
+    "method.regions": "agree",
+    "method.sample_weight": 1.5,
+    "method.sample_temperature": 0.2,
+    "method.feature_weight": 0.0,
+    "method.feature_temperature": 0.2,
+    "method.ce_weight": 0.9,
+    "method.kd_weight": 0.1,
+    "method.temperature": 3.0,
+    "method.negatives": "other_classes",
+    "method.projector": "linear",
+    "method.scale_weights": [1.0, 1.0, 2.0],
+    "method.tap": "stages",
+    "method.disagree_weight": 0.5,
+    "recipe.epochs": 13,
+    "recipe.batch_size": 16,
+    "recipe.lr": 0.11,
+    "recipe.momentum": 0.8,
+    "recipe.nesterov": True,
+    "recipe.weight_decay": 0.0,
+    "recipe.schedule": "cosine",
+    "recipe.milestones": [1],
+    "recipe.gamma": 0.2,
+    "recipe.warmup_epochs": 1.0,
+    "recipe.crop_padding": 3,
+    "recipe.flip": True,
+    "recipe.precision": "float32",
+}
 """A change of every field that decides numbers."""
 
 
@@ -81,13 +107,7 @@ def test_an_imported_teacher_is_named_by_its_bytes(tmp_path):
 def test_students_that_see_the_same_images_share_a_stream():
     for path in ("method.scales", "recipe.epochs", "recipe.lr", "student.model"):
         assert changed(BASE, {path: DECIDING[path]}).stream_key == BASE.stream_key
-    for path in (
-        "recipe.batch_size",
-        "recipe.crop_padding",
-        "recipe.precision",
-        "data.split_seed",
-        "teacher.seed",
-    ):
+    for path in ("recipe.batch_size", "recipe.crop_padding", "recipe.precision", "data.split_seed", "teacher.seed"):
         assert changed(BASE, {path: DECIDING[path]}).stream_key != BASE.stream_key
     assert changed(BASE, {"seed": 1}).stream_key != BASE.stream_key
     assert changed(BASE, {"seed": 1, "data_seed": 0}).stream_key == BASE.stream_key

@@ -57,9 +57,7 @@ class Run:
     def numbers(self) -> dict[str, list[dict[str, float]]]:
         """Every epoch's metrics of every trial, less what depends on the machine's speed."""
         return {
-            name: [
-                {k: v for k, v in e["metrics"].items() if not k.endswith("_seconds")} for e in trial.epochs
-            ]
+            name: [{k: v for k, v in e["metrics"].items() if not k.endswith("_seconds")} for e in trial.epochs]
             for name, trial in self.trials.items()
         }
 
@@ -67,9 +65,7 @@ class Run:
 class Workplace:
     """A folder with a toy space, where the command is run as a user would."""
 
-    def __init__(
-        self, folder: Path, teachers: Path | None, module: str = "msd_sweeps.run", **environment: str
-    ):
+    def __init__(self, folder: Path, teachers: Path | None, module: str = "msd_sweeps.run", **environment: str):
         """module: the command. environment: variables for it."""
         self.folder, self.module, self.environment = folder, module, environment
         (folder / "search_spaces" / "bases").mkdir(parents=True)
@@ -82,9 +78,13 @@ class Workplace:
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
         return subprocess.Popen(
-            [sys.executable, "-m", self.module, *arguments], cwd=self.folder, env=inherited | self.environment,
-            text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            [sys.executable, "-m", self.module, *arguments],
+            cwd=self.folder,
+            env=inherited | self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
 
     def finish(self, process: subprocess.Popen[str], name: str) -> Run:
         out, _ = process.communicate(timeout=_LONGEST_SECONDS)

@@ -27,10 +27,12 @@ SEATS = 3
 
 def make(samples: int) -> Sweep:
     tree = {
-        "base": "digits", "design": "search", "search": {"num_samples": samples, "sampler": "random"},
+        "base": "digits",
+        "design": "search",
+        "search": {"num_samples": samples, "sampler": "random"},
         "parameters": {"method.sample_weight": {"low": 0.1, "high": 4.0}},
         "confirm": {"top_k": 1, "seeds": [1], "baselines": {"none": {"method": {"name": "none"}}}},
-    }  # fmt: skip
+    }
     return Sweep("life", Space.model_validate_json(json.dumps(tree)), BASE)
 
 
@@ -118,8 +120,17 @@ class AnyLife(RuleBasedStateMachine):
         if number <= EPOCHS:
             score = int(trial.cell[:6], 16) / 1e4
             metrics = {"val_top1" if trial.phase == "search" else "test_top1": score}
-            self.agenda.epoch(trial, {"epoch": number, "position": number - 1, "slot": 0, "seconds": 1.0,
-                                      "metrics": metrics, "attempt": trial.attempts})  # fmt: skip
+            self.agenda.epoch(
+                trial,
+                {
+                    "epoch": number,
+                    "position": number - 1,
+                    "slot": 0,
+                    "seconds": 1.0,
+                    "metrics": metrics,
+                    "attempt": trial.attempts,
+                },
+            )
             self.reported[trial.trial] = number
 
     def _end(self, trial: TrialRecord, state: str) -> None:

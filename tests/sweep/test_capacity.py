@@ -60,9 +60,7 @@ def test_a_node_that_comes_back_in_time_ends_the_wait():
         assert room.trouble is None
         cluster.later(50, 4)
         assert room.trouble is None
-    assert (
-        cluster.said == [f"no room left: {LACK}; waiting 60 s for nodes to join", "there is room again"] * 3
-    )
+    assert cluster.said == [f"no room left: {LACK}; waiting 60 s for nodes to join", "there is room again"] * 3
 
 
 def test_nodes_are_not_asked_for_at_every_step():

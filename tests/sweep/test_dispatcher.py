@@ -18,16 +18,31 @@ def _impatient(monkeypatch):
     monkeypatch.setattr(slots, "_QUIET_SECONDS", 0.01)
 
 
-def job(
-    trial: str, key: str = "k", positions: list[int] | None = None, folder: str = "/nowhere", **fields
-) -> Job:
-    return {"trial": trial, "config": "{}", "key": key, "weights": None, "folder": folder, "reported": 0,
-            "launch": 1, "attempt": 1, "positions": positions} | fields  # fmt: skip
+def job(trial: str, key: str = "k", positions: list[int] | None = None, folder: str = "/nowhere", **fields) -> Job:
+    return {
+        "trial": trial,
+        "config": "{}",
+        "key": key,
+        "weights": None,
+        "folder": folder,
+        "reported": 0,
+        "launch": 1,
+        "attempt": 1,
+        "positions": positions,
+    } | fields
 
 
 def result(trial: str, epoch: int, state: str = "running") -> Result:
-    return {"trial": trial, "epoch": epoch, "state": state, "position": epoch, "seconds": 1.0, "metrics": {},
-            "reason": "", "traceback": ""}  # fmt: skip
+    return {
+        "trial": trial,
+        "epoch": epoch,
+        "state": state,
+        "position": epoch,
+        "seconds": 1.0,
+        "metrics": {},
+        "reason": "",
+        "traceback": "",
+    }
 
 
 def play(scene: Callable[[Dispatcher], Coroutine], pack: int = 2) -> None:
@@ -41,9 +56,7 @@ def play(scene: Callable[[Dispatcher], Coroutine], pack: int = 2) -> None:
     asyncio.run(run())
 
 
-async def names(
-    dispatcher: Dispatcher, slot: int = 0, key: str | None = None, position: int = 0, live=()
-) -> list[str]:
+async def names(dispatcher: Dispatcher, slot: int = 0, key: str | None = None, position: int = 0, live=()) -> list[str]:
     """Trials that a slot is told to admit."""
     orders = await dispatcher.orders(slot, key, position, list(live), 0.05)
     return [job["trial"] for job in orders.admit]
@@ -94,9 +107,7 @@ def test_only_trials_of_one_stream_share_a_slot():
         for name, key in (("a", "k"), ("b", "other"), ("c", "k"), ("d", "other")):
             await dispatcher.submit(job(name, key))
         assert await names(dispatcher) == ["a", "c"]
-        assert (
-            await names(dispatcher, key="k", position=1, live="a") == []
-        )  # others wait for the slot to turn
+        assert await names(dispatcher, key="k", position=1, live="a") == []  # others wait for the slot to turn
         orders = await dispatcher.orders(0, "k", 4, [], 0.05)
         assert ([job["trial"] for job in orders.admit], orders.position) == (["b", "d"], 0)
 
@@ -167,8 +178,10 @@ def test_results_arrive_in_order_and_each_epoch_once():
         await dispatcher.report(0, [result("a", 4, "finished")])
         found = [await dispatcher.next_result("a", 1, 1) for _ in range(3)]
         assert [(one["epoch"], one["state"], one["slot"], one["attempt"]) for one in found] == [
-            (2, "running", 0, 1), (3, "running", 0, 1), (4, "finished", 0, 1),
-        ]  # fmt: skip
+            (2, "running", 0, 1),
+            (3, "running", 0, 1),
+            (4, "finished", 0, 1),
+        ]
         assert dispatcher.results == {}
         assert dispatcher.seated == {0: {}}
 
@@ -322,8 +335,10 @@ def test_what_a_dead_slot_ran_comes_first_again_with_the_next_attempt(tmp_path, 
         await names(dispatcher)
         await dispatcher.enter(0)  # its workers were started again
         assert [(one["trial"], one["attempt"], one["positions"]) for one in dispatcher.waiting] == [
-            ("a", 2, [6, 5]), ("b", 2, [6, 5]), ("c", 1, None),
-        ]  # fmt: skip
+            ("a", 2, [6, 5]),
+            ("b", 2, [6, 5]),
+            ("c", 1, None),
+        ]
         orders = await dispatcher.orders(0, None, 0, [], 0.05)
         assert ([job["trial"] for job in orders.admit], orders.position) == (["a", "b"], 6)
         await dispatcher.report(0, [result("a", 7)])
@@ -492,9 +507,7 @@ EVENTS = st.sampled_from(["submit", "submit", "run", "run", "run", "drop", "agai
 
 @settings(max_examples=60, deadline=None)
 @given(
-    events=st.lists(st.tuples(EVENTS, st.integers(0, 99)), max_size=60),
-    pack=st.integers(1, 3),
-    count=st.integers(1, 3),
+    events=st.lists(st.tuples(EVENTS, st.integers(0, 99)), max_size=60), pack=st.integers(1, 3), count=st.integers(1, 3)
 )
 def test_whatever_happens_every_trial_ends_once_and_seats_are_kept(events, pack, count):
     """Slots run trials of three epochs; trials come, are dropped, are launched once more, and workers die."""
@@ -509,9 +522,7 @@ def test_whatever_happens_every_trial_ends_once_and_seats_are_kept(events, pack,
 
         async def run(slot: int) -> None:
             cohort = cohorts[slot]
-            orders = await dispatcher.orders(
-                slot, cohort["key"], cohort["position"], list(cohort["live"]), 0.001
-            )
+            orders = await dispatcher.orders(slot, cohort["key"], cohort["position"], list(cohort["live"]), 0.001)
             for name in orders.drop:
                 del cohort["live"][name]
             for one in orders.admit:

@@ -50,16 +50,10 @@ def test_every_number_of_the_table_is_in_the_ledger(swept):
     place, run = swept
     table = pandas.read_csv(place.folder / "reports" / "toy" / "table.csv")
     assert {"none", "kd", "winner 1"} <= set(table.iloc[:, 0])
-    scores = {
-        trial.label: trial.metrics["test_top1"] for trial in run.trials.values() if trial.phase == "confirm"
-    }
+    scores = {trial.label: trial.metrics["test_top1"] for trial in run.trials.values() if trial.phase == "confirm"}
     for label, score in scores.items():
         row = table[table.iloc[:, 0] == label].iloc[0]
-        assert any(abs(float(value) - score) < 0.01 for value in row if _is_number(value)), (
-            label,
-            score,
-            row,
-        )
+        assert any(abs(float(value) - score) < 0.01 for value in row if _is_number(value)), (label, score, row)
         assert f"{score:.2f}" in run.out
 
 
@@ -88,12 +82,8 @@ def test_mlflow_holds_one_run_per_trial(swept):
     assert set(nested) == set(run.trials)
     assert len(runs) == len(nested) + 1
     for name, trial in run.trials.items():
-        history = sorted(
-            client.get_metric_history(nested[name].info.run_id, "train_loss"), key=lambda p: p.step
-        )
-        assert [point.value for point in history] == [
-            epoch["metrics"]["train_loss"] for epoch in trial.epochs
-        ]
+        history = sorted(client.get_metric_history(nested[name].info.run_id, "train_loss"), key=lambda p: p.step)
+        assert [point.value for point in history] == [epoch["metrics"]["train_loss"] for epoch in trial.epochs]
         assert nested[name].info.status == "FINISHED"
 
 
@@ -189,9 +179,16 @@ def test_an_interrupted_sweep_goes_on_with_the_same_numbers(workplace, reference
 def test_three_cpus_and_two_slots_give_the_same_numbers(workplace, reference):
     """Packing, slots and CPUs change nothing but speed."""
     run = workplace.run(
-        "grid", "--space", "grid.yaml", "--num-cpus", "3", "--set", "resources.slots=2", "--set",
+        "grid",
+        "--space",
+        "grid.yaml",
+        "--num-cpus",
+        "3",
+        "--set",
+        "resources.slots=2",
+        "--set",
         "resources.cpus_per_worker=1",
-    )  # fmt: skip
+    )
     assert run.code == 0, run.out
     same = {name for name, trial in run.trials.items() if trial.epochs[0]["position"] == 0}
     assert same, "no trial began with the stream"
@@ -233,9 +230,18 @@ def test_added_seeds_train_only_what_is_new(workplace, reference):
 @pytest.mark.slow
 def test_two_data_parallel_workers(workplace):
     run = workplace.run(
-        "grid", "--space", "grid.yaml", "--set", "resources.num_workers=2", "--set", "resources.cpus_per_worker=1",
-        "--set", "seeds=[0]", "--num-cpus", "2",
-    )  # fmt: skip
+        "grid",
+        "--space",
+        "grid.yaml",
+        "--set",
+        "resources.num_workers=2",
+        "--set",
+        "resources.cpus_per_worker=1",
+        "--set",
+        "seeds=[0]",
+        "--num-cpus",
+        "2",
+    )
     assert run.code == 0, run.out
     assert [trial.state for trial in run.trials.values()] == ["finished"] * 2
     assert re.search(r"1 slot of 2 workers x 1 CPU", run.out)
@@ -275,8 +281,7 @@ def test_another_sweep_of_the_store_takes_over_what_is_finished(swept):
 def test_fresh_trains_what_another_sweep_has_finished(tmp_path):
     place = Workplace(tmp_path, None, "tests.chaos.simulated", PYTHONPATH=str(Path(__file__).parents[2]))
     first, taken, fresh = (
-        place.run(name, "--space", "grid.yaml", *more)
-        for name, *more in (("first",), ("taken",), ("fresh", "--fresh"))
+        place.run(name, "--space", "grid.yaml", *more) for name, *more in (("first",), ("taken",), ("fresh", "--fresh"))
     )
     assert [run.code for run in (first, taken, fresh)] == [0, 0, 0], taken.out
     sources = [{trial.source for trial in run.trials.values()} for run in (first, taken, fresh)]

@@ -41,9 +41,7 @@ confirm: {top_k: 1, seeds: [1]}
 
 
 def place(folder: Path, **simulated) -> Workplace:
-    made = Workplace(
-        folder, None, "tests.chaos.simulated", PYTHONPATH=str(ROOT), SIMULATED=json.dumps(simulated)
-    )
+    made = Workplace(folder, None, "tests.chaos.simulated", PYTHONPATH=str(ROOT), SIMULATED=json.dumps(simulated))
     (folder / "search_spaces" / "grid.yaml").write_text(GRID)
     (folder / "search_spaces" / "search.yaml").write_text(SEARCH)
     return made
@@ -70,9 +68,7 @@ def test_a_trial_that_fails_is_told_everywhere_and_the_others_go_on(tmp_path):
     run = made.run("s", "--space", "search.yaml", *SMALL)
     assert run.code == 0, run.out
     searched = [trial for trial in run.trials.values() if trial.phase == "search"]
-    assert {trial.values["method.sample_weight"]: trial.state for trial in searched} == kinds | {
-        2.0: "finished"
-    }
+    assert {trial.values["method.sample_weight"]: trial.state for trial in searched} == kinds | {2.0: "finished"}
     for trial in searched:
         told = trial.state in ("failed", "out_of_memory")
         assert ("invented" in trial.traceback and "Traceback" in trial.traceback) == told

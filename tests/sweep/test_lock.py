@@ -42,9 +42,7 @@ def test_a_second_driver_is_told_who_runs_the_sweep(claim, store):
     change(store, host="node-7", process=42, since="2026-01-02 03:04:05")
     with pytest.raises(InputError) as refused:
         claim("b").take()
-    assert "the sweep 'scales' is being run by process 42 on node-7 since 2026-01-02 03:04:05" in str(
-        refused.value
-    )
+    assert "the sweep 'scales' is being run by process 42 on node-7 since 2026-01-02 03:04:05" in str(refused.value)
     assert "try again in 60 s" in str(refused.value)
 
 

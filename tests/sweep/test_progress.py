@@ -14,9 +14,17 @@ def finished(sweep, model: str, score: float) -> TrialRecord:
     epochs = [{"epoch": 1, "position": 0, "slot": 0, "seconds": 1.0, "metrics": {"val_top1": score}}]
     config = json.loads(planned.trial.model_dump_json())
     return TrialRecord(
-        planned.trial.id, planned.trial.cell, "", "search", 0, 0, config, {"student.model": model}, "finished",
+        planned.trial.id,
+        planned.trial.cell,
+        "",
+        "search",
+        0,
+        0,
+        config,
+        {"student.model": model},
+        "finished",
         epochs=epochs,
-    )  # fmt: skip
+    )
 
 
 def summary(metric: str) -> str:

@@ -83,9 +83,7 @@ except Interrupted as error:
 
 
 def test_sigterm_while_ray_starts_interrupts(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", _SIGTERM_AT_THE_START], cwd=tmp_path, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", _SIGTERM_AT_THE_START], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "SIGTERM\n"), done.stderr[-500:]
 
 
@@ -98,6 +96,4 @@ def test_sigterm_is_answered_whatever_ray_does_with_it(tmp_path):
 
 def test_a_thread_may_leave_garbage_of_rays_while_ray_ends(tmp_path):
     done = subprocess.run([sys.executable, "-c", _GARBAGE], cwd=tmp_path, capture_output=True, text=True)
-    assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["the process goes on"]), done.stderr[
-        -500:
-    ]
+    assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["the process goes on"]), done.stderr[-500:]

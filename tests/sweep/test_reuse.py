@@ -123,8 +123,11 @@ def test_a_search_tells_optuna_what_it_took_over(tmp_path, journal):
     assert {trial.source for trial in life.agenda.trials.values()} == {"first"}
     for one, other in zip(life.agenda.study.study.trials, first.agenda.study.study.trials, strict=True):
         assert (one.state, one.value, one.params, one.intermediate_values) == (
-            other.state, other.value, other.params, other.intermediate_values,
-        )  # fmt: skip
+            other.state,
+            other.value,
+            other.params,
+            other.intermediate_values,
+        )
     life.check_done()
 
 

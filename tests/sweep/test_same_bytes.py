@@ -16,7 +16,5 @@ def test_other_bytes_are_refused_with_the_host_and_what_to_do():
     with pytest.raises(RuntimeError) as error:
         check_same("the data cifar100", "a" * 64, "b" * 64)
     message = str(error.value)
-    assert message.startswith(
-        f"the data cifar100 differs on {socket.gethostname()}: SHA-256 {'a' * 12} there"
-    )
+    assert message.startswith(f"the data cifar100 differs on {socket.gethostname()}: SHA-256 {'a' * 12} there")
     assert "give all hosts the same files" in message

@@ -28,7 +28,7 @@ def uri(tmp_path, monkeypatch) -> str:
         ("s3:/bucket/runs", "s3:/bucket/runs: no URI of a folder; expected a folder, or a URI such as s3://"),
         ("s3://bucket/runs?access_key=AAA&secret_key=SSS", "access_key=***&secret_key=***: holds access_key and"),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("more", [[], ["--dry-run"], ["--resume", "--name", "grid"], ["--sync-mlflow"]])
 def test_a_store_that_cannot_be_is_bad_input_before_anything_starts(uri, storage, says, more, capsys):
     assert run.main(["--storage", storage, *(more or ["--space", "scales"])]) == 2

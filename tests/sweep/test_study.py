@@ -68,10 +68,7 @@ def test_a_parameter_becomes_a_distribution(name):
 
 @pytest.mark.parametrize("kind", ["tpe", "random", "qmc", "gp", "nsga2"])
 def test_every_sampler_stays_within_the_space(kind, journal):
-    few = {
-        name: PARAMETERS[name]
-        for name in ("method.scales", "size", "method.sample_weight", "recipe.batch_size")
-    }
+    few = {name: PARAMETERS[name] for name in ("method.scales", "size", "method.sample_weight", "recipe.batch_size")}
     study = Study(make_space(few, sampler=kind), "s", journal)
     for turn in range(3):
         number, values = study.ask()
@@ -101,20 +98,23 @@ def test_the_study_is_opened_by_others(mode, journal):
     assert other.study_name == "my-sweep"
     assert other.direction.name == {"max": "MAXIMIZE", "min": "MINIMIZE"}[mode]
     (trial,) = other.trials
-    assert (trial.state, trial.value, trial.intermediate_values) == (
-        TrialState.COMPLETE,
-        60.0,
-        {1: 50.0, 2: 60.0},
-    )
+    assert (trial.state, trial.value, trial.intermediate_values) == (TrialState.COMPLETE, 60.0, {1: 50.0, 2: 60.0})
 
 
 @pytest.mark.parametrize(
     ("state", "value", "told"),
-    [("finished", 60.0, TrialState.COMPLETE), ("stopped", 60.0, TrialState.PRUNED), ("failed", 60.0, TrialState.FAIL),
-     ("diverged", None, TrialState.FAIL), ("out_of_memory", None, TrialState.FAIL), ("finished", None, TrialState.FAIL),
-     ("stopped", None, TrialState.FAIL), ("finished", math.nan, TrialState.FAIL),
-     ("finished", math.inf, TrialState.FAIL)],
-)  # fmt: skip
+    [
+        ("finished", 60.0, TrialState.COMPLETE),
+        ("stopped", 60.0, TrialState.PRUNED),
+        ("failed", 60.0, TrialState.FAIL),
+        ("diverged", None, TrialState.FAIL),
+        ("out_of_memory", None, TrialState.FAIL),
+        ("finished", None, TrialState.FAIL),
+        ("stopped", None, TrialState.FAIL),
+        ("finished", math.nan, TrialState.FAIL),
+        ("finished", math.inf, TrialState.FAIL),
+    ],
+)
 def test_how_an_end_is_told(state, value, told, journal):
     study = Study(make_space(), "s", journal)
     number, _ = study.ask()
@@ -151,24 +151,12 @@ def test_a_study_rebuilt_from_the_ledger_is_the_one_that_was_told(journal, tmp_p
 
     def seen(study: optuna.Study) -> list[tuple]:
         return [
-            (
-                trial.state,
-                trial.value,
-                without_dust(trial.params),
-                trial.distributions,
-                trial.intermediate_values,
-            )
+            (trial.state, trial.value, without_dust(trial.params), trial.distributions, trial.intermediate_values)
             for trial in study.trials
         ]
 
     assert seen(again.study) == seen(study.study)
-    assert [trial.state.name for trial in again.study.trials] == [
-        "COMPLETE",
-        "PRUNED",
-        "FAIL",
-        "FAIL",
-        "FAIL",
-    ]
+    assert [trial.state.name for trial in again.study.trials] == ["COMPLETE", "PRUNED", "FAIL", "FAIL", "FAIL"]
 
 
 def test_a_choice_under_way_is_registered_again_as_it_was(journal):
@@ -206,9 +194,7 @@ def test_the_same_seed_asks_the_same_and_a_resume_something_new(tmp_path):
 
 @pytest.mark.parametrize("kind", ["tpe", "random", "qmc", "nsga2"])
 def test_seeds_stay_within_what_numpy_takes(kind):
-    largest = sampler(
-        Search.model_validate_json(json.dumps({"sampler": kind, "seed": 2**31 - 1})), told=10_000
-    )
+    largest = sampler(Search.model_validate_json(json.dumps({"sampler": kind, "seed": 2**31 - 1})), told=10_000)
     study = optuna.create_study(sampler=largest)
     assert 0 <= study.ask({"x": FloatDistribution(0, 1)}).params["x"] <= 1
 
@@ -239,13 +225,7 @@ def test_every_sampler_takes_several_metrics(kind, journal):
 
 
 def test_a_study_by_several_metrics_is_rebuilt_from_the_ledger(journal, tmp_path):
-    ends = [
-        ("finished", [10.0, 20.0]),
-        ("stopped", [5.0]),
-        ("failed", []),
-        ("finished", [None]),
-        ("finished", [30.0]),
-    ]
+    ends = [("finished", [10.0, 20.0]), ("stopped", [5.0]), ("failed", []), ("finished", [None]), ("finished", [30.0])]
     study, records = Study(several(), "s", journal), []
     for index, (state, scores) in enumerate(ends):
         number, values = study.ask()
@@ -258,17 +238,9 @@ def test_a_study_by_several_metrics_is_rebuilt_from_the_ledger(journal, tmp_path
     again = Study(several(), "s", tmp_path / "again.journal", records)
 
     def seen(study: optuna.Study) -> list[tuple]:
-        return [
-            (trial.state, trial.values, trial.params, trial.intermediate_values) for trial in study.trials
-        ]
+        return [(trial.state, trial.values, trial.params, trial.intermediate_values) for trial in study.trials]
 
     assert seen(again.study) == seen(study.study)
-    assert [trial.state.name for trial in again.study.trials] == [
-        "COMPLETE",
-        "FAIL",
-        "FAIL",
-        "FAIL",
-        "COMPLETE",
-    ]
+    assert [trial.state.name for trial in again.study.trials] == ["COMPLETE", "FAIL", "FAIL", "FAIL", "COMPLETE"]
     model = records[0].values["student.model"]
     assert again.study.trials[0].values == [20.0, ARCHITECTURES[model].parameters]

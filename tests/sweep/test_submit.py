@@ -30,13 +30,15 @@ def test_the_job_plans_the_same_sweep_from_what_travels_alone(tmp_path, monkeypa
     arguments = packed(folder, "--space", "mine.yaml", "--set", "recipe.epochs=3", "--dry-run", "--resume")
     assert "--resume" in arguments
     arguments.remove("--resume")
-    code = (
-        "import sys, msd_sweeps.run; print(msd_sweeps.__file__); sys.exit(msd_sweeps.run.main(sys.argv[1:]))"
-    )
+    code = "import sys, msd_sweeps.run; print(msd_sweeps.__file__); sys.exit(msd_sweeps.run.main(sys.argv[1:]))"
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=folder, capture_output=True, text=True, timeout=120,
+        [sys.executable, "-c", code, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
         env=os.environ | {"PYTHONPATH": str(folder)},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(str(folder))
     assert "mine: grid by test_top1, base digits" in done.stdout
@@ -66,10 +68,7 @@ def test_a_base_given_by_its_path_is_found_by_its_name(tmp_path, monkeypatch):
     [
         (["--submit", "HEAD:8265"], "expected http://HOST:8265"),
         (["--submit", "http://127.0.0.1:1", "--storage", "/s", "--reports", "/r"], "nothing answers there"),
-        (
-            ["--submit", "http://127.0.0.1:1", "--storage", "s3://b/s", "--reports", "/r"],
-            "nothing answers there",
-        ),
+        (["--submit", "http://127.0.0.1:1", "--storage", "s3://b/s", "--reports", "/r"], "nothing answers there"),
         (
             ["--submit", "http://127.0.0.1:1", "--storage", "s3://b?secret_key=S", "--reports", "/r"],
             "secret_key=***: holds",

@@ -23,16 +23,19 @@ SCALES = {"choices": [[1], [2], [1, 2], [1, 2, 4]]}
 WEIGHT = {"low": 0.1, "high": 4.0, "log": True}
 GRID = {"design": "grid", "parameters": {"method.scales": SCALES}, "seeds": [0, 1]}
 SEARCH = {
-    "design": "search", "search": {"num_samples": 5, "sampler": "random"},
-    "parameters": {"method.scales": SCALES, "method.sample_weight": WEIGHT}, "confirm": {"top_k": 2, "seeds": [1, 2]},
-}  # fmt: skip
+    "design": "search",
+    "search": {"num_samples": 5, "sampler": "random"},
+    "parameters": {"method.scales": SCALES, "method.sample_weight": WEIGHT},
+    "confirm": {"top_k": 2, "seeds": [1, 2]},
+}
 SMALL = SEARCH | {"parameters": {"method.scales": SCALES}, "search": {"num_samples": 16, "sampler": "random"}}
 CONDITIONAL = SEARCH | {
     "parameters": {
-        "method.sample_weight": WEIGHT | {"when": "method.scales in [[2], [1, 2]]"}, "method.scales": SCALES,
+        "method.sample_weight": WEIGHT | {"when": "method.scales in [[2], [1, 2]]"},
+        "method.scales": SCALES,
     },
     "search": {"num_samples": 12, "sampler": "random"},
-}  # fmt: skip
+}
 
 
 def make(tree: dict) -> Sweep:
@@ -75,9 +78,15 @@ class Life:
         metrics = {"val_top1" if trial.phase == "search" else "test_top1": score}
         self.agenda.epoch(
             trial,
-            {"epoch": epoch, "position": epoch - 1, "slot": 0, "seconds": 1.0, "metrics": metrics,
-             "attempt": attempt or trial.attempts},
-        )  # fmt: skip
+            {
+                "epoch": epoch,
+                "position": epoch - 1,
+                "slot": 0,
+                "seconds": 1.0,
+                "metrics": metrics,
+                "attempt": attempt or trial.attempts,
+            },
+        )
 
     def end(self, trial: TrialRecord, state: str = "finished") -> None:
         self.running.remove(trial)
@@ -160,9 +169,7 @@ def test_confirmations_wait_until_every_search_trial_has_ended(journal):
 def test_only_finished_trials_win(journal):
     life = Life(make(SEARCH), journal)
     trials = [life.next() for _ in range(5)]
-    for trial, state in zip(
-        trials, ["stopped", "failed", "diverged", "finished", "out_of_memory"], strict=True
-    ):
+    for trial, state in zip(trials, ["stopped", "failed", "diverged", "finished", "out_of_memory"], strict=True):
         life.epoch(trial, score=99.0 if state != "finished" else 1.0)
         life.end(trial, state)
     assert [winner.id for winner in life.agenda.winners()] == [trials[3].trial]
@@ -195,9 +202,11 @@ def test_winners_are_the_best_by_the_last_value(mode, journal):
 def test_the_winners_by_several_metrics_are_the_pareto_front(journal):
     sizes = ["resnet8", "resnet14", "resnet20", "resnet32"]
     several = {
-        "metric": [{"name": "val_top1"}, {"name": "student_multiply_adds"}], "confirm": {"top_k": 2, "seeds": [1, 2]},
-        "parameters": {"student.model": {"choices": sizes}}, "search": {"num_samples": 8, "sampler": "nsga2"},
-    }  # fmt: skip
+        "metric": [{"name": "val_top1"}, {"name": "student_multiply_adds"}],
+        "confirm": {"top_k": 2, "seeds": [1, 2]},
+        "parameters": {"student.model": {"choices": sizes}},
+        "search": {"num_samples": 8, "sampler": "nsga2"},
+    }
     life = Life(make(SEARCH | several), journal)
     scores = {"resnet8": 50.0, "resnet14": 70.0, "resnet20": 60.0, "resnet32": 80.0}
     for _ in sizes:
@@ -273,15 +282,7 @@ def test_a_start_without_checkpoints_is_recorded(journal):
     life = Life(make(GRID), journal)
     trial = life.next()
     life.epoch(trial)
-    result = {
-        "epoch": 2,
-        "position": 1,
-        "slot": 0,
-        "seconds": 1.0,
-        "metrics": {},
-        "attempt": 2,
-        "afresh": True,
-    }
+    result = {"epoch": 2, "position": 1, "slot": 0, "seconds": 1.0, "metrics": {}, "attempt": 2, "afresh": True}
     life.agenda.epoch(trial, result)
     life.agenda.epoch(trial, result | {"epoch": 3})
     told = [record for record in life.records if record["event"] == "restart"]
@@ -373,12 +374,8 @@ def test_the_sampler_learns_how_trials_ended(journal):
         life.epoch(trial)
         life.end(trial, state)
     told = [trial.state.name for trial in life.agenda.study.study.trials]
-    assert told == [
-        {"finished": "COMPLETE", "stopped": "PRUNED", "failed": "FAIL"}[state] for state in states
-    ]
-    assert life.agenda.study.study.trials[0].intermediate_values == {
-        1: life.agenda.study.study.trials[0].value
-    }
+    assert told == [{"finished": "COMPLETE", "stopped": "PRUNED", "failed": "FAIL"}[state] for state in states]
+    assert life.agenda.study.study.trials[0].intermediate_values == {1: life.agenda.study.study.trials[0].value}
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "qmc", "gp", "nsga2"])
@@ -397,9 +394,7 @@ def test_what_does_not_count_is_not_sampled_and_the_study_is_rebuilt_without_it(
         assert trial.config["method"]["sample_weight"] == wanted
     assert {"method.sample_weight" in trial.values for trial in searched} == {True, False}
     for trial in life.agenda.study.study.trials:
-        assert ("method.sample_weight" in trial.params) == (
-            trial.params["method.scales"] in ("[2]", "[1, 2]")
-        )
+        assert ("method.sample_weight" in trial.params) == (trial.params["method.scales"] in ("[2]", "[1, 2]"))
     life.check_done()
 
 
@@ -464,9 +459,7 @@ def test_a_crash_after_any_record_gives_the_same_trials(kind, journal):
     life = Life(make(KINDS[kind]), journal)
     life.run()
     whole = life.records
-    fixed = {
-        name for name, trial in life.agenda.trials.items() if trial.label in ("none", "kd") or kind == "grid"
-    }
+    fixed = {name for name, trial in life.agenda.trials.items() if trial.label in ("none", "kd") or kind == "grid"}
     for length in range(len(whole) if kind != "search" else 40):
         life.records = list(whole[:length])
         life.resume()

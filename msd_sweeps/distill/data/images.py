@@ -41,9 +41,7 @@ def decode(source: Path | bytes, name: str) -> Image.Image:
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             if image.mode not in _EIGHT_BIT_MODES:
-                raise DataError(
-                    f"{name}: an image of mode {image.mode}; expected 8 bits a channel; convert it"
-                )
+                raise DataError(f"{name}: an image of mode {image.mode}; expected 8 bits a channel; convert it")
             return image.convert("RGB")
     except DataError:
         raise

@@ -27,9 +27,7 @@ def _digits(data: Data) -> tuple[Images, Images]:
 
     digits = load_digits()
     grey = torch.from_numpy(digits.images.astype(np.float32)) * (255 / 16)
-    large = torch.nn.functional.interpolate(
-        grey[:, None], size=(16, 16), mode="bilinear", align_corners=False
-    )
+    large = torch.nn.functional.interpolate(grey[:, None], size=(16, 16), mode="bilinear", align_corners=False)
     images = large.round().clamp(0, 255).to(torch.uint8).expand(-1, 3, -1, -1).contiguous()
     labels = torch.from_numpy(digits.target.astype(np.int64))
     order = stratified_order(labels, seed=0)

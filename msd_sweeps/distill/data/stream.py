@@ -30,9 +30,17 @@ class Stream:
     """
 
     def __init__(
-        self, train: Images, mean: tuple[float, ...], std: tuple[float, ...], batch_size: int, data_seed: int,
-        crop_padding: int, flip: bool, rank: int = 0, world_size: int = 1,
-    ):  # fmt: skip
+        self,
+        train: Images,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        batch_size: int,
+        data_seed: int,
+        crop_padding: int,
+        flip: bool,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
         _check_divisible(batch_size, world_size)
         self.train, self.batch_size, self.data_seed = train, batch_size, data_seed
         self.padding, self.flip = crop_padding, flip
@@ -81,9 +89,16 @@ class FileStream:
     """
 
     def __init__(
-        self, train: ImageFiles, mean: tuple[float, ...], std: tuple[float, ...], batch_size: int, data_seed: int,
-        flip: bool, rank: int = 0, world_size: int = 1,
-    ):  # fmt: skip
+        self,
+        train: ImageFiles,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        batch_size: int,
+        data_seed: int,
+        flip: bool,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
         _check_divisible(batch_size, world_size)
         self.train, self.batch_size, self.data_seed, self.flip = train, batch_size, data_seed, flip
         self.rank, self.world_size = rank, world_size
@@ -135,9 +150,7 @@ def _mix(seed: int, epoch: int) -> int:
     return (seed * 0x9E3779B97F4A7C15 + epoch * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % 2**63
 
 
-def _normalisation(
-    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
-) -> tuple[Tensor, Tensor]:
+def _normalisation(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     scale = torch.tensor([1 / (255 * s) for s in std], device=device).view(1, -1, 1, 1)
     shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device).view(1, -1, 1, 1)
     return scale, shift

@@ -34,9 +34,7 @@ def sample_wise(student: Tensor, teacher: Tensor, temperature: float, bias: Tens
     return info_nce(student_rows, teacher_rows, temperature, bias)
 
 
-def feature_wise(
-    student: Tensor, teacher: Tensor, temperature: float, weights: Tensor | None = None
-) -> Tensor:
+def feature_wise(student: Tensor, teacher: Tensor, temperature: float, weights: Tensor | None = None) -> Tensor:
     """Tell the channels apart by their course over the batch: [B, R, C], [B, R, C] -> losses [R, C].
 
     `weights` [B, R] says how much each row counts in the inner products over the batch. Row and column

@@ -16,9 +16,7 @@ def without_target(logits: Tensor, labels: Tensor) -> Tensor:
     return logits.gather(-1, position + (position >= labels.unsqueeze(-1)))
 
 
-def decoupled_divergence(
-    student: Tensor, teacher: Tensor, labels: Tensor, temperature: float
-) -> tuple[Tensor, Tensor]:
+def decoupled_divergence(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """T² · TCKD and T² · NCKD of each row: [..., K], [..., K], [...] -> [...], [...].
 
     With p the softmax at temperature T and p̂ the softmax over the classes other than the label, TCKD =
@@ -57,13 +55,8 @@ class Dkd(Distiller):
         terms = label_term(settings.ce_weight, student, batch)
         if settings.target_weight == 0 and settings.non_target_weight == 0:
             return terms
-        student_logits, teacher_logits = (
-            full_precision(student.logits),
-            full_precision(teacher.logits.detach()),
-        )
-        target, non_target = decoupled_divergence(
-            student_logits, teacher_logits, batch.labels, settings.temperature
-        )
+        student_logits, teacher_logits = (full_precision(student.logits), full_precision(teacher.logits.detach()))
+        target, non_target = decoupled_divergence(student_logits, teacher_logits, batch.labels, settings.temperature)
         factor = warm_up(batch.epoch, settings.warmup_epochs)
         if settings.target_weight > 0:
             terms["target"] = settings.target_weight * factor * target.mean()

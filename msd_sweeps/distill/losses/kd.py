@@ -11,9 +11,7 @@ from msd_sweeps.space.methods import KdSettings, NoneSettings
 class CrossEntropy(Distiller):
     """L = ce_weight · CE(student, labels): what every method is compared with. The teacher is never read."""
 
-    def __init__(
-        self, settings: NoneSettings, student: Side, teacher: Side | None, train_labels: Tensor
-    ) -> None:
+    def __init__(self, settings: NoneSettings, student: Side, teacher: Side | None, train_labels: Tensor) -> None:
         super().__init__()
         self.settings = settings
 

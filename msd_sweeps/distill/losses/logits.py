@@ -35,10 +35,7 @@ def logit_terms(settings: LogitSettings, student: Taps, teacher: Taps, batch: Ba
     """The weighted terms "ce" and "kd", each absent where its weight is 0."""
     terms = label_term(settings.ce_weight, student, batch)
     if settings.kd_weight > 0:
-        student_logits, teacher_logits = (
-            full_precision(student.logits),
-            full_precision(teacher.logits.detach()),
-        )
+        student_logits, teacher_logits = (full_precision(student.logits), full_precision(teacher.logits.detach()))
         divergence = soft_divergence(student_logits, teacher_logits, settings.temperature)
         terms["kd"] = settings.kd_weight * divergence.mean()
     return terms

@@ -60,9 +60,7 @@ class Memory(nn.Module):
         siblings = self.siblings[index].unsqueeze(1)
         others = len(self.student) - siblings
         places = scrambled(numbers).view(len(index), -1).mul_(others).bitwise_right_shift_(32)
-        places += torch.where(
-            places >= self.first[index].unsqueeze(1), siblings, 0
-        )  # step over its own class
+        places += torch.where(places >= self.first[index].unsqueeze(1), siblings, 0)  # step over its own class
         return torch.cat([index.unsqueeze(1), self.by_class[places]], dim=1)
 
     def scores(self, student: Tensor, teacher: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:

@@ -36,9 +36,7 @@ from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import MsdSettings
 
 
-def region_shares(
-    weights: Tensor, counts: Sequence[int], scale_weights: Sequence[float] | None = None
-) -> Tensor:
+def region_shares(weights: Tensor, counts: Sequence[int], scale_weights: Sequence[float] | None = None) -> Tensor:
     """Row weights [B, R] rescaled so that those of each scale sum to the scale's share of the loss.
 
     `counts` gives the number of regions of each scale. A scale whose weights sum to 0 gets 0, not NaN.

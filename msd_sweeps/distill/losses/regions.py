@@ -26,9 +26,7 @@ def pool_scale(maps: Tensor, scale: int, stride: Stride) -> Tensor:
     height, width = maps.shape[-2:]
     finest = min(height, width)
     if scale > finest:
-        raise ValueError(
-            f"scale {scale} is finer than the {height} × {width} feature map; its finest is {finest}"
-        )
+        raise ValueError(f"scale {scale} is finer than the {height} × {width} feature map; its finest is {finest}")
     if stride == "window":
         return F.adaptive_avg_pool2d(maps, scale)
     window = (height // scale, width // scale)
@@ -46,9 +44,7 @@ class Decoupling(nn.Module):
     counts: how many regions each scale has; R is their sum.
     """
 
-    def __init__(
-        self, shape: Size, grid: tuple[int, int], scales: Sequence[int], stride: Stride = "window"
-    ) -> None:
+    def __init__(self, shape: Size, grid: tuple[int, int], scales: Sequence[int], stride: Stride = "window") -> None:
         super().__init__()
         height, width = shape[-2:]
         cells = torch.eye(height * width, dtype=torch.float64).view(-1, 1, height, width)

@@ -35,9 +35,7 @@ class _Fusion(nn.Module):
         super().__init__()
         self.teacher_size = teacher[-2:]
         self.narrow = nn.Sequential(nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width))
-        self.widen = nn.Sequential(
-            nn.Conv2d(width, teacher[1], 3, padding=1, bias=False), nn.BatchNorm2d(teacher[1])
-        )
+        self.widen = nn.Sequential(nn.Conv2d(width, teacher[1], 3, padding=1, bias=False), nn.BatchNorm2d(teacher[1]))
         self.attention = None if is_deepest else nn.Sequential(nn.Conv2d(2 * width, 2, 1), nn.Sigmoid())
         for layer in [*self.narrow, *self.widen]:
             if isinstance(layer, nn.Conv2d):
@@ -64,9 +62,7 @@ class ReviewKd(Distiller):
     some pairs its student's) stages are taken before their activation, ours after it, as every `Taps` has them.
     """
 
-    def __init__(
-        self, settings: ReviewKdSettings, student: Side, teacher: Side, train_labels: Tensor
-    ) -> None:
+    def __init__(self, settings: ReviewKdSettings, student: Side, teacher: Side, train_labels: Tensor) -> None:
         super().__init__()
         self.settings = settings
         pooled = Size([*student.pooled, 1, 1]), Size([*teacher.pooled, 1, 1])

@@ -46,9 +46,7 @@ class Sdd(Distiller):
     def forward(self, student: Taps, teacher: Taps, batch: Batch) -> dict[str, Tensor]:
         settings = self.settings
         terms = label_term(settings.ce_weight, student, batch)
-        weights_of_form = {
-            name: weight for name, weight in settings.term_weights.items() if name != "ce_weight"
-        }
+        weights_of_form = {name: weight for name, weight in settings.term_weights.items() if name != "ce_weight"}
         if not any(weights_of_form.values()):
             return terms
         student_logits = full_precision(self.classify_student(self.decouple_student(student.last)))
@@ -60,9 +58,7 @@ class Sdd(Distiller):
             terms["kd"] = settings.kd_weight * (weights * divergence).mean()
             return terms
         labels = batch.labels.unsqueeze(1).expand_as(weights)
-        target, non_target = decoupled_divergence(
-            student_logits, teacher_logits, labels, settings.temperature
-        )
+        target, non_target = decoupled_divergence(student_logits, teacher_logits, labels, settings.temperature)
         factor = warm_up(batch.epoch, settings.warmup_epochs)
         if settings.target_weight > 0:
             terms["target"] = settings.target_weight * factor * (weights * target).mean()

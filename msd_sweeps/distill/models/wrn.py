@@ -19,9 +19,7 @@ class Block(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         # the key of published checkpoints
-        self.convShortcut = (
-            nn.Conv2d(channels_in, channels, 1, stride, bias=False) if channels_in != channels else None
-        )
+        self.convShortcut = nn.Conv2d(channels_in, channels, 1, stride, bias=False) if channels_in != channels else None
 
     def activate(self, x: Tensor) -> Tensor:
         """The activation of what the block is given: [B, C_in, H, W] -> [B, C_in, H, W]."""

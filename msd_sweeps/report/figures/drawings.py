@@ -139,8 +139,19 @@ def _slices(numbers: FigureNumbers) -> Figure:
         axis.margins(x=0.12)
         axis.update_datalim(seeds[["position", "value"]].to_numpy())
         axis.autoscale_view()
-        axis.add_artist(Line2D(seeds["position"], seeds["value"], ls="", marker="o", ms=3.2, color=GREY, alpha=0.75,
-                               mec="none", transform=beside(axis, x=5)))  # fmt: skip
+        axis.add_artist(
+            Line2D(
+                seeds["position"],
+                seeds["value"],
+                ls="",
+                marker="o",
+                ms=3.2,
+                color=GREY,
+                alpha=0.75,
+                mec="none",
+                transform=beside(axis, x=5),
+            )
+        )
         axis.set_xticks(positions, [f"{place:g}" for place in positions])
         axis.minorticks_off()
         axis.set_xlabel(label(parameter_title(factor), 36))
@@ -166,8 +177,15 @@ def _map(numbers: FigureNumbers) -> Figure:
                 half = "" if np.isnan(row.low) else f" ± {(row.high - row.low) / 2:.2f}"
                 text = f"{row.mean:.2f}{half if len(columns) <= 5 else ''}"
                 dark = row.mean < (lowest + highest) / 2
-                axis.text(index % len(columns), index // len(columns), text, ha="center", va="center", fontsize=7.5,
-                          color="white" if dark else "black")  # fmt: skip
+                axis.text(
+                    index % len(columns),
+                    index // len(columns),
+                    text,
+                    ha="center",
+                    va="center",
+                    fontsize=7.5,
+                    color="white" if dark else "black",
+                )
     axis.set_xticks(range(len(columns)), [label(name, 60 // len(columns)) for name in columns])
     axis.set_yticks(range(len(rows)), [label(name, 20) for name in rows])
     axis.set_ylabel(label(frame["first"].iloc[0]))
@@ -182,16 +200,31 @@ def _curves(numbers: FigureNumbers) -> Figure:
     frame = numbers.frame
     others = frame[~frame["named"]]
     for place, (_, rows) in enumerate(others.groupby("label", sort=False)):
-        axis.plot(rows["epoch"], rows["value"], color=GREY, linewidth=0.6, alpha=0.8, zorder=1,
-                  label="" if place else "others")  # fmt: skip
+        axis.plot(
+            rows["epoch"],
+            rows["value"],
+            color=GREY,
+            linewidth=0.6,
+            alpha=0.8,
+            zorder=1,
+            label="" if place else "others",
+        )
     names = list(dict.fromkeys(frame.loc[frame["named"], "label"]))
     for index, (name, color, marker) in enumerate(zip(names, COLORS, MARKERS, strict=False)):
         rows = frame[frame["label"] == name]
         every = max(1, len(rows) // 5)
         # Markers of different lines at different epochs, so that near lines stay apart.
         marks = (index * every // len(names), every)
-        axis.plot(rows["epoch"], rows["value"], color=color, marker=marker, ms=4, markevery=marks, linewidth=1.2,
-                  label=label(name, 26, lines=2))  # fmt: skip
+        axis.plot(
+            rows["epoch"],
+            rows["value"],
+            color=color,
+            marker=marker,
+            ms=4,
+            markevery=marks,
+            linewidth=1.2,
+            label=label(name, 26, lines=2),
+        )
         axis.fill_between(rows["epoch"], rows["low"], rows["high"], color=color, alpha=0.15, linewidth=0)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel(numbers.axes["x"])
@@ -205,20 +238,25 @@ def _cost(numbers: FigureNumbers) -> Figure:
     frame = numbers.frame.rename(columns={"mean": "value"})
     figure, (axis,) = new_figure(2.7)
     front = frame[frame["pareto"]].sort_values("seconds", kind="stable")
-    axis.step(
-        front["seconds"], front["value"], where="post", color=GREY, linewidth=1, linestyle="--", zorder=1
-    )
+    axis.step(front["seconds"], front["value"], where="post", color=GREY, linewidth=1, linestyle="--", zorder=1)
     named = pd.concat([front, frame[~frame["pareto"]]]).head(len(COLORS))
     for (_, row), color, marker in zip(named.iterrows(), COLORS, MARKERS, strict=False):
         half = None if np.isnan(row["low"]) else [[row["value"] - row["low"]], [row["high"] - row["value"]]]
-        axis.errorbar([row["seconds"]], [row["value"]], yerr=half, fmt=marker, color=color, ms=5, capsize=3,
-                      elinewidth=1.2, label=label(row["label"], 26, lines=2))  # fmt: skip
+        axis.errorbar(
+            [row["seconds"]],
+            [row["value"]],
+            yerr=half,
+            fmt=marker,
+            color=color,
+            ms=5,
+            capsize=3,
+            elinewidth=1.2,
+            label=label(row["label"], 26, lines=2),
+        )
     rest = frame[~frame.index.isin(named.index)]
     if len(rest):
         half = np.nan_to_num([rest["value"] - rest["low"], rest["high"] - rest["value"]])
-        axis.errorbar(
-            rest["seconds"], rest["value"], yerr=half, fmt=".", color=GREY, elinewidth=0.6, label="others"
-        )
+        axis.errorbar(rest["seconds"], rest["value"], yerr=half, fmt=".", color=GREY, elinewidth=0.6, label="others")
     axis.margins(x=0.1, y=0.08)
     if frame["seconds"].max() > 20 * frame["seconds"].min() > 0:
         axis.set_xscale("log")

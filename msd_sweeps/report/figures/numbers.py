@@ -23,10 +23,21 @@ MOST_NAMED = 8
 def all_numbers(results: Results) -> list[FigureNumbers]:
     """The figures that this sweep has numbers for, in the order of the report."""
     builders: list[Callable[[Results], Iterator[FigureNumbers]]] = [
-        effect_sizes, cell_seeds, scales, slices, interactions, costs, learning_curves, fronts.fronts,
-        search_numbers.confirmation, search_numbers.importances, search_numbers.history, search_numbers.slices,
-        search_numbers.interactions, search_numbers.curves,
-    ]  # fmt: skip
+        effect_sizes,
+        cell_seeds,
+        scales,
+        slices,
+        interactions,
+        costs,
+        learning_curves,
+        fronts.fronts,
+        search_numbers.confirmation,
+        search_numbers.importances,
+        search_numbers.history,
+        search_numbers.slices,
+        search_numbers.interactions,
+        search_numbers.curves,
+    ]
     return [figure for builder in builders for figure in builder(results)]
 
 
@@ -38,8 +49,16 @@ def seeds_and_mean(values: dict[Replicate, float]) -> list[dict[str, object]]:
     ]
     interval = mean_interval([row["value"] for row in rows])  # type: ignore[arg-type,misc]
     if interval.n:
-        rows.append({"kind": "mean", "seed": pd.NA, "value": interval.mean, "low": interval.low,
-                     "high": interval.high, "n": interval.n})  # fmt: skip
+        rows.append(
+            {
+                "kind": "mean",
+                "seed": pd.NA,
+                "value": interval.mean,
+                "low": interval.low,
+                "high": interval.high,
+                "n": interval.n,
+            }
+        )
     return rows
 
 
@@ -64,9 +83,13 @@ def cell_seeds(results: Results) -> Iterator[FigureNumbers]:
         hidden = max(0, frame["cell"].nunique() - MOST_ROWS)
         more = f" The first {MOST_ROWS} cells; {hidden} more are in the CSV." if hidden else ""
         yield FigureNumbers(
-            "seeds", "rows", "Every seed behind its mean", _seeds_note(frame) + " Last epoch." + more, frame,
+            "seeds",
+            "rows",
+            "Every seed behind its mean",
+            _seeds_note(frame) + " Last epoch." + more,
+            frame,
             {"x": results.value.title, "group": "cell"},
-        )  # fmt: skip
+        )
 
 
 def effect_sizes(results: Results) -> Iterator[FigureNumbers]:
@@ -106,13 +129,15 @@ def scales(results: Results) -> Iterator[FigureNumbers]:
     for factor in results.factors:
         frame = seed_frame(factor.values, "level") if factor.path == "method.scales" else pd.DataFrame()
         if not frame.empty:
-            averaged = (
-                " Each dot is a seed's mean over the other factors." if results.design == "grid" else ""
-            )
+            averaged = " Each dot is a seed's mean over the other factors." if results.design == "grid" else ""
             yield FigureNumbers(
-                "scales", "columns", "Accuracy against the decoupling scales", _seeds_note(frame) + averaged, frame,
+                "scales",
+                "columns",
+                "Accuracy against the decoupling scales",
+                _seeds_note(frame) + averaged,
+                frame,
                 {"x": "decoupling scales (windows of 1/k of the map)", "y": results.value.title, "group": "level"},
-            )  # fmt: skip
+            )
 
 
 def slices(results: Results) -> Iterator[FigureNumbers]:
@@ -150,10 +175,7 @@ def interactions(results: Results) -> Iterator[FigureNumbers]:
     for number, (first, second) in enumerate(pairs, 1):
         found: dict[tuple[str, str], dict[Replicate, list[float]]] = {}
         for cell in results.cells:
-            at = (
-                level_in(cell.config, first.path, first.levels),
-                level_in(cell.config, second.path, second.levels),
-            )
+            at = (level_in(cell.config, first.path, first.levels), level_in(cell.config, second.path, second.levels))
             if at[0] is not None and at[1] is not None and cell.values:
                 for key, score in cell.values.items():
                     found.setdefault((at[0], at[1]), {}).setdefault(key, []).append(score)
@@ -161,19 +183,20 @@ def interactions(results: Results) -> Iterator[FigureNumbers]:
         for a in first.levels:
             for b in second.levels:
                 of_seed = found.get((a, b), {})
-                interval = mean_interval(
-                    [float(np.mean(of_seed[key])) for key in sorted(of_seed, key=replicate_order)]
-                )
+                interval = mean_interval([float(np.mean(of_seed[key])) for key in sorted(of_seed, key=replicate_order)])
                 rows.append((first.name, a, second.name, b, *interval))
         names = ["first", "first_level", "second", "second_level", "mean", "low", "high", "n"]
         frame = rounded_frame(pd.DataFrame(rows, columns=names))
         if frame["mean"].notna().any():
             yield FigureNumbers(
-                f"interaction_{number}", "map", f"Together: {short(first.name, 30)} and {short(second.name, 30)}",
+                f"interaction_{number}",
+                "map",
+                f"Together: {short(first.name, 30)} and {short(second.name, 30)}",
                 "Means over seeds (of a seed's mean over any other factor) ± half of the 95 % t interval."
                 + " An empty field has no finished trial." * bool(frame["mean"].isna().any()),
-                frame, {"color": results.value.title},
-            )  # fmt: skip
+                frame,
+                {"color": results.value.title},
+            )
 
 
 def learning_curves(results: Results) -> Iterator[FigureNumbers]:
@@ -194,32 +217,19 @@ def learning_curves(results: Results) -> Iterator[FigureNumbers]:
     frame = frame.assign(low=frame["value"] - half, high=frame["value"] + half)
     frame.insert(0, "label", frame["cell"].map(labels))
     place = {cell.cell: index for index, cell in enumerate(results.cells)}
-    frame = frame.sort_values(
-        ["cell", "epoch"], key=lambda c: c.map(place) if c.name == "cell" else c, kind="stable"
-    )
-    frame = rounded_frame(
-        frame[frame["value"].notna()].drop(columns=["spread", "cell"]).reset_index(drop=True)
-    )
+    frame = frame.sort_values(["cell", "epoch"], key=lambda c: c.map(place) if c.name == "cell" else c, kind="stable")
+    frame = rounded_frame(frame[frame["value"].notna()].drop(columns=["spread", "cell"]).reset_index(drop=True))
     caption = "Mean over seeds by epoch, with 95 % t intervals as bands."
     if name != results.value.validation:
         caption += " Nothing is held out from these trials, so this is on the training images."
     if name == "train_loss":
-        caption += (
-            " Losses of different methods have different terms: compare their course, not their height."
-        )
+        caption += " Losses of different methods have different terms: compare their course, not their height."
     named = _named(results, set(frame["label"]))
     frame["named"] = frame["label"].isin(named)
     if hidden := frame["label"].nunique() - len(named):
-        caption += (
-            f" In grey the {hidden} cells that are neither the baseline nor among the best; the CSV has all."
-        )
+        caption += f" In grey the {hidden} cells that are neither the baseline nor among the best; the CSV has all."
     yield FigureNumbers(
-        "learning_curves",
-        "curves",
-        "Learning curves",
-        caption,
-        frame,
-        {"x": "epoch", "y": metric_title(name)},
+        "learning_curves", "curves", "Learning curves", caption, frame, {"x": "epoch", "y": metric_title(name)}
     )
 
 
@@ -235,18 +245,14 @@ def _named(results: Results, labels: set[str]) -> list[str]:
 def _front_text(frame: pd.DataFrame) -> str:
     front = frame.loc[frame["pareto"], "label"].tolist()
     if len(front) == 1:
-        return (
-            f"{short(front[0], 40)} is both the cheapest and the best cell, so it alone is the Pareto front."
-        )
+        return f"{short(front[0], 40)} is both the cheapest and the best cell, so it alone is the Pareto front."
     return f"The dashed line joins the {len(front)} cells of the Pareto front, which no other beats in both."
 
 
 def costs(results: Results) -> Iterator[FigureNumbers]:
     """Accuracy against the seconds that a trial trained, with the cells that nobody beats in both."""
     table = results.table.frame
-    frame = table.loc[
-        table["seconds"].notna() & (table["n"] > 0), ["label", "seconds", "mean", "low", "high", "n"]
-    ]
+    frame = table.loc[table["seconds"].notna() & (table["n"] > 0), ["label", "seconds", "mean", "low", "high", "n"]]
     if len(frame) < 2:
         return
     frame = frame.reset_index(drop=True)
@@ -257,6 +263,10 @@ def costs(results: Results) -> Iterator[FigureNumbers]:
         "time."
     )
     yield FigureNumbers(
-        "cost", "cost", "Accuracy against cost", caption, frame,
+        "cost",
+        "cost",
+        "Accuracy against cost",
+        caption,
+        frame,
         {"x": "training time of a trial (s)", "y": results.value.title},
-    )  # fmt: skip
+    )

@@ -29,10 +29,7 @@ def _cloud(axis: Axes, frame: pd.DataFrame, x: str) -> None:
     finished = frame["state"] == "finished"
     raster = len(frame) > MANY
     size = 2.5 if raster else 4.5
-    groups = (
-        ("stopped or failed", frame[~finished], "none", GREY),
-        ("finished", frame[finished], BLUE, "none"),
-    )
+    groups = (("stopped or failed", frame[~finished], "none", GREY), ("finished", frame[finished], BLUE, "none"))
     for name, rows, fill, edge in groups:
         if len(rows):
             axis.plot(rows[x], rows["score"], "o", ms=size, mfc=fill, mec=edge, label=name, rasterized=raster)
@@ -42,14 +39,7 @@ def _history(numbers: FigureNumbers) -> Figure:
     frame = numbers.frame
     figure, (axis,) = new_figure(3.2)
     _cloud(axis, frame, "number")
-    axis.step(
-        frame["number"],
-        frame["best"],
-        where="post",
-        color=ORANGE,
-        linewidth=1.4,
-        label="best finished so far",
-    )
+    axis.step(frame["number"], frame["best"], where="post", color=ORANGE, linewidth=1.4, label="best finished so far")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel(numbers.axes["x"])
     axis.set_ylabel(numbers.axes["y"])
@@ -74,8 +64,10 @@ def _search_slices(numbers: FigureNumbers) -> Figure:
             axis.set_ylabel(numbers.axes["y"])
     for axis in axes[len(factors) :]:
         axis.set_visible(False)
-    handles = [Line2D([], [], marker="o", ls="", color=BLUE, ms=4.5, mec="none", label="finished"),
-               Line2D([], [], marker="o", ls="", mfc="none", mec=GREY, ms=4.5, label="stopped or failed")]  # fmt: skip
+    handles = [
+        Line2D([], [], marker="o", ls="", color=BLUE, ms=4.5, mec="none", label="finished"),
+        Line2D([], [], marker="o", ls="", mfc="none", mec=GREY, ms=4.5, label="stopped or failed"),
+    ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
 
@@ -115,8 +107,16 @@ def _scatter(numbers: FigureNumbers) -> Figure:
             shift = 0.4 * (frame["number"] / max(1, frame["number"].max()) - 0.5)
             places[which] = frame[f"{which}_level"].map({name: i for i, name in enumerate(names)}) + shift
             getattr(axis, f"set_{which}ticks")(range(len(names)), [label(name, 16) for name in names])
-    cloud = axis.scatter(places["x"], places["y"], c=frame["score"], cmap="cividis", s=28, edgecolors="black",
-                         linewidths=0.4, rasterized=len(frame) > MANY)  # fmt: skip
+    cloud = axis.scatter(
+        places["x"],
+        places["y"],
+        c=frame["score"],
+        cmap="cividis",
+        s=28,
+        edgecolors="black",
+        linewidths=0.4,
+        rasterized=len(frame) > MANY,
+    )
     for which in ("x", "y"):
         if numbers.axes.get(f"{which}_log"):
             _log_axis(axis, which)
@@ -134,12 +134,11 @@ def _pareto(numbers: FigureNumbers) -> Figure:
     front = frame[frame["front"]].sort_values([x, y], kind="stable")
     rest = frame[~frame["front"]]
     if axes["step"]:
-        axis.plot(
-            front[x], front[y], "--", drawstyle=f"steps-{axes['step']}", color=GREY, linewidth=1, zorder=1
-        )
+        axis.plot(front[x], front[y], "--", drawstyle=f"steps-{axes['step']}", color=GREY, linewidth=1, zorder=1)
     if len(rest):
-        axis.plot(rest[x], rest[y], "o", ms=4.5, mfc="none", mec=GREY, label="beaten by another",
-                  rasterized=len(rest) > MANY)  # fmt: skip
+        axis.plot(
+            rest[x], rest[y], "o", ms=4.5, mfc="none", mec=GREY, label="beaten by another", rasterized=len(rest) > MANY
+        )
     axis.plot(front[x], front[y], "o", ms=5.5, color=ORANGE, label="Pareto front", zorder=3)
     if frame[x].max() > 20 * frame[x].min() > 0:
         _log_axis(axis, "x")
@@ -165,8 +164,16 @@ def _dumbbell(numbers: FigureNumbers) -> Figure:
     figure, (axis,) = new_figure(row_height(list(frame["label"])) + 0.25)
     for place, row in enumerate(frame.itertuples(index=False)):
         axis.plot([row.search_score, row.value], [place, place], color=GREY, linewidth=1, zorder=1)
-        axis.plot([row.search_score], [place], "o", ms=6, mfc="white", mec=ORANGE, zorder=3,
-                  label="" if place else "search score")  # fmt: skip
+        axis.plot(
+            [row.search_score],
+            [place],
+            "o",
+            ms=6,
+            mfc="white",
+            mec=ORANGE,
+            zorder=3,
+            label="" if place else "search score",
+        )
     axis.plot([], [], "o", ms=5, color=BLUE, label="confirmed")
     mean_with_interval(axis, frame, "x", pd.Series(np.arange(len(frame), dtype=float)))
     rows_axis(axis, list(frame["label"]))
@@ -181,8 +188,14 @@ def _search_curves(numbers: FigureNumbers) -> Figure:
     figure, (axis,) = new_figure(3.4)
     for _, rows in numbers.frame.groupby("number", sort=True):
         finished = rows["state"].iloc[0] == "finished"
-        axis.plot(rows["epoch"], rows["value"], color=BLUE if finished else ORANGE, linewidth=1.0, alpha=0.8,
-                  zorder=1 if finished else 2)  # fmt: skip
+        axis.plot(
+            rows["epoch"],
+            rows["value"],
+            color=BLUE if finished else ORANGE,
+            linewidth=1.0,
+            alpha=0.8,
+            zorder=1 if finished else 2,
+        )
         if not finished:
             axis.plot(rows["epoch"].iloc[-1:], rows["value"].iloc[-1:], "x", ms=4.5, color=ORANGE, zorder=3)
     states = set(numbers.frame["state"])
@@ -200,12 +213,8 @@ def _search_curves(numbers: FigureNumbers) -> Figure:
 def _quantile_curves(numbers: FigureNumbers) -> Figure:
     frame = numbers.frame
     figure, (axis,) = new_figure(3.2)
-    axis.fill_between(
-        frame["epoch"], frame["q10"], frame["q90"], color=BLUE, alpha=0.15, lw=0, label="10 to 90 %"
-    )
-    axis.fill_between(
-        frame["epoch"], frame["q25"], frame["q75"], color=BLUE, alpha=0.3, lw=0, label="quartiles"
-    )
+    axis.fill_between(frame["epoch"], frame["q10"], frame["q90"], color=BLUE, alpha=0.15, lw=0, label="10 to 90 %")
+    axis.fill_between(frame["epoch"], frame["q25"], frame["q75"], color=BLUE, alpha=0.3, lw=0, label="quartiles")
     axis.plot(frame["epoch"], frame["q50"], color=BLUE, label="median")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel(numbers.axes["x"])

@@ -24,9 +24,7 @@ def search_trials(results: Results) -> pd.DataFrame:
     score = search[name] if name in search.columns else pd.Series(np.nan, index=search.index)
     frame = search[["number", "trial", "state", "epochs"]].assign(score=score.astype(float))
     finished = frame["score"].where(frame["state"] == "finished")
-    return frame.assign(best=finished.cummax() if more_is_better else finished.cummin()).reset_index(
-        drop=True
-    )
+    return frame.assign(best=finished.cummax() if more_is_better else finished.cummin()).reset_index(drop=True)
 
 
 def history(results: Results) -> Iterator[FigureNumbers]:
@@ -65,9 +63,7 @@ def confirmation(results: Results) -> Iterator[FigureNumbers]:
             "data together."
         )
         axes = {"x": results.value.title.replace("test ", "")}
-        yield FigureNumbers(
-            "confirmation", "dumbbell", "Search score and confirmed score", caption, frame, axes
-        )
+        yield FigureNumbers("confirmation", "dumbbell", "Search score and confirmed score", caption, frame, axes)
 
 
 def slices(results: Results) -> Iterator[FigureNumbers]:
@@ -85,9 +81,7 @@ def slices(results: Results) -> Iterator[FigureNumbers]:
         part.insert(0, "factor", _axis(name, parameters))
         parts.append(part.assign(log=bool(parameters[name].get("log"))))
     if results.design == "search" and len(frame) and parts:
-        caption = (
-            f"{NO_RESULT} The sampler chose where to look, so crowding is its doing. Hollow: stopped early."
-        )
+        caption = f"{NO_RESULT} The sampler chose where to look, so crowding is its doing. Hollow: stopped early."
         axes = {"y": metric_title(metric_of(results.frames)[0])}
         joined = rounded_frame(pd.concat(parts, ignore_index=True))
         joined = joined[joined["level"].notna()].reset_index(drop=True)
@@ -133,9 +127,7 @@ def curves(results: Results) -> Iterator[FigureNumbers]:
     trials = search_trials(results)
     if trials["score"].notna().sum() == 0 or name not in results.frames.history:
         return
-    mine = results.frames.history[["trial", "epoch", name]].merge(
-        trials[["trial", "number", "state"]], on="trial"
-    )
+    mine = results.frames.history[["trial", "epoch", name]].merge(trials[["trial", "number", "state"]], on="trial")
     mine = mine[mine[name].notna()].rename(columns={name: "value"})
     axes = {"x": "epoch", "y": metric_title(name)}
     if trials["trial"].nunique() <= MOST_CURVES:

@@ -75,9 +75,7 @@ def rendered(figure: Figure, kind: str) -> bytes:
 
 def label(text: object, longest: int = 30, lines: int = 1) -> str:
     """A name as an axis can carry it; what the font has no glyph for becomes a box of its own."""
-    shown = "".join(
-        c if ord(c) < 0x2600 else "\u25a1" for c in short(str(text), longest * lines - 4 * (lines > 1))
-    )
+    shown = "".join(c if ord(c) < 0x2600 else "\u25a1" for c in short(str(text), longest * lines - 4 * (lines > 1)))
     return "\n".join(textwrap.wrap(shown, longest)) if len(shown) > longest else shown
 
 
@@ -89,10 +87,18 @@ def mean_with_interval(
         certain = row.high == row.high
         half = [[row.value - row.low], [row.high - row.value]] if certain else None
         axis.errorbar(
-            [place if along == "y" else row.value], [row.value if along == "y" else place],
-            yerr=half if along == "y" else None, xerr=None if along == "y" else half,
-            fmt="o", ms=5, color=color, mfc=color if certain else "white", elinewidth=1.5, capsize=3, zorder=3,
-        )  # fmt: skip
+            [place if along == "y" else row.value],
+            [row.value if along == "y" else place],
+            yerr=half if along == "y" else None,
+            xerr=None if along == "y" else half,
+            fmt="o",
+            ms=5,
+            color=color,
+            mfc=color if certain else "white",
+            elinewidth=1.5,
+            capsize=3,
+            zorder=3,
+        )
 
 
 def beside(axis: Axes, x: float = 0.0, y: float = 0.0) -> Transform:

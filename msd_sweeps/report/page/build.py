@@ -60,12 +60,7 @@ def build(results: Results, drawings: Sequence[Drawing], more: Sequence[Block] =
     if drawings:
         blocks += [Heading("Figures"), *drawings]
     blocks += [*more, Heading("Trials without a result"), *_without_result(results.frames)]
-    blocks += [
-        Heading("Cost"),
-        Facts(_cost(results.frames)),
-        Heading("Provenance"),
-        *_provenance(results.frames),
-    ]
+    blocks += [Heading("Cost"), Facts(_cost(results.frames)), Heading("Provenance"), *_provenance(results.frames)]
     return Document(f"Sweep {short(header.name) or 'without a name'}", blocks)
 
 
@@ -92,14 +87,11 @@ def _design(results: Results) -> list[tuple[str, str]]:
             facts.append(("Several metrics", f"{told}; the search looks for their Pareto front"))
         scheduler = space.get("scheduler") or {}
         rule = [f"{key.replace('_', ' ')} {setting}" for key, setting in scheduler.items() if key != "type"]
+        facts.append(("Early stopping", ", ".join(["asha", *rule]) if scheduler.get("type") == "asha" else "none"))
+        best = "the best" if len(metrics) == 1 else "of the Pareto front the best by the first metric, at most"
         facts.append(
-            ("Early stopping", ", ".join(["asha", *rule]) if scheduler.get("type") == "asha" else "none")
+            ("Confirmation", f"{best} {confirm.get('top_k')}, seeds {confirm.get('seeds')}, on the whole training set")
         )
-        best = (
-            "the best" if len(metrics) == 1 else "of the Pareto front the best by the first metric, at most"
-        )
-        facts.append(("Confirmation", f"{best} {confirm.get('top_k')}, seeds {confirm.get('seeds')}, "
-                      "on the whole training set"))  # fmt: skip
     else:
         facts.append(("Seeds", value_text(space.get("seeds"))))
     facts.append(("Compared", f"{results.value.title} after the last epoch, measured once"))
@@ -112,9 +104,7 @@ def _base_table(base: Record) -> Table:
     rows = []
     for part, settings in base.items():
         if isinstance(settings, dict):
-            told = {
-                name: value for name, value in flatten(settings).items() if f"{part}.{name}" not in PRIVATE
-            }
+            told = {name: value for name, value in flatten(settings).items() if f"{part}.{name}" not in PRIVATE}
             rows.append([part, ", ".join(f"{name}={value_text(value)}" for name, value in told.items())])
     return Table(["part", "settings"], rows, [False, False])
 
@@ -141,9 +131,7 @@ def _effects_table(results: Results) -> Table:
     notes = [f"Differences to {against}, paired by seed; 95 % t intervals, not corrected for their number."]
     notes += test_notes(results.effects)
     if results.design == "grid":
-        notes.append(
-            "Each seed's mean over the blocks (levels of the other factors) in which both levels finished."
-        )
+        notes.append("Each seed's mean over the blocks (levels of the other factors) in which both levels finished.")
     columns = ["change", "pairs", results.value.difference_title, "p (Holm)"]
     return Table(columns, rows, [False, True, True, True], notes=notes)
 
@@ -176,22 +164,16 @@ def _without_result(frames: Frames) -> list[Block]:
     trials = frames.trials[frames.trials["state"] != "finished"]
     if trials.empty:
         return [Paragraph(f"None: all {len(frames.trials)} trials finished.")]
-    states = Counter(
-        "unfinished" if state in ("running", "interrupted") else state for state in trials["state"]
-    )
+    states = Counter("unfinished" if state in ("running", "interrupted") else state for state in trials["state"])
     words = {"stopped": "stopped early"}
-    counted = ", ".join(
-        f"{states[state]} {words.get(state, state.replace('_', ' '))}" for state in sorted(states)
-    )
+    counted = ", ".join(f"{states[state]} {words.get(state, state.replace('_', ' '))}" for state in sorted(states))
     rows = []
     for row in trials.sort_values(["number", "trial"], kind="stable").head(MOST_LISTED).to_dict("records"):
         name = short(row["label"]) or f"search trial {row['number']}"
         state = "unfinished" if row["state"] in ("running", "interrupted") else row["state"].replace("_", " ")
         rows.append([name, str(row["seed"]), state, str(row["epochs"]), short(row["reason"], 160) or NOTHING])
     notes = [f"{len(trials) - MOST_LISTED} more are in trials.parquet."] if len(trials) > MOST_LISTED else []
-    table = Table(
-        ["trial", "seed", "state", "epochs", "reason"], rows, [False, True, False, True, False], notes=notes
-    )
+    table = Table(["trial", "seed", "state", "epochs", "reason"], rows, [False, True, False, True, False], notes=notes)
     shown = Folded("Which, and why", table, open=len(trials) <= FEW)
     return [Paragraph(f"Of {len(frames.trials)} trials: {counted}."), shown]
 
@@ -241,11 +223,12 @@ def _provenance(frames: Frames) -> list[Block]:
         if launch.get("commit"):
             commit += " with uncommitted changes" if launch.get("dirty") else ", clean"
         when = datetime.fromtimestamp(launch["time"], UTC).strftime("%Y-%m-%d %H:%M UTC")
-        launches.append(
-            [when, short(command_text(launch.get("command")), 700), commit, str(launch.get("device", ""))]
-        )
-    facts = [(name, version) for name, version in sorted((header.launches[-1].get("versions") or {}).items())] \
-        if header.launches else []  # fmt: skip
+        launches.append([when, short(command_text(launch.get("command")), 700), commit, str(launch.get("device", ""))])
+    facts = (
+        [(name, version) for name, version in sorted((header.launches[-1].get("versions") or {}).items())]
+        if header.launches
+        else []
+    )
     facts = [("Versions", ", ".join(f"{name} {version}" for name, version in facts))] if facts else []
     for data in {(d.get("name"), d.get("sha256")): d for d in header.data}.values():
         sizes = ", ".join(f"{data[part]} {part}" for part in ("train", "val", "test") if data.get(part))

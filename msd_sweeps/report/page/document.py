@@ -124,11 +124,7 @@ def _html(block: Block) -> str:
         kind = ' class="verdict"' if block.strong else ""
         return f"<p{kind}>{for_html(block.text)}</p>"
     if isinstance(block, Facts):
-        return (
-            "<dl>"
-            + "".join(f"<dt>{for_html(a)}</dt><dd>{for_html(b)}</dd>" for a, b in block.pairs)
-            + "</dl>"
-        )
+        return "<dl>" + "".join(f"<dt>{for_html(a)}</dt><dd>{for_html(b)}</dd>" for a, b in block.pairs) + "</dl>"
     if isinstance(block, Drawing):
         return (
             f"<figure><h3>{for_html(block.title)}</h3>\n{inline_svg(block)}\n"

@@ -19,9 +19,13 @@ def pixels(seed: int, width: int, height: int) -> np.ndarray:
 
 
 def write_tree(
-    root: Path, train: int = 8, test: int = 3, size: tuple[int, int] = (40, 32), test_folder: str = "test",
+    root: Path,
+    train: int = 8,
+    test: int = 3,
+    size: tuple[int, int] = (40, 32),
+    test_folder: str = "test",
     suffix: str = "png",
-) -> Path:  # fmt: skip
+) -> Path:
     """`train` and `test` images for each of three classes, no two alike, in class folders.
 
     Classes differ by their brightest channel, so that a network can learn them.
@@ -44,9 +48,11 @@ def arrays(train: int = 24, test: int = 6, side: int = 20) -> dict[str, np.ndarr
     images = np.stack([pixels(seed, side, side) for seed in range(train + test)])
     labels = np.arange(train + test) % 3
     return {
-        "train_images": images[:train], "train_labels": labels[:train],
-        "test_images": images[train:], "test_labels": labels[train:],
-    }  # fmt: skip
+        "train_images": images[:train],
+        "train_labels": labels[:train],
+        "test_images": images[train:],
+        "test_labels": labels[train:],
+    }
 
 
 def encoded(image: np.ndarray) -> bytes:

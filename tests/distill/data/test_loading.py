@@ -144,8 +144,11 @@ def test_files_that_changed_since_the_plan_are_refused(tmp_path):
 def test_known_data_sets_keep_their_names(tmp_path):
     """New settings must not rename trials that were trained before them."""
     assert make_trial().data.identified == {
-        "name": "digits", "train_samples": None, "val_fraction": 0.0, "split_seed": 0
-    }  # fmt: skip
+        "name": "digits",
+        "train_samples": None,
+        "val_fraction": 0.0,
+        "split_seed": 0,
+    }
 
 
 def test_known_images_are_scaled_up_and_never_down():
@@ -172,7 +175,7 @@ def test_known_images_are_scaled_up_and_never_down():
             "two or more classes, found only the class 'ant'",
         ),
     ],
-)  # fmt: skip
+)
 def test_mistakes_in_a_folder_are_told_by_the_plan(tmp_path, harm, expected):
     root = write_tree(tmp_path / "tree")
     harm(root)

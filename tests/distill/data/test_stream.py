@@ -26,9 +26,7 @@ SIDE = 28
 
 @pytest.fixture(scope="session")
 def resident() -> Splits:
-    images = torch.randint(
-        0, 256, (50, 3, 12, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-    )
+    images = torch.randint(0, 256, (50, 3, 12, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     split = Images(images, torch.arange(50) % 10)
     return Splits(split, None, split, MEAN, STD)
 
@@ -45,23 +43,17 @@ def splits(request: pytest.FixtureRequest) -> Splits:
     return request.getfixturevalue(request.param)
 
 
-def read(
-    splits: Splits, epoch: int = 0, seed: int = 3, rank: int = 0, world_size: int = 1
-) -> list[StreamBatch]:
+def read(splits: Splits, epoch: int = 0, seed: int = 3, rank: int = 0, world_size: int = 1) -> list[StreamBatch]:
     stream = open_stream(splits, Recipe(batch_size=8, crop_padding=3), seed, rank, world_size)
     return list(stream.epoch(epoch))
 
 
 def same(ours: list[StreamBatch], theirs: list[StreamBatch]) -> bool:
-    return all(
-        torch.equal(a, b) for x, y in zip(ours, theirs, strict=True) for a, b in zip(x, y, strict=True)
-    )
+    return all(torch.equal(a, b) for x, y in zip(ours, theirs, strict=True) for a, b in zip(x, y, strict=True))
 
 
 def test_batches_are_scaled_after_they_are_cropped(resident):
-    large = resident._replace(
-        train=replace(resident.train, scaled_to=24), test=replace(resident.test, scaled_to=24)
-    )
+    large = resident._replace(train=replace(resident.train, scaled_to=24), test=replace(resident.test, scaled_to=24))
     for small, scaled in zip(read(resident), read(large), strict=True):
         expected = torch.nn.functional.interpolate(small.images, (24, 24), mode="bilinear")
         torch.testing.assert_close(scaled.images, expected)
@@ -102,9 +94,7 @@ def test_augmentation_depends_on_epoch_and_seed(splits):
                 return batch.images[batch.index.tolist().index(image)]
         return None
 
-    variants = [
-        of_image(read(splits, epoch, seed), 5) for epoch, seed in [(0, 3), (1, 3), (2, 3), (0, 4), (0, 5)]
-    ]
+    variants = [of_image(read(splits, epoch, seed), 5) for epoch, seed in [(0, 3), (1, 3), (2, 3), (0, 4), (0, 5)]]
     found = [variant for variant in variants if variant is not None]
     assert len(found) >= 3
     assert sum(not torch.equal(a, b) for a, b in itertools.combinations(found, 2)) >= 2
@@ -136,9 +126,7 @@ def test_an_epoch_shows_every_image_at_most_once(splits):
 
 
 @settings(max_examples=15, deadline=None)
-@given(
-    padding=st.integers(0, 4), flip=st.booleans(), seed=st.integers(0, 2**31 - 1), epoch=st.integers(0, 500)
-)
+@given(padding=st.integers(0, 4), flip=st.booleans(), seed=st.integers(0, 2**31 - 1), epoch=st.integers(0, 500))
 def test_resident_crops_are_those_of_a_slow_reference(resident, padding, flip, seed, epoch):
     """Pad with black, cut a window, mirror, scale: one image at a time, as torchvision's RandomCrop and flip."""
     recipe = Recipe(batch_size=10, crop_padding=padding, flip=flip)
@@ -179,9 +167,13 @@ def test_file_crops_are_those_of_torchvision_one_by_one(files):
 def test_evaluation_images_are_those_of_torchvision(files):
     transforms = torchvision().transforms
     transform = transforms.Compose(
-        [transforms.Resize(32), transforms.CenterCrop(SIDE), transforms.ToTensor(),
-         transforms.Normalize(files.mean, files.std)]
-    )  # fmt: skip
+        [
+            transforms.Resize(32),
+            transforms.CenterCrop(SIDE),
+            transforms.ToTensor(),
+            transforms.Normalize(files.mean, files.std),
+        ]
+    )
     assert files.mean == (0.485, 0.456, 0.406)
     batches = list(plain_batches(files.test, files.mean, files.std, 4))
     assert [len(labels) for _, labels in batches] == [4, 4, 1]

@@ -64,9 +64,7 @@ def test_terms_are_finite_float32_scalars_and_teach_the_student(make_pair, name,
     assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
     assert any(gradient.abs().max() > 0 for gradient in gradients)
     assert terms.keys() == {
-        field.removesuffix("_weight")
-        for field, weight in distiller.settings.term_weights.items()
-        if weight > 0
+        field.removesuffix("_weight") for field, weight in distiller.settings.term_weights.items() if weight > 0
     }
 
 
@@ -106,9 +104,7 @@ def test_dead_features_give_finite_gradients(make_pair, name, changes):
         assert parameter.grad is None or parameter.grad.isfinite().all()
 
 
-@pytest.mark.parametrize(
-    ("name", "changes"), [variant for variant in VARIANTS if variant[0] not in ("crd", "wcord")]
-)
+@pytest.mark.parametrize(("name", "changes"), [variant for variant in VARIANTS if variant[0] not in ("crd", "wcord")])
 def test_the_order_of_the_batch_does_not_matter(pair, name, changes):
     distiller = pair.distiller(name, **changes)
     student, teacher = pair.taps()

@@ -167,6 +167,4 @@ def test_gradients():
     assert gradcheck(lambda own: hierarchical_loss(own, target), maps)
     assert gradcheck(lambda own: hint_loss(own, target), maps)
     variance = torch.rand(3, dtype=torch.float64) + 0.5
-    assert gradcheck(
-        lambda own, spread: gaussian_loss(own, spread, target), (maps, variance.requires_grad_())
-    )
+    assert gradcheck(lambda own, spread: gaussian_loss(own, spread, target), (maps, variance.requires_grad_()))

@@ -92,9 +92,7 @@ def test_correlation_loss_does_not_see_shift_and_scale(logits):
 def test_dist_compares_rows_and_columns_of_softened_probabilities(pair):
     terms = pair.terms("dist", inter_weight=1.0, intra_weight=1.0, temperature=2.0)
     own, target = ((taps.logits.detach() / 2).softmax(1) for taps in pair.taps())
-    inter = 1 - torch.stack(
-        [torch.corrcoef(torch.stack(rows))[0, 1] for rows in zip(own, target, strict=True)]
-    )
+    inter = 1 - torch.stack([torch.corrcoef(torch.stack(rows))[0, 1] for rows in zip(own, target, strict=True)])
     columns = zip(own.t(), target.t(), strict=True)
     intra = 1 - torch.stack([torch.corrcoef(torch.stack(rows))[0, 1] for rows in columns])
     torch.testing.assert_close(terms["inter"], 4 * inter.mean())

@@ -76,9 +76,7 @@ def windows(stride: str, scale: int):
 def test_samples_then_regions_then_scales_are_averaged(make_pair, stride, negatives, regions):
     pair = make_pair(student=(4, 6, 8))
     choices = {"stride": stride, "negatives": negatives, "regions": regions, "disagree_weight": 3.0}
-    found = pair.terms(
-        "msd", scales=(1, 2), scale_weights=(1.0, 3.0), projector="none", **choices, **ONLY_SAMPLE
-    )
+    found = pair.terms("msd", scales=(1, 2), scale_weights=(1.0, 3.0), projector="none", **choices, **ONLY_SAMPLE)
     student_taps, teacher_taps = pair.taps()
     labels = pair.batch.labels.tolist()
     per_scale = []
@@ -155,9 +153,7 @@ def test_the_larger_map_is_pooled_down_first():
 def test_memory_formats_do_not_matter():
     maps = rows(2, 3, 4, 4)
     decoupling = Decoupling(maps.shape, (4, 4), (1, 2))
-    torch.testing.assert_close(
-        decoupling(maps.contiguous(memory_format=torch.channels_last)), decoupling(maps)
-    )
+    torch.testing.assert_close(decoupling(maps.contiguous(memory_format=torch.channels_last)), decoupling(maps))
 
 
 def test_a_scale_finer_than_the_map_is_an_error():
@@ -220,9 +216,7 @@ def test_shares_of_a_scale_without_weight_are_zero_and_the_others_sum_to_theirs(
     weights = torch.tensor([[1.0, 0.0, 0.0], [3.0, 0.0, 0.0]])
     shares = region_shares(weights, [1, 2], [1.0, 1.0])
     assert shares.tolist() == [[0.125, 0, 0], [0.375, 0, 0]]
-    assert region_shares(torch.ones(2, 3), [1, 2], [1.0, 3.0]).sum(0).tolist() == pytest.approx(
-        [0.25, 0.375, 0.375]
-    )
+    assert region_shares(torch.ones(2, 3), [1, 2], [1.0, 3.0]).sum(0).tolist() == pytest.approx([0.25, 0.375, 0.375])
 
 
 def test_the_right_pairs_are_best(equal_pair):

@@ -108,9 +108,7 @@ def test_trains_in_channels_last_and_bfloat16(name):
         assert parameter.grad.isfinite().all(), key
 
 
-@pytest.mark.parametrize(
-    "name", ["resnet20", "wrn_16_2", "vgg8", "MobileNetV2", "ShuffleNetV1", "ShuffleNetV2"]
-)
+@pytest.mark.parametrize("name", ["resnet20", "wrn_16_2", "vgg8", "MobileNetV2", "ShuffleNetV1", "ShuffleNetV2"])
 def test_memory_layout_does_not_change_the_result(name):
     network = build(name, num_classes=7).eval()
     images = torch.randn(2, 3, 32, 32)

@@ -38,9 +38,7 @@ def test_timm_weights_load_and_answer_the_same(name):
 
 
 @needs_timm
-@pytest.mark.parametrize(
-    ("name", "last"), [("vit_small", (384, 4)), ("mixer_b16", (768, 4)), ("swin_tiny", (768, 2))]
-)
+@pytest.mark.parametrize(("name", "last"), [("vit_small", (384, 4)), ("mixer_b16", (768, 4)), ("swin_tiny", (768, 2))])
 def test_other_image_sizes_train(name, last):
     network = build(name, num_classes=10, image_size=64).train()
     with torch.autocast("cpu", torch.bfloat16):
