@@ -11,6 +11,7 @@ from msd_sweeps.plan.packing import available_bytes, packing_of
 from msd_sweeps.plan.slots import plan_slots
 from msd_sweeps.records.ledger import LedgerError
 from msd_sweeps.records.object_store import StoreError, StorePath, local_folder, place, working_folder
+from msd_sweeps.records.step_times import recorded_step_seconds
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.load import load
 from msd_sweeps.space.strict_yaml import InputError
@@ -133,7 +134,7 @@ def main(arguments: list[str] | None = None, trainer: "Trainer | None" = None) -
             if options.address is None
             else None
         )
-        step_seconds = plan.recorded_step_seconds(options.storage, sweep.base)
+        step_seconds = recorded_step_seconds(options.storage, sweep.base)
         if options.estimate:
             from msd_sweeps.distill.timing import measure
 
@@ -235,7 +236,7 @@ def _launch(sweep: Sweep, options: argparse.Namespace, trainer: "Trainer | None"
 def _tell(sweep: Sweep, options: argparse.Namespace, outcome: "Outcome", again: str) -> int:
     """Compile the report of a complete sweep and say where everything is; the exit code."""
     from msd_sweeps.records.mlflow_sync import how_to_open
-    from msd_sweeps.report.command import compile_report
+    from msd_sweeps.report import compile_report
     from msd_sweeps.report.index import write_index
 
     folder = options.storage / sweep.name

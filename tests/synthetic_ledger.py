@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from msd_sweeps.records import ledger
-from msd_sweeps.records.ranking import best_first, student_cost
+from msd_sweeps.records.ranking import best_first
 from msd_sweeps.space.designs import PlannedTrial, Sweep
+from msd_sweeps.space.metrics import student_cost
 from msd_sweeps.space.schema import Space
 from msd_sweeps.space.trial import Trial
 

@@ -3,7 +3,6 @@
 import time
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -15,28 +14,11 @@ from msd_sweeps.distill.models.network import Network, Taps, joined
 from msd_sweeps.distill.stepping.graphs import open_steps
 from msd_sweeps.distill.stepping.threads import Lanes, open_lanes
 from msd_sweeps.distill.student import Evaluation, NonFiniteLoss, State, Student, side_of
+from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.trial import Trial
 
 _EVALUATION_BATCH = 500
 _TEACHER_PARTS = 4
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """What one student's epoch gave. A student whose state is not `running` has left the cohort."""
-
-    trial: str
-    state: str
-    """running, finished, diverged, failed or out_of_memory."""
-    epoch: int
-    """Epochs behind the student, this one included."""
-    position: int
-    """The stream's epoch that was read."""
-    seconds: float
-    """This student's share of the wall time of the epoch."""
-    metrics: dict[str, float] = field(default_factory=dict)
-    reason: str = ""
-    traceback: str = ""
 
 
 class Cohort:
@@ -147,7 +129,7 @@ class Cohort:
             metrics["step_seconds"] = share / self.stream.steps_per_epoch
             state = "finished" if student.is_done else "running"
             results.append(EpochResult(name, state, student.epoch, self.position, share, metrics))
-            student.history.append(vars(results[-1]))
+            student.history.append(results[-1])
         self.position += 1
         return [*results, *lost.values()]
 

@@ -1,6 +1,7 @@
 """One student: its network, its method, its optimiser, and how it takes one step."""
 
 import math
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from msd_sweeps.distill.data.stream import StreamBatch
 from msd_sweeps.distill.device import autocast
 from msd_sweeps.distill.losses.distiller import Batch, Distiller, Side
 from msd_sweeps.distill.models.network import Network, Taps
+from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.trial import Recipe, Trial
 
 State = dict[str, Any]
@@ -77,7 +79,7 @@ class Student:
         )
         self.epoch = 0
         """Epochs that lie behind it."""
-        self.history: list[State] = []
+        self.history: list[EpochResult] = []
         """One entry per epoch: what was reported of it."""
         self._sums: dict[str, Tensor] = {}
         # On a GPU the rate is a tensor, so that a captured step reads the current one.
@@ -147,7 +149,7 @@ class Student:
             "network": self.network.state_dict(),
             "distiller": self.distiller.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "history": self.history,
+            "history": [asdict(result) for result in self.history],
         }
 
     def restore(self, state: State) -> None:
@@ -158,7 +160,7 @@ class Student:
         self.distiller.load_state_dict(state["distiller"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch = state["epoch"]
-        self.history = list(state["history"])
+        self.history = [EpochResult(**result) for result in state["history"]]
 
 
 class Evaluation(NamedTuple):

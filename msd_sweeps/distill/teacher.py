@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from msd_sweeps.distill import checkpoint, models
-from msd_sweeps.distill.cohort import Cohort, EpochResult, evaluate
+from msd_sweeps.distill.cohort import Cohort, evaluate
 from msd_sweeps.distill.data import loading as data
 from msd_sweeps.distill.device import choose_dtype
 from msd_sweeps.distill.models.folding import fold_batch_norm
 from msd_sweeps.distill.models.network import Network
 from msd_sweeps.records.object_store import Place
+from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.methods import NoneSettings
 from msd_sweeps.space.trial import Student, Trial, file_sha256, identity, teacher_identity
 
@@ -178,7 +179,7 @@ def _train(
         progress(results[0])
         if results[0].state not in ("running", "finished"):
             raise TeacherError(f"training the teacher {trial.teacher.model} failed: {results[0].reason}")
-    return student.network, sum(entry["seconds"] for entry in student.history)
+    return student.network, sum(result.seconds for result in student.history)
 
 
 def _write_card(card: Path, teacher: Teacher) -> None:

@@ -1,19 +1,12 @@
 """What a sweep will do, in words, and how long it may take; nothing here needs torch or Ray."""
 
-import contextlib
 import json
 import os
-import statistics
-from collections.abc import Iterable
 from pathlib import Path
 
 from msd_sweeps.plan.slots import Node, SlotPlan
-from msd_sweeps.records.ledger import TrialRecord
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.schema import Choices, Parameter, Space
-from msd_sweeps.space.trial import Trial
-
-_TIMINGS = "timings.json"
 
 
 def local_cpus() -> int:
@@ -105,41 +98,3 @@ def duration(seconds: float) -> str:
         return f"{seconds / 60:.0f} min"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes} min"
-
-
-def _timing_key(trial: Trial) -> str:
-    is_sized = trial.data.content is not None or trial.data.image_size is not None
-    return (
-        f"{trial.data.name}{f' at {trial.data.facts.image_size} px' if is_sized else ''}: "
-        f"{trial.teacher.model} -> {trial.student.model}, batch {trial.recipe.batch_size}"
-    )
-
-
-def recorded_step_seconds(storage: Path, trial: Trial) -> float | None:
-    """Seconds per student and step of this pair, as the last sweep in this store measured them."""
-    return _known_times(storage / _TIMINGS).get(_timing_key(trial))
-
-
-def record_step_seconds(storage: Path, trials: Iterable[TrialRecord]) -> None:
-    """Keep the median step time of each pair for later plans; where the disk refuses, they do without."""
-    path = storage / _TIMINGS
-    measured: dict[str, list[float]] = {}
-    for trial in trials:
-        times = [epoch["metrics"].get("step_seconds") for epoch in trial.epochs]
-        key = _timing_key(Trial.model_validate_json(json.dumps(trial.config)))
-        measured.setdefault(key, []).extend(time for time in times if time)
-    known = _known_times(path) | {key: statistics.median(times) for key, times in measured.items() if times}
-    with contextlib.suppress(OSError):
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
-        temporary.replace(path)
-
-
-def _known_times(path: Path) -> dict[str, float]:
-    """What a file of times holds; nothing where it is absent or damaged."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    items = content.items() if isinstance(content, dict) else ()
-    return {key: time for key, time in items if isinstance(time, float) and time > 0}

@@ -11,7 +11,6 @@ import os
 import time
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,8 @@ Record = dict[str, Any]
 FILE_NAME = "ledger.jsonl"
 _BLOCK = 65536
 _START = b'{"crc":"'
-FINAL_STATES = ("finished", "stopped", "diverged", "failed", "out_of_memory")
-"""States that a resume leaves alone. Any other trial goes on from its last checkpoint."""
-_PARTS: dict[str, Record] = {}
-"""The parts of configurations, such as a recipe, by their text."""
+LAYOUT = 3
+"""The layout of the records; a ledger of another layout is refused."""
 
 
 class LedgerError(Exception):
@@ -177,91 +174,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return value
-
-
-@dataclass
-class TrialRecord:
-    """One trial as its records tell it."""
-
-    trial: str
-    cell: str
-    label: str
-    phase: str
-    number: int
-    seed: int
-    config: Record
-    values: Record = field(default_factory=dict)
-    """What the sampler of a search chose, by parameter."""
-    state: str = "running"
-    reason: str = ""
-    traceback: str = ""
-    attempts: int = 0
-    source: str = ""
-    """The sweep that trained it, where it was taken over from another's ledger; empty for one that was trained here."""
-    epochs: list[Record] = field(default_factory=list)
-    """One record per epoch, in order: {epoch, position, slot, seconds, metrics}; epochs count from 1. One whose line
-    was lost is missing."""
-
-    def __post_init__(self) -> None:
-        self.config = _shared(self.config)
-
-    @property
-    def is_final(self) -> bool:
-        return self.state in FINAL_STATES
-
-    @property
-    def has_every_epoch(self) -> bool:
-        """Whether nothing is left to train of it."""
-        return bool(self.epochs) and bool(self.epochs[-1]["epoch"] >= self.config["recipe"]["epochs"])
-
-    @property
-    def seconds(self) -> float:
-        """What its epochs took."""
-        return sum(epoch["seconds"] for epoch in self.epochs)
-
-    @property
-    def metrics(self) -> Record:
-        """The metrics of the last epoch; empty before the first."""
-        return self.epochs[-1]["metrics"] if self.epochs else {}
-
-    def apply(self, record: Record) -> None:
-        """Take in one more record of this trial."""
-        if record["event"] == "start":
-            self.attempts = record["attempt"]
-            self.state, self.reason, self.traceback = "running", "", ""
-            source = record.get("source", "")
-            if self.source and not source:  # a take-over that broke off: it is trained here after all
-                self.epochs.clear()
-            self.source = source
-        elif record["event"] == "epoch":
-            # A worker that went back to its last checkpoint reports an epoch again; the later record counts.
-            while self.epochs and self.epochs[-1]["epoch"] >= record["epoch"]:
-                self.epochs.pop()
-            self.epochs.append({key: record[key] for key in ("epoch", "position", "slot", "seconds", "metrics")})
-        elif record["event"] == "end":
-            self.state, self.reason = record["state"], record["reason"]
-            self.traceback = record.get("traceback", "")
-
-
-def _shared(config: Record) -> Record:
-    """A configuration whose parts are those of others where they are the same: thousands of trials differ in little."""
-    return {
-        name: _PARTS.setdefault(json.dumps(part), part) if isinstance(part, dict) else part
-        for name, part in config.items()
-    }
-
-
-def trials(records: Iterable[Record]) -> dict[str, TrialRecord]:
-    """Every trial of a ledger by its id, in the order of first start."""
-    found: dict[str, TrialRecord] = {}
-    for record in records:
-        if record["event"] not in ("start", "epoch", "end"):
-            continue
-        trial = record["trial"]
-        if trial not in found:
-            if record["event"] != "start":
-                continue
-            names = ("trial", "cell", "label", "phase", "number", "seed", "config", "values")
-            found[trial] = TrialRecord(**{name: record[name] for name in names if name in record})
-        found[trial].apply(record)
-    return found

@@ -2,14 +2,9 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
 
-from msd_sweeps.catalog.datasets import DATASETS
-from msd_sweeps.catalog.networks import ARCHITECTURES
-from msd_sweeps.records.ledger import TrialRecord
-from msd_sweeps.space.metrics import COSTS, Metric
-
-Record = dict[str, Any]
+from msd_sweeps.records.trial_record import TrialRecord
+from msd_sweeps.space.metrics import COSTS, Metric, student_cost
 
 
 def values_of(metrics: Sequence[Metric], trial: TrialRecord) -> list[float | None]:
@@ -29,21 +24,6 @@ def measured(metrics: Sequence[Metric], trials: Iterable[TrialRecord]) -> tuple[
             found.append(trial)
             points.append(values)
     return found, points
-
-
-def student_cost(name: str, config: Record) -> float:
-    """A fact of a trial's student by the name of its metric: parameters, or millions of multiply-adds an image.
-
-    config: the trial, as the ledger has it. Classes are counted as in `architectures`.
-    """
-    model = ARCHITECTURES[config["student"]["model"]]
-    return float(model.parameters) if name == "student_parameters" else model.multiply_adds_at(_side(config["data"]))
-
-
-def _side(data: Record) -> int:
-    content = data.get("content") or {}
-    known = content.get("image_size") or data.get("image_size")
-    return int(known) if known else DATASETS[data["name"]].image_size
 
 
 def best_first(points: Sequence[Sequence[float]], metrics: Sequence[Metric]) -> list[int]:

@@ -1,7 +1,83 @@
-"""`python -m msd_sweeps.report NAME`."""
+"""Compile a sweep's ledger into a report: `python -m msd_sweeps.report NAME`."""
 
+import argparse
 import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
 
-from msd_sweeps.report.command import main
+from msd_sweeps.records.ledger import FILE_NAME, LedgerError
+from msd_sweeps.records.object_store import Place, place
+from msd_sweeps.report import compile_report
+from msd_sweeps.report.store import default_out, find_ledger
 
-sys.exit(main())
+PUBLISHED = Path("reports/published/published.csv")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m msd_sweeps.report",
+        description="Compile a sweep's ledger into report.html, report.md, table.{md,csv,tex,parquet}, figures "
+        "(SVG, PDF and their numbers as CSV), trials.parquet and history.parquet. The same ledger gives the same "
+        "bytes.",
+        epilog="example: python -m msd_sweeps.report scales --published",
+    )
+    parser.add_argument("name", metavar="NAME", help="a sweep in the storage folder, or a path to its folder or ledger")
+    parser.add_argument(
+        "--storage",
+        type=place,
+        default=Path("runs"),
+        metavar="DIR|URI",
+        help="folder of the sweeps, or s3://BUCKET/FOLDER and the like (default: runs)",
+    )
+    parser.add_argument("--out", type=Path, help="folder to write (default: reports/<name>)")
+    parser.add_argument(
+        "--compare", metavar="OTHER", help="set another sweep beside this one, over the cells that both have"
+    )
+    parser.add_argument(
+        "--published",
+        nargs="?",
+        type=Path,
+        const=PUBLISHED,
+        metavar="CSV",
+        help=f"set published figures for the same pair and method beside ours (default file: {PUBLISHED})",
+    )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Gives its exit code: 0, or 2 for input that cannot be used, with the reason on standard error."""
+    options = _parser().parse_args(arguments)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            ledger_path = _find(options.name, options.storage, Path(folder))
+            out = options.out or default_out(ledger_path)
+            compare = _find(options.compare, options.storage, Path(folder)) if options.compare else None
+            report = compile_report(ledger_path, out, compare=compare, published=options.published)
+            if options.out is None:
+                from msd_sweeps.report.index import write_index
+
+                write_index(out.parent)
+    except (LedgerError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(report.table_text)
+    print(f"\nThe report is {report.paths[0]}; {len(report.paths)} files lie in {out}.")
+    return 0
+
+
+def _find(name: str, storage: Place, folder: Path) -> Path:
+    """The ledger of a sweep, fetched into `folder` from an object store. Raises LedgerError, StoreError."""
+    if isinstance(storage, Path):
+        return find_ledger(name, storage)
+    from msd_sweeps.records.ledger_copy import fetch
+
+    path = folder / Path(name).name / FILE_NAME
+    fetch(storage / name, path)
+    if not path.exists():
+        raise LedgerError(f"{name!r}: no such sweep in {storage}")
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

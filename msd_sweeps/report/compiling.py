@@ -7,7 +7,6 @@ from pathlib import Path
 import pandas as pd
 
 from msd_sweeps.report.aggregates import aggregate_table, over_tasks
-from msd_sweeps.report.best_epoch import add_best_epoch
 from msd_sweeps.report.cells import PRIVATE, cells_of, value_of
 from msd_sweeps.report.comparisons import baseline_of
 from msd_sweeps.report.effects import effects, factors_of
@@ -49,18 +48,9 @@ def results_of(frames: Frames) -> Results:
     )
 
 
-def compile_report(
-    ledger_path: Path,
-    out: Path,
-    *,
-    compare: Path | None = None,
-    published: Path | None = None,
-    best_epoch: bool = False,
-) -> Report:
+def compile_report(ledger_path: Path, out: Path, compare: Path | None = None, published: Path | None = None) -> Report:
     """See `msd_sweeps.report.compile_report`."""
     results = results_of(read(ledger_path))
-    if best_epoch:
-        add_best_epoch(results)
     paths, more = _asked_for(results, out, compare, published)
     drawings = []
     shutil.rmtree(out / "figures", ignore_errors=True)  # a figure that this ledger does not give must not stay

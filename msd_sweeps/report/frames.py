@@ -12,9 +12,9 @@ import pandas as pd
 
 from msd_sweeps.records import ledger
 from msd_sweeps.records.ledger import Record
-from msd_sweeps.records.ranking import student_cost
+from msd_sweeps.records.trial_record import TrialRecord, trials_of
 from msd_sweeps.report.store import find_ledger
-from msd_sweeps.space.metrics import COSTS
+from msd_sweeps.space.metrics import COSTS, student_cost
 
 _TRIAL_COLUMNS = (
     "trial",
@@ -195,7 +195,7 @@ def read(path: Path) -> Frames:
                         times[record["trial"]] = (first, record["time"])
                 yield record
 
-    found = ledger.trials(others(ledger.read(path)))
+    found = trials_of(others(ledger.read(path)))
     rows = history.frame()
     kept = rows[rows["kept"]].drop(columns="kept")
     order = {trial: index for index, trial in enumerate(found)}
@@ -211,7 +211,7 @@ def read(path: Path) -> Frames:
 
 
 def _trials(
-    found: dict[str, ledger.TrialRecord],
+    found: dict[str, TrialRecord],
     times: dict[str, tuple[float, float]],
     rows: pd.DataFrame,
     kept: pd.DataFrame,

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from msd_sweeps.records.ranking import student_cost
 from msd_sweeps.space.choices import levels_of
 from msd_sweeps.space.condition_checks import check_conditions
-from msd_sweeps.space.designs import Sweep, changes_of
-from msd_sweeps.space.metrics import COSTS
+from msd_sweeps.space.designs import Cell, Sweep, changes_of
+from msd_sweeps.space.metrics import COSTS, student_cost
 from msd_sweeps.space.overrides import changed
 from msd_sweeps.space.schema import Changes, Choices, Space
 from msd_sweeps.space.strict_yaml import Document, InputError, KeyPath
@@ -192,7 +191,7 @@ def _check_baseline(sweep: Sweep, baseline: str, sources: Sources) -> None:
     if space.design == "search":
         known = [*space.confirm.baselines, *(f"winner {rank + 1}" for rank in range(space.confirm.top_k))]
     else:
-        known = [label for label, _ in sweep.cells()]
+        known = [cell.label for cell in sweep.cells()]
     if baseline.casefold() not in map(str.casefold, known):
         where = sources.space.where(("report", "baseline"))
         raise InputError(f"{where}no cell has the label '{baseline}'; {nearest(baseline, known)}")
@@ -221,11 +220,12 @@ def _check_count(sweep: Sweep, sources: Sources) -> None:
         )
 
 
-def _check_cells(cells: list[tuple[str, Trial]], sweep: Sweep, sources: Sources) -> None:
+def _check_cells(cells: list[Cell], sweep: Sweep, sources: Sources) -> None:
     """Two rows of one configuration would be one trial under one of their labels."""
     first: dict[str, str] = {}
-    for label, trial in cells:
-        other = first.setdefault(trial.cell, label)
+    for cell in cells:
+        label = cell.label
+        other = first.setdefault(cell.trial.cell, label)
         short = label.removeprefix("without ")
         for section in ("without", "also"):
             if other != label and short in getattr(sweep.space, section):

@@ -1,10 +1,12 @@
 """What trials may be compared by, as a space names it."""
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import Field
 
+from msd_sweeps.catalog.datasets import DATASETS
+from msd_sweeps.catalog.networks import ARCHITECTURES
 from msd_sweeps.space.settings import Settings
 
 MetricName = Literal["train_loss", "train_top1", "val_loss", "val_top1", "test_loss", "test_top1"]
@@ -44,3 +46,18 @@ def check_metrics(metrics: Sequence[Metric], is_list: bool, is_search: bool) -> 
             )
     if is_list and not is_search:
         raise ValueError("metric: only a search optimises several metrics; give one")
+
+
+def student_cost(name: str, config: dict[str, Any]) -> float:
+    """A fact of a trial's student by the name of its metric: parameters, or millions of multiply-adds an image.
+
+    config: the trial, as the ledger has it. Classes are counted as in `architectures`.
+    """
+    model = ARCHITECTURES[config["student"]["model"]]
+    return float(model.parameters) if name == "student_parameters" else model.multiply_adds_at(_side(config["data"]))
+
+
+def _side(data: dict[str, Any]) -> int:
+    content = data.get("content") or {}
+    known = content.get("image_size") or data.get("image_size")
+    return int(known) if known else DATASETS[data["name"]].image_size

@@ -1,16 +1,14 @@
 """The driver's book: which trial of Tune's is which of ours, what a job says of it, and how it ends."""
 
-import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from msd_sweeps.distill import checkpoint
-from msd_sweeps.records.ledger import TrialRecord
 from msd_sweeps.records.object_store import Place, StoreError, place
+from msd_sweeps.records.trial_record import EpochResult, TrialRecord
 from msd_sweeps.space.designs import Sweep
-from msd_sweeps.space.trial import Trial
 from msd_sweeps.sweep.dispatcher import MOST_ATTEMPTS, Job
 from msd_sweeps.sweep.stopping import FirstFailures, Signals
 from msd_sweeps.sweep.store_sync import Keeper, checkpoints_of
@@ -82,12 +80,12 @@ class Book:
         return job
 
     def _job(self, trial: TrialRecord) -> Job:
-        planned = Trial.model_validate_json(json.dumps(trial.config))
+        planned = trial.configuration
         folder = self.checkpoints / trial.trial
         positions: list[int] | None = list(checkpoint.positions(folder))
         if not positions:
             # One that lost its checkpoints starts afresh where it joined, for the same numbers.
-            positions = [trial.epochs[0]["position"]] if trial.epochs else None
+            positions = [trial.epochs[0].position] if trial.epochs else None
             if trial.epochs:
                 self.agenda.lost_checkpoints(trial)
         return {
@@ -103,15 +101,15 @@ class Book:
             **self.prepared.hashes(trial),
         }
 
-    def result(self, tune_name: str, result: dict[str, Any]) -> None:
+    def result(self, tune_name: str, result: EpochResult) -> None:
         """Record what a slot has reported."""
         trial = self.running[tune_name].trial
-        if result["state"] in ("running", "finished"):
+        if result.state in ("running", "finished"):
             self.agenda.epoch(trial, result)
-        if result["state"] == "interrupted":  # its workers cannot go on, and nor can others
-            self.trouble = self.trouble or result["reason"]
-        if result["state"] != "running":
-            self.end(tune_name, result["state"], result["reason"], result["traceback"])
+        if result.state == "interrupted":  # its workers cannot go on, and nor can others
+            self.trouble = self.trouble or result.reason
+        if result.state != "running":
+            self.end(tune_name, result.state, result.reason, result.traceback)
 
     def end(self, tune_name: str, state: str, reason: str, traceback: str = "") -> None:
         """Record how a trial ended and let its slot and its checkpoints go; one that has ended is left alone."""

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections import defaultdict
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
 from msd_sweeps.distill import checkpoint
 from msd_sweeps.records.object_store import StoreError, place
+from msd_sweeps.records.trial_record import EpochResult
 
 Job = dict[str, Any]
 """What a slot needs to run a trial: trial (its id), config, key (its stream), weights (the teacher's file), data_sha256
@@ -16,7 +18,6 @@ one more whenever its workers die), and positions (stream positions at which it 
 fresh trial, which can join anywhere). weights and folder are paths or URIs."""
 Launch = tuple[str, int]
 """A trial, and which of its launches."""
-Result = dict[str, Any]
 
 MOST_ATTEMPTS = 3
 """A trial whose workers die so often is given up."""
@@ -43,7 +44,7 @@ class Dispatcher:
         """Slots whose workers have died and may come back, each with the handle of its controller."""
         self.dropped: set[tuple[int, str]] = set()
         """Slots and the trials that they are told to let go at their next epoch boundary."""
-        self.results: defaultdict[Launch, asyncio.Queue[Result]] = defaultdict(asyncio.Queue)
+        self.results: defaultdict[Launch, asyncio.Queue[EpochResult]] = defaultdict(asyncio.Queue)
         self._launches: dict[str, int] = {}
         """The newest launch of each trial."""
         self.changed = asyncio.Condition()
@@ -64,13 +65,13 @@ class Dispatcher:
                 self.waiting.append(job)
             self.changed.notify_all()
 
-    async def next_result(self, trial: str, launch: int, timeout: float) -> Result | None:
+    async def next_result(self, trial: str, launch: int, timeout: float) -> EpochResult | None:
         """The next result of a launch, or None when there is none in `timeout` seconds."""
         try:
             result = await asyncio.wait_for(self.results[trial, launch].get(), timeout)
         except TimeoutError:
             return None
-        if result["state"] != "running":
+        if result.state != "running":
             self.results.pop((trial, launch), None)
         return result
 
@@ -165,25 +166,25 @@ class Dispatcher:
             self.closed = True
             self.changed.notify_all()
 
-    async def report(self, slot: int, results: list[Result]) -> None:
+    async def report(self, slot: int, results: list[EpochResult]) -> None:
         """Pass results on; an epoch that was reported before is passed over."""
         async with self.changed:
             for result in results:
-                trial = result["trial"]
+                trial = result.trial
                 job = self.seated.get(slot, {}).get(trial)
                 if job is None:
                     continue
                 is_dropped = (slot, trial) in self.dropped
-                if result["state"] != "running":
+                if result.state != "running":
                     del self.seated[slot][trial]
                     self.dropped.discard((slot, trial))
-                elif result["epoch"] <= job["reported"]:
+                elif result.epoch <= job["reported"]:
                     continue
                 if is_dropped:
                     continue
-                job["reported"] = max(job["reported"], result["epoch"])
-                of_job = {"slot": slot, "attempt": job["attempt"], "afresh": job.get("afresh", False)}
-                self.results[trial, job["launch"]].put_nowait(result | of_job)
+                job["reported"] = max(job["reported"], result.epoch)
+                of_job = replace(result, slot=slot, attempt=job["attempt"], afresh=job.get("afresh", False))
+                self.results[trial, job["launch"]].put_nowait(of_job)
 
     # --- inside
 
@@ -234,18 +235,8 @@ class Dispatcher:
         self.waiting[:0] = again
 
     def _fail(self, job: Job, reason: str, state: str = "failed") -> None:
-        result = {
-            "trial": job["trial"],
-            "state": state,
-            "reason": reason,
-            "traceback": "",
-            "epoch": job["reported"],
-            "position": 0,
-            "seconds": 0.0,
-            "metrics": {},
-            "slot": -1,
-            "attempt": min(job["attempt"], MOST_ATTEMPTS),
-        }
+        attempt = min(job["attempt"], MOST_ATTEMPTS)
+        result = EpochResult(job["trial"], state, job["reported"], 0, 0.0, {}, reason, attempt=attempt)
         self.results[job["trial"], job["launch"]].put_nowait(result)
 
 

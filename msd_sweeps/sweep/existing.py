@@ -8,6 +8,7 @@ from pathlib import Path
 from msd_sweeps.records import ledger
 from msd_sweeps.records.ledger import FILE_NAME
 from msd_sweeps.records.ledger_copy import fetch, is_there
+from msd_sweeps.records.trial_record import trials_of
 from msd_sweeps.space.designs import Sweep, fresh_seeds
 from msd_sweeps.space.load import checked_name
 from msd_sweeps.space.schema import Space
@@ -56,7 +57,7 @@ def extended(options: argparse.Namespace) -> Sweep:
     if options.space is not None or not options.name:
         raise InputError("--add-seeds extends a sweep as its ledger describes it: give its --name, and no --space")
     sweep = stored(options, "--add-seeds")
-    if not is_complete(sweep, ledger.trials(ledger.read(existing_ledger(options, sweep.name)))):
+    if not is_complete(sweep, trials_of(ledger.read(existing_ledger(options, sweep.name)))):
         raise InputError(
             f"--add-seeds: the sweep '{sweep.name}' is not finished; go on with --resume --name {sweep.name} first"
         )

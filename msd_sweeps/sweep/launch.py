@@ -1,6 +1,5 @@
 """From a checked sweep to a full ledger: the folder and its lock, data and teacher, Ray, the trials."""
 
-import json
 import platform
 import socket
 import sys
@@ -13,17 +12,18 @@ from typing import Any, NamedTuple
 
 from msd_sweeps import __version__
 from msd_sweeps.distill import checkpoint
-from msd_sweeps.plan.description import duration, local_cpus, local_node, record_step_seconds, trial_count
+from msd_sweeps.plan.description import duration, local_cpus, local_node, trial_count
 from msd_sweeps.plan.packing import available_bytes, packing_of
 from msd_sweeps.plan.slots import plan_slots
 from msd_sweeps.records import ledger
-from msd_sweeps.records.ledger import Ledger, Record, TrialRecord
+from msd_sweeps.records.ledger import Ledger, Record
 from msd_sweeps.records.mlflow_sync import Mirror, choose_uri, is_synced
 from msd_sweeps.records.object_store import Place, StoreError, StorePath
 from msd_sweeps.records.provenance import commit
+from msd_sweeps.records.step_times import record_step_seconds
+from msd_sweeps.records.trial_record import TrialRecord, trials_of
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.schema import Tracking
-from msd_sweeps.space.trial import Trial
 from msd_sweeps.sweep.lock import locked
 from msd_sweeps.sweep.resume import as_grown, described, refuse_another_space
 from msd_sweeps.sweep.stopping import Interrupted, Signals, SweepStopped, noted_signals
@@ -83,7 +83,7 @@ def launch(sweep: Sweep, options: Options, trainer: Trainer | None = None) -> Ou
         history = list(ledger.read(path)) if path.exists() else []
         refuse_another_space(sweep, history)
         sweep = as_grown(sweep, history)
-        trials = ledger.trials(history)
+        trials = trials_of(history)
         if is_complete(sweep, trials) and is_synced(folder, len(history), uri):
             return Outcome(path, 0, 0, 0, uri, _finish(keeper, signals))
         if keeper is None:
@@ -282,6 +282,7 @@ def _provenance(sweep: Sweep, device: str) -> Record:
     versions = {name: metadata.version(name) for name in _PACKAGES}
     versions |= {"msd-sweeps": __version__, "python": platform.python_version()}
     return {
+        "layout": ledger.LAYOUT,
         "name": sweep.name,
         "sweep": parts["space"],
         "base": parts["base"],
@@ -292,8 +293,3 @@ def _provenance(sweep: Sweep, device: str) -> Record:
         "host": socket.gethostname(),
         "device": device,
     }
-
-
-def trial_of(record: TrialRecord) -> Trial:
-    """The configuration of a recorded trial."""
-    return Trial.model_validate_json(json.dumps(record.config))

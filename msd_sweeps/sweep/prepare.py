@@ -9,13 +9,13 @@ import torch
 from rich.console import Console
 
 from msd_sweeps.distill import teacher
-from msd_sweeps.distill.cohort import EpochResult
 from msd_sweeps.distill.data import loading as data
 from msd_sweeps.distill.device import choose_device, device_name
 from msd_sweeps.distill.timing import measure_pack
 from msd_sweeps.plan.packing import MOST, largest_trial
-from msd_sweeps.records.ledger import Record, TrialRecord
+from msd_sweeps.records.ledger import Record
 from msd_sweeps.records.object_store import StorePath
+from msd_sweeps.records.trial_record import EpochResult, TrialRecord
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.strict_yaml import InputError
 from msd_sweeps.space.trial import Trial
@@ -36,7 +36,7 @@ def prepare(
     records: list[Record] = []
     seen: dict[str, str] = {}
     teachers: dict[str, teacher.Teacher] = {}
-    reachable = [*_reachable(sweep), *(_config(trial) for trial in trials.values())]
+    reachable = [*_reachable(sweep), *(trial.configuration for trial in trials.values())]
     for trial in reachable:
         try:
             seen_as = _data_key(trial)
@@ -60,10 +60,10 @@ def prepare(
         records.append({"event": "teacher", **fields})
 
     def of(record: TrialRecord) -> teacher.Teacher:
-        return teachers[teacher.cache_key(_config(record))]
+        return teachers[teacher.cache_key(record.configuration)]
 
     def hashes(record: TrialRecord) -> dict[str, str]:
-        data_sha256 = seen[_data_key(_config(record))]
+        data_sha256 = seen[_data_key(record.configuration)]
         return {"data_sha256": data_sha256, "weights_sha256": of(record).weights_sha256}
 
     def weights(record: TrialRecord) -> str:
@@ -124,7 +124,3 @@ def _reachable(sweep: Sweep) -> Iterator[Trial]:
         yield planned.trial
     if sweep.space.design == "search":
         yield from (planned.trial for planned in sweep.search_corners())
-
-
-def _config(record: TrialRecord) -> Trial:
-    return Trial.model_validate_json(json.dumps(record.config))

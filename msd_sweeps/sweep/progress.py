@@ -9,8 +9,9 @@ from rich.live import Live
 from rich.table import Table
 
 from msd_sweeps.plan.description import duration
-from msd_sweeps.records.ledger import Record, TrialRecord
+from msd_sweeps.records.ledger import Record
 from msd_sweeps.records.ranking import best_first, measured
+from msd_sweeps.records.trial_record import TrialRecord
 from msd_sweeps.space.designs import Sweep
 
 _HEARTBEAT_SECONDS = 60.0

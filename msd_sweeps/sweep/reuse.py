@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from msd_sweeps.records import ledger
-from msd_sweeps.records.ledger import TrialRecord
+from msd_sweeps.records.trial_record import TrialRecord, trials_of
 
 _TRIAL = re.compile(rb'"trial":"([0-9a-f]{12})"')
 _HEAD = 200
@@ -44,7 +44,7 @@ class Elsewhere:
                 file.seek(offset)
                 record = ledger.decode(file.readline())
                 records += [record] if record is not None else []
-        found = ledger.trials(records).get(trial)
+        found = trials_of(records).get(trial)
         if found is None or found.state != "finished" or not _is_whole(found):
             return None
         found.source = found.source or place.path.parent.name
@@ -74,4 +74,4 @@ class Elsewhere:
 
 def _is_whole(trial: TrialRecord) -> bool:
     """Whether the record of every epoch is there."""
-    return [epoch["epoch"] for epoch in trial.epochs] == list(range(1, trial.config["recipe"]["epochs"] + 1))
+    return [epoch.epoch for epoch in trial.epochs] == list(range(1, trial.config["recipe"]["epochs"] + 1))

@@ -14,8 +14,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from msd_sweeps.records.ledger import TrialRecord
 from msd_sweeps.records.ranking import values_of
+from msd_sweeps.records.trial_record import TrialRecord
 from msd_sweeps.space.choices import Conditions, Values, on_step
 from msd_sweeps.space.schema import Choices, Parameter, Search, Space
 from msd_sweeps.space.trial import Trial
@@ -149,7 +149,7 @@ class Study:
 
     def _frozen(self, record: TrialRecord) -> FrozenTrial:
         metrics = self.space.metrics
-        reported = {epoch["epoch"]: epoch["metrics"].get(metrics[0].name) for epoch in record.epochs}
+        reported = {epoch.epoch: epoch.metrics.get(metrics[0].name) for epoch in record.epochs}
         intermediate = {epoch: value for epoch, value in reported.items() if value is not None}
         values = _finite(values_of(metrics, record))
         state = self._state(record.state, values)

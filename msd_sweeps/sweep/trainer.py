@@ -7,8 +7,9 @@ from typing import Any, NamedTuple, Protocol
 from rich.console import Console
 
 from msd_sweeps.plan.slots import SlotPlan
-from msd_sweeps.records.ledger import Record, TrialRecord
+from msd_sweeps.records.ledger import Record
 from msd_sweeps.records.object_store import StorePath
+from msd_sweeps.records.trial_record import TrialRecord
 from msd_sweeps.space.designs import Sweep
 
 

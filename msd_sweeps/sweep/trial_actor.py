@@ -1,6 +1,5 @@
 """The trial as Tune sees it: a light actor that passes on what the dispatcher has of its results."""
 
-import json
 from typing import Any
 
 import ray
@@ -23,14 +22,9 @@ class TrialActor(tune.Trainable):
         result = None
         while result is None:
             result = ray.get(self._dispatcher.next_result.remote(*launch, _POLL_SECONDS))
-        # The metrics stand at the top level, where schedulers look for them; the rest is text, because Tune keeps
-        # statistics of every number that it finds in a dictionary.
-        return {
-            **result["metrics"],
-            "epoch": result["epoch"],
-            "result": json.dumps(result),
-            "done": result["state"] != "running",
-        }
+        # The metrics stand at the top level, where schedulers look for them. Tune keeps statistics of every number that
+        # it finds in a dictionary; it does not look into the result itself.
+        return {**result.metrics, "epoch": result.epoch, "result": result, "done": result.state != "running"}
 
     def get_auto_filled_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Nothing: Tune would keep host, process, dates and configuration of each trial as long as the sweep lasts."""

@@ -3,16 +3,15 @@
 import contextlib
 import enum
 import functools
-import json
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
 
-from msd_sweeps.records.ledger import Record, TrialRecord
+from msd_sweeps.records.ledger import Record
 from msd_sweeps.records.ranking import best_first, measured, values_of
+from msd_sweeps.records.trial_record import EpochResult, TrialRecord
 from msd_sweeps.space.choices import Values, every_choice
 from msd_sweeps.space.designs import PlannedTrial, Sweep
 from msd_sweeps.space.strict_yaml import InputError
-from msd_sweeps.space.trial import Trial
 from msd_sweeps.sweep.study import Study
 
 _MOST_REPEATS = 25
@@ -89,17 +88,16 @@ class Agenda:
             if planned.trial.id not in self.trials and self._elsewhere(planned.trial.id) is not None:
                 self._start(planned)
 
-    def epoch(self, trial: TrialRecord, result: dict[str, Any]) -> None:
+    def epoch(self, trial: TrialRecord, result: EpochResult) -> None:
         """Record an epoch, and the attempt it belongs to if its workers died in between."""
-        if result["attempt"] > trial.attempts:
-            self._record_start(trial, result["attempt"])
-            if result.get("afresh"):
+        if result.attempt > trial.attempts:
+            self._record_start(trial, result.attempt)
+            if result.afresh:
                 self.lost_checkpoints(trial)
-        fields = {name: result[name] for name in ("epoch", "position", "slot", "seconds", "metrics")}
-        trial.apply(self._record("epoch", trial=trial.trial, attempt=trial.attempts, **fields))
+        trial.apply(self._record("epoch", trial=trial.trial, attempt=trial.attempts, **result.recorded()))
         if trial.trial in self._numbers and self.study is not None:
             value = trial.metrics.get(self.sweep.space.metrics[0].name)
-            self.study.report(self._numbers[trial.trial], result["epoch"], value)
+            self.study.report(self._numbers[trial.trial], result.epoch, value)
 
     def retry(self, trial: TrialRecord) -> None:
         """Let a trial that was interrupted go on in this launch, before anything new."""
@@ -133,7 +131,7 @@ class Agenda:
         wanted = [*self.sweep.fixed_by_id, *(planned.trial.id for planned in winners)]
         return all(name in self.trials for name in wanted)
 
-    def winners(self) -> list[Trial]:
+    def winners(self) -> list[PlannedTrial]:
         """The best finished search trials by the metric's last value, best first, one of each configuration.
 
         Of several metrics: the trials of their Pareto front, the best by the first metric first.
@@ -141,7 +139,7 @@ class Agenda:
         metrics = self.sweep.space.metrics
         trials, points = measured(metrics, self._searched)
         best = best_first(points, metrics)[: self.sweep.space.confirm.top_k]
-        return [Trial.model_validate_json(json.dumps(trials[index].config)) for index in best]
+        return [PlannedTrial(t.configuration, "", "search", tuple(t.levels)) for t in (trials[index] for index in best)]
 
     def _fixed(self) -> list[PlannedTrial]:
         fixed = list(self.sweep.fixed_trials)
@@ -186,15 +184,15 @@ class Agenda:
             known = self.trials.get(planned.trial.id)
             if known is None:
                 self._numbers[planned.trial.id] = number
-                return self._start(planned, values)
+                return self._start(planned)
             self.study.tell(number, known.state, *values_of(self.sweep.space.metrics, known))
         for name, (planned, values) in (self._every or {}).items():
             if name not in self.trials:
                 self._numbers[name] = self.study.ask_again(values)
-                return self._start(planned, values)
+                return self._start(planned)
         return None
 
-    def _start(self, planned: PlannedTrial, values: Values | None = None) -> TrialRecord:
+    def _start(self, planned: PlannedTrial) -> TrialRecord:
         """A trial that begins; final where another sweep has finished it."""
         trial = TrialRecord(
             trial=planned.trial.id,
@@ -204,7 +202,8 @@ class Agenda:
             number=len(self.trials),
             seed=planned.trial.seed,
             config=planned.trial.model_dump(mode="json"),
-            values=values or {},
+            levels=list(planned.levels),
+            search_trial=planned.search_trial,
         )
         self.trials[trial.trial] = trial
         if trial.phase == "search":
@@ -228,11 +227,9 @@ class Agenda:
             return False
         self._record_start(trial, 1, source=found.source)
         for epoch in found.epochs:
-            self.epoch(trial, {**epoch, "attempt": 1})
+            self.epoch(trial, replace(epoch, attempt=1))
         self.end(trial, found.state)
         return True
 
     def _record_start(self, trial: TrialRecord, attempt: int, **source: str) -> None:
-        names = ("trial", "cell", "label", "phase", "number", "seed", "config", "values")
-        fields = {name: getattr(trial, name) for name in names}
-        trial.apply(self._record("start", attempt=attempt, **fields, **source))
+        trial.apply(self._record("start", attempt=attempt, **trial.start_fields(), **source))

@@ -1,6 +1,5 @@
 """Ray Tune over the agenda: who asks for trials, who stops them, and what is recorded of them."""
 
-import json
 import math
 import types
 from collections.abc import Callable
@@ -132,7 +131,7 @@ class _Stop(TrialScheduler):
             no_controller: Any = None
             self._inner.on_trial_add(no_controller, stand_in)
             for epoch in trial.epochs[:-1]:
-                result = {**epoch["metrics"], "epoch": epoch["epoch"]}
+                result = {**epoch.metrics, "epoch": epoch.epoch}
                 self._inner.on_trial_result(no_controller, stand_in, result)
 
     def set_search_properties(self, *args: Any, **kwargs: Any) -> bool:
@@ -191,7 +190,7 @@ class _Note(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        self._book.result(trial.trial_id, json.loads(result["result"]))
+        self._book.result(trial.trial_id, result["result"])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         # One that did not end by itself was stopped by the scheduler.

@@ -19,8 +19,9 @@ from msd_sweeps.distill.data.loading import Splits
 from msd_sweeps.distill.device import choose_device
 from msd_sweeps.distill.models.network import Network
 from msd_sweeps.records.object_store import StoreError, place
+from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.trial import Trial
-from msd_sweeps.sweep.dispatcher import Job, Orders, Result
+from msd_sweeps.sweep.dispatcher import Job, Orders
 from msd_sweeps.sweep.stored_teachers import local_file
 
 _IDLE_SECONDS = 20.0
@@ -71,9 +72,9 @@ class _Slot:
             if self.cohort is None or not self.cohort.students:
                 continue
             self._note_idle_time()
-            results = [vars(result) for result in self.cohort.run_epoch()]
+            results = self.cohort.run_epoch()
             for result in results:
-                result["metrics"]["wait_seconds"] = self._waited
+                result.metrics["wait_seconds"] = self._waited
             try:
                 self._save()
             except checkpoint.CheckpointError as error:  # no room, or no store; the next orders are to go home
@@ -107,7 +108,7 @@ class _Slot:
         assert box[0] is not None
         return box[0]
 
-    def _admit(self, job: Job, position: int) -> list[Result]:
+    def _admit(self, job: Job, position: int) -> list[EpochResult]:
         """Seat a trial; gives the results that the driver has not seen yet, or why it cannot be seated.
 
         Raises StoreError.
@@ -127,7 +128,7 @@ class _Slot:
             return [_failed(name, error)]
         self.jobs[name] = job
         student = self.cohort.students[name]
-        unseen = [entry for entry in student.history if entry["epoch"] > job["reported"]]
+        unseen = [entry for entry in student.history if entry.epoch > job["reported"]]
         self.cohort.retire()
         return unseen
 
@@ -167,12 +168,12 @@ class _Slot:
                 return  # others would wait as long for the same answer
         self._saved = time.monotonic()
 
-    def _report(self, results: list[Result]) -> None:
+    def _report(self, results: list[EpochResult]) -> None:
         if self.rank == 0 and results:
             ray.get(self.dispatcher.report.remote(self.number, results))
         for result in results:
-            if result["state"] != "running":
-                self._forget(result["trial"])
+            if result.state != "running":
+                self._forget(result.trial)
 
     def _forget(self, trial: str) -> None:
         if self.cohort is not None:
@@ -189,14 +190,6 @@ def check_same(what: str, found: str, expected: str | None) -> None:
         )
 
 
-def _failed(trial: str, error: Exception) -> Result:
-    return {
-        "trial": trial,
-        "state": "failed",
-        "reason": f"{type(error).__name__}: {error}",
-        "traceback": traceback.format_exc(),
-        "epoch": 0,
-        "position": 0,
-        "seconds": 0.0,
-        "metrics": {},
-    }
+def _failed(trial: str, error: Exception) -> EpochResult:
+    reason = f"{type(error).__name__}: {error}"
+    return EpochResult(trial, "failed", 0, 0, 0.0, {}, reason, traceback.format_exc())

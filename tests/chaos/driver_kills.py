@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from msd_sweeps.records import ledger
+from msd_sweeps.records.trial_record import FINAL_STATES
 from tests.sweep.conftest import Run, Workplace
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,7 +112,7 @@ def problems(run: Run, reference: Run) -> list[str]:
     for record in records:
         if record["event"] == "start" and record["trial"] in ended:
             found.append(f"{record['trial']} was started again after its end")
-        if record["event"] == "end" and record["state"] in ledger.FINAL_STATES:
+        if record["event"] == "end" and record["state"] in FINAL_STATES:
             if record["trial"] in ended:
                 found.append(f"{record['trial']} ended twice")
             ended.add(record["trial"])

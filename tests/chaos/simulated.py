@@ -25,8 +25,8 @@ import ray
 from msd_sweeps import run
 from msd_sweeps.distill import checkpoint
 from msd_sweeps.plan.slots import SlotPlan
-from msd_sweeps.records.ledger import TrialRecord
 from msd_sweeps.records.object_store import StorePath, place
+from msd_sweeps.records.trial_record import TrialRecord
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.sweep.dispatcher import Job, Result
 from msd_sweeps.sweep.trainer import Prepared, Trainer

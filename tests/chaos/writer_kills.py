@@ -12,7 +12,8 @@ from pathlib import Path
 
 from msd_sweeps.distill import checkpoint
 from msd_sweeps.records import ledger
-from msd_sweeps.records.ledger import Ledger, TrialRecord
+from msd_sweeps.records.ledger import Ledger
+from msd_sweeps.records.trial_record import TrialRecord, trials_of
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.load import load_base
 from msd_sweeps.space.schema import Space
@@ -43,7 +44,7 @@ def run(sweep: Sweep, folder: Path) -> None:
     """Go on with the sweep to its end."""
     with locked(folder, "writer"):
         path = folder / ledger.FILE_NAME
-        trials = ledger.trials(ledger.read(path)) if path.exists() else {}
+        trials = trials_of(ledger.read(path)) if path.exists() else {}
         remove_left_over(folder, trials)
         book = Ledger(path)
         end_whole(trials, book.append)
@@ -123,7 +124,7 @@ def judged(sweep: Sweep, place: Path) -> tuple[list[str], int]:
             ended.add(record["trial"])
     if ended != set(sweep.fixed_by_id):
         found.append(f"{len(ended)} of {len(sweep.fixed_by_id)} trials ended")
-    for name, trial in ledger.trials(records).items():
+    for name, trial in trials_of(records).items():
         expected = [(epoch, invented(name, epoch, epoch == EPOCHS)) for epoch in range(1, EPOCHS + 1)]
         if [(epoch["epoch"], epoch["metrics"]) for epoch in trial.epochs] != expected:
             found.append(f"{name} has other epochs than uninterrupted")

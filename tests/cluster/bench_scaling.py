@@ -15,6 +15,7 @@ from typing import Any
 from msd_sweeps.records import ledger
 from msd_sweeps.records.ledger import Ledger
 from msd_sweeps.records.mlflow_sync import Mirror, default_uri
+from msd_sweeps.records.trial_record import trials_of
 from tests.synthetic_ledger import Recipe, make_sweep, records
 
 _MIRRORED = 100
@@ -49,7 +50,7 @@ def main() -> None:
         print(f"ledger: {seconds['epoch'] / counted * 1000:.2f} ms an epoch with fsync")
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         begun = time.perf_counter()
-        known = ledger.trials(ledger.read(path))
+        known = trials_of(ledger.read(path))
         print(f"resume: {(time.perf_counter() - begun) / counted * 1e6:.0f} us an epoch read")
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
         print(f"driver: {grown * 1024 / max(1, counted):.0f} bytes of memory an epoch for {len(known)} trials known")

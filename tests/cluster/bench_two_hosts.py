@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from msd_sweeps.records import ledger
+from msd_sweeps.records.trial_record import trials_of
 from tests.cluster.hosts import PORT, network, permitted
 
 _LONGEST_SECONDS = 600
@@ -74,7 +75,7 @@ def _measure(count: int, share: float, samples: int, folder: Path) -> float:
         if not teachers.exists():
             shutil.copytree(storage / "teachers", teachers)
     records = list(ledger.read(storage / "hosts" / ledger.FILE_NAME))
-    searched = {name: trial for name, trial in ledger.trials(records).items() if trial.phase == "search"}
+    searched = {name: trial for name, trial in trials_of(records).items() if trial.phase == "search"}
     epochs = [r for r in records if r["event"] == "epoch" and r["trial"] in searched]
     ends = [r["time"] for r in records if r["event"] == "end" and r["trial"] in searched]
     # An epoch is recorded at its end, and takes what all students of its slot take together.

@@ -4,6 +4,7 @@ import sys
 import time
 
 from msd_sweeps.records import ledger
+from msd_sweeps.records.trial_record import trials_of
 from tests.cluster.hosts import PORT, Network
 from tests.sweep.conftest import Workplace, epochs_seen
 
@@ -76,7 +77,7 @@ def lose_a_host(hosts: Network, place: Workplace, name: str) -> int:
     out, _ = process.communicate(timeout=_LONGEST_SECONDS)
     assert process.returncode == 0, f"exit code {process.returncode}: {out}"
     records = list(ledger.read(place.folder / "runs" / name / ledger.FILE_NAME))
-    trials = ledger.trials(records)
+    trials = trials_of(records)
     assert [trial.state for trial in trials.values()] == ["finished"] * 4
     for trial in trials.values():
         assert [epoch["epoch"] for epoch in trial.epochs] == list(range(1, EPOCHS + 1)), trial.label
@@ -107,14 +108,14 @@ def lose_the_only_host(hosts: Network, place: Workplace, name: str) -> int:
     assert f"error: {need}; waited {WAIT_SECONDS} s for nodes to join\n" in out, out
     assert f"--resume --name {name}" in out, out
     path = place.folder / "runs" / name / ledger.FILE_NAME
-    states = [trial.state for trial in ledger.trials(ledger.read(path)).values()]
+    states = [trial.state for trial in trials_of(ledger.read(path)).values()]
     assert set(states) == {"finished", "interrupted"}, states
     assert groups_left(hosts) == []
     stop_ray(hosts)
     start_ray(hosts, head_cpus=0)
     hosts[0].run(*sweep_command(hosts, name), cwd=place.folder, timeout=_LONGEST_SECONDS)
     records = list(ledger.read(path))
-    for trial in ledger.trials(records).values():
+    for trial in trials_of(records).values():
         assert trial.state == "finished", trial.label
         assert [epoch["epoch"] for epoch in trial.epochs] == list(range(1, EPOCHS + 1)), trial.label
     return sum(record["event"] == "epoch" for record in records) - 4 * EPOCHS

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from msd_sweeps.records import ledger
+from msd_sweeps.records.trial_record import trials_of
 from tests.chaos.driver_kills import ROOT
 from tests.cluster.hosts import Host, Network
 from tests.sweep.conftest import Workplace
@@ -154,7 +155,7 @@ def test_a_sweeps_runs_are_in_the_servers_database(hosts, server, tmp_path):
         PYTHONPATH=str(ROOT),
         **server.login,
     )
-    trials = ledger.trials(ledger.read(place.folder / "runs" / "grid" / ledger.FILE_NAME))
+    trials = trials_of(ledger.read(place.folder / "runs" / "grid" / ledger.FILE_NAME))
     assert [trial.state for trial in trials.values()] == ["finished"] * 4
     counted = server.host.run(
         "psql",

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from msd_sweeps.distill import checkpoint
-from msd_sweeps.distill.cohort import Cohort, EpochResult
+from msd_sweeps.distill.cohort import Cohort
+from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.trial import Trial
 from tests.distill.conftest import make_trial
 

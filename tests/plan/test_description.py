@@ -7,7 +7,7 @@ import pytest
 from msd_sweeps.plan import description as plan
 from msd_sweeps.plan.packing import packing_of
 from msd_sweeps.plan.slots import plan_slots
-from msd_sweeps.records.ledger import TrialRecord
+from msd_sweeps.records.trial_record import TrialRecord
 from msd_sweeps.space.load import load
 
 

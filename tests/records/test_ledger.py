@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msd_sweeps.records import ledger
-from msd_sweeps.records.ledger import Ledger, LedgerError, TrialRecord
+from msd_sweeps.records.ledger import Ledger, LedgerError
+from msd_sweeps.records.trial_record import FINAL_STATES, TrialRecord, trials_of
 
 TEXT = st.text(max_size=12)
 VALUES = st.recursive(
@@ -258,7 +259,7 @@ def end(state: str, trial: str = "t") -> dict:
 
 
 def reduced(*records: dict) -> TrialRecord:
-    (trial,) = ledger.trials(records).values()
+    (trial,) = trials_of(records).values()
     return trial
 
 
@@ -296,20 +297,20 @@ def test_a_new_attempt_takes_back_how_the_last_one_ended():
     assert len(trial.epochs) == 1
 
 
-@pytest.mark.parametrize("state", ledger.FINAL_STATES)
+@pytest.mark.parametrize("state", FINAL_STATES)
 def test_a_final_state_is_left_alone_by_a_resume(state):
     assert reduced(start(), end(state)).is_final
 
 
 def test_a_trial_whose_start_was_lost_begins_with_the_next():
-    assert ledger.trials([epoch(1), end("finished")]) == {}
+    assert trials_of([epoch(1), end("finished")]) == {}
     trial = reduced(epoch(1), start(2), epoch(2))
     assert (trial.attempts, [entry["epoch"] for entry in trial.epochs]) == (2, [2])
 
 
 def test_trials_stand_in_the_order_of_their_first_start():
     records = [{"event": "sweep"}, start(trial="b"), start(trial="a"), epoch(1, trial="b"), start(2, trial="b")]
-    assert list(ledger.trials(records)) == ["b", "a"]
+    assert list(trials_of(records)) == ["b", "a"]
 
 
 @settings(max_examples=100, deadline=None)

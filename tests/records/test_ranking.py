@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from optuna.trial import create_trial
 
 from msd_sweeps.catalog.networks import ARCHITECTURES
-from msd_sweeps.records.ledger import TrialRecord
-from msd_sweeps.records.ranking import best_first, measured, student_cost, values_of
+from msd_sweeps.records.ranking import best_first, measured, values_of
+from msd_sweeps.records.trial_record import TrialRecord
 from msd_sweeps.space.load import load_base
-from msd_sweeps.space.metrics import Metric
+from msd_sweeps.space.metrics import Metric, student_cost
 from msd_sweeps.space.overrides import changed
 
 TOP1 = Metric(name="val_top1")

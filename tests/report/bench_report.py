@@ -1,4 +1,4 @@
-"""How long a big ledger takes to compile, and how much memory: `python -m tests.report.bench_report [TRIALS] [EPOCHS]`."""
+"""How long a big ledger takes to compile, and memory: `python -m tests.report.bench_report [TRIALS] [EPOCHS]`."""
 
 import subprocess
 import sys

@@ -2,14 +2,12 @@
 
 import csv
 import dataclasses
-import json
 import math
 from pathlib import Path
 
 import pytest
 
-from msd_sweeps.report.best_epoch import add_best_epoch
-from msd_sweeps.report.command import PUBLISHED as SHIPPED
+from msd_sweeps.report.__main__ import PUBLISHED as SHIPPED
 from msd_sweeps.report.compiling import results_of
 from msd_sweeps.report.frames import read
 from msd_sweeps.report.published import beside_published, published_table, read_published
@@ -103,29 +101,6 @@ def test_the_shipped_published_figures_are_read():
     rows = read_published(Path(__file__).resolve().parents[2] / SHIPPED)
     assert len(rows) > 500
     assert all(0 < float(row["top1"]) < 100 and row["source"] and row["epoch_rule"] for row in rows)
-
-
-def test_the_best_epoch_stands_beside_the_last_marked_or_not_at_all(tmp_path):
-    alone = results(tmp_path / "alone")
-    add_best_epoch(alone)
-    assert "not known" in alone.table.text()
-    assert "best_epoch_mean" not in alone.table.frame
-
-    def measured_always(record):
-        if record["event"] != "epoch" or "test_top1" in record["metrics"]:
-            return record
-        record = json.loads(json.dumps(record))
-        record["metrics"]["test_top1"] = 99.0 if record["epoch"] == 5 else 10.0
-        return record
-
-    both = results(tmp_path / "both", edit=measured_always)
-    last = both.table.frame["mean"].tolist()
-    add_best_epoch(both)
-    assert both.table.frame["mean"].tolist() == last
-    cells = both.table.frame["cell"] != ""
-    assert (both.table.frame.loc[cells, "best_epoch_mean"] == 99.0).all()
-    assert "selected on the test set" in both.table.text()
-    assert dataclasses.is_dataclass(both)
 
 
 def test_recipes_of_the_synthetic_ledger_are_deterministic(tmp_path):

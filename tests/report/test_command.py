@@ -13,8 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from msd_sweeps.report import command as report
-from msd_sweeps.report.escaping import for_markdown
+from msd_sweeps.report import __main__ as report  # noqa: E402
+from msd_sweeps.report.escaping import for_markdown  # noqa: E402
 from tests.synthetic_ledger import make_sweep, records, write  # noqa: E402
 
 
@@ -47,7 +47,7 @@ def test_a_sweep_is_found_by_folder_and_by_file_too(store):
 
 
 def test_what_is_asked_for_is_on_the_page(store, capsys):
-    arguments = ["ablation", "--compare", "grid", "--published", str(ROOT / report.PUBLISHED), "--best-epoch"]
+    arguments = ["ablation", "--compare", "grid", "--published", str(ROOT / report.PUBLISHED)]
     assert report.main(arguments) == 0
     page = (store / "reports/ablation/report.md").read_text()
     assert "## Beside grid" in page
@@ -118,5 +118,5 @@ def test_help_is_complete_and_needs_nothing_heavy():
     assert told.stdout.strip() == "[]"
     assert time.perf_counter() - start < 5  # well under a second on an idle machine
     text = report._parser().format_help()
-    for option in ("--storage", "--out", "--compare", "--published", "--best-epoch"):
+    for option in ("--storage", "--out", "--compare", "--published"):
         assert option in text

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msd_sweeps.records import ledger
+from msd_sweeps.records.trial_record import trials_of
 from msd_sweeps.report import frames
 from tests.synthetic_ledger import Recipe, every_third_stopped, make_sweep, records, write
 
@@ -72,7 +73,7 @@ def test_frames_agree_with_the_ledgers_own_reduction(every):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ledger, "read", lambda path: iter(every))
         found = frames.read(None)
-    expected = ledger.trials(every)
+    expected = trials_of(every)
     assert found.trials["trial"].tolist() == list(expected)
     for row in found.trials.to_dict("records"):
         trial = expected[row["trial"]]

@@ -12,6 +12,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from msd_sweeps.records import ledger
+from msd_sweeps.records.trial_record import trials_of
 from msd_sweeps.report.compiling import results_of
 from msd_sweeps.report.frames import read
 from msd_sweeps.report.tables import difference_text
@@ -29,7 +30,7 @@ def compiled(folder, sweep, recipe=None, seed=0):
 def finished_values(path):
     """label -> {seed: test_top1} straight from the records."""
     values = {}
-    for trial in ledger.trials(ledger.read(path)).values():
+    for trial in trials_of(ledger.read(path)).values():
         if trial.state == "finished" and trial.phase != "search":
             values.setdefault(trial.label, {})[trial.seed] = trial.metrics["test_top1"]
     return values
@@ -60,7 +61,7 @@ def test_winners_carry_the_search_score_they_were_chosen_by(tmp_path):
     path, _, table = compiled(tmp_path, make_sweep("search"), Recipe(stop=every_third_stopped))
     searched = [
         trial.metrics["val_top1"]
-        for trial in ledger.trials(ledger.read(path)).values()
+        for trial in trials_of(ledger.read(path)).values()
         if trial.phase == "search" and trial.state == "finished"
     ]
     best = sorted(searched, reverse=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from msd_sweeps.records import ledger
+from msd_sweeps.records.trial_record import TrialRecord, trials_of
 
 BASE = """\
 data: {name: digits, train_samples: 128}
@@ -50,8 +51,8 @@ class Run:
     folder: Path
 
     @property
-    def trials(self) -> dict[str, ledger.TrialRecord]:
-        return ledger.trials(ledger.read(self.folder / ledger.FILE_NAME))
+    def trials(self) -> dict[str, TrialRecord]:
+        return trials_of(ledger.read(self.folder / ledger.FILE_NAME))
 
     @property
     def numbers(self) -> dict[str, list[dict[str, float]]]:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from msd_sweeps.records import ledger
-from msd_sweeps.records.ledger import Ledger, TrialRecord
+from msd_sweeps.records.ledger import Ledger
+from msd_sweeps.records.trial_record import FINAL_STATES, TrialRecord, trials_of
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.load import load_base
 from msd_sweeps.space.schema import Space
@@ -65,7 +66,7 @@ class AnyLife(RuleBasedStateMachine):
         history = list(ledger.read(self.path)) if self.path.exists() else []
         self.sweep = make(self.samples)
         refuse_another_space(self.sweep, history)
-        trials = ledger.trials(history)
+        trials = trials_of(history)
         self.book = Ledger(self.path)
         parts = {"sweep": self.sweep.space, "base": self.sweep.base}
         self.book.append("sweep", **{name: part.model_dump(mode="json") for name, part in parts.items()})
@@ -136,7 +137,7 @@ class AnyLife(RuleBasedStateMachine):
     def _end(self, trial: TrialRecord, state: str) -> None:
         self.running.remove(trial)
         self.agenda.end(trial, state)
-        if state in ledger.FINAL_STATES:
+        if state in FINAL_STATES:
             self.ended[trial.trial] = (state, len(trial.epochs))
 
     @precondition(lambda self: self.running)
@@ -183,7 +184,7 @@ class AnyLife(RuleBasedStateMachine):
 
     @invariant()
     def the_file_tells_what_happened(self) -> None:
-        trials = ledger.trials(ledger.read(self.path)) if self.path.exists() else {}
+        trials = trials_of(ledger.read(self.path)) if self.path.exists() else {}
         for name, (state, epochs) in self.ended.items():
             assert (trials[name].state, len(trials[name].epochs)) == (state, epochs)
         assert [trial.number for trial in trials.values()] == list(range(len(trials)))

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from msd_sweeps.distill import checkpoint
-from msd_sweeps.records.ledger import TrialRecord
+from msd_sweeps.records.trial_record import TrialRecord
 from msd_sweeps.space.load import load_base
 from msd_sweeps.space.trial import Trial
 from msd_sweeps.sweep.book import Book

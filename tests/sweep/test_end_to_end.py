@@ -3,8 +3,6 @@
 import contextlib
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import optuna
@@ -20,6 +18,7 @@ from msd_sweeps.distill.cohort import Cohort
 from msd_sweeps.distill.data import loading as data
 from msd_sweeps.records import ledger
 from msd_sweeps.records import mlflow_sync as tracking
+from msd_sweeps.records.trial_record import trials_of
 from msd_sweeps.space.load import load
 from tests.sweep.conftest import Workplace, epochs_seen, kill_process
 
@@ -117,7 +116,7 @@ def test_a_trial_whose_end_was_not_recorded_any_more_is_not_trained_again(swept,
     lines = (run.folder / ledger.FILE_NAME).read_text().splitlines(keepends=True)
     last = max(number for number, line in enumerate(lines) if '"event":"end"' in line)
     path.write_text("".join(lines[:last]))
-    assert [trial.state for trial in ledger.trials(ledger.read(path)).values()].count("running") == 1
+    assert [trial.state for trial in trials_of(ledger.read(path)).values()].count("running") == 1
     again = place.run("toy", "--space", "search.yaml")
     assert again.code == 0, again.out
     assert again.numbers == run.numbers
@@ -248,15 +247,6 @@ def test_two_data_parallel_workers(workplace):
 
 
 @pytest.mark.slow
-def test_the_table_from_mlflow_is_that_of_the_ledger(swept):
-    place, run = swept
-    uri = tracking.default_uri(run.folder)
-    command = [sys.executable, "-m", "msd_sweeps.report", "toy", "--from-mlflow", uri, "--out", "restored"]
-    subprocess.run(command, cwd=place.folder, check=True, timeout=300)
-    reports = place.folder / "reports" / "toy", place.folder / "restored"
-    assert len({(folder / "table.csv").read_text() for folder in reports}) == 1
-
-
 @pytest.mark.slow
 def test_another_sweep_of_the_store_takes_over_what_is_finished(swept):
     place, run = swept

@@ -10,6 +10,7 @@ import pytest
 from msd_sweeps.records import ledger
 from msd_sweeps.records.ledger_copy import newest
 from msd_sweeps.records.object_store import StorePath
+from msd_sweeps.records.trial_record import trials_of
 from msd_sweeps.sweep.lock import CLAIM, CLAIM_SECONDS
 from tests.sweep.conftest import Workplace, epochs_seen
 
@@ -55,7 +56,7 @@ def test_what_a_lost_machine_began_another_finishes_from_the_store(tmp_path):
     resumed = second.run("grid", "--resume", *command)
     assert resumed.code == 0, resumed.out
     records = list(ledger.read(next((tmp_path / "second" / "runs" / "copies").glob("*/grid/ledger.jsonl"))))
-    trials = ledger.trials(records)
+    trials = trials_of(records)
     assert {trial.state for trial in trials.values()} == {"finished"}
     assert {tuple(epoch["epoch"] for epoch in trial.epochs) for trial in trials.values()} == {tuple(range(1, 13))}
     assert not [record for record in records if record["event"] == "restart"]

@@ -2,7 +2,7 @@
 
 import json
 
-from msd_sweeps.records.ledger import TrialRecord
+from msd_sweeps.records.trial_record import TrialRecord
 from msd_sweeps.space.load import load
 from msd_sweeps.sweep.progress import Progress
 

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from msd_sweeps.records import ledger
 from msd_sweeps.records.ledger import FILE_NAME, Ledger
+from msd_sweeps.records.trial_record import trials_of
 from msd_sweeps.sweep.reuse import Elsewhere
 from msd_sweeps.sweep.trial_queue import Pause
 from tests.sweep.test_trial_queue import GRID, SEARCH, SMALL, Life, make
@@ -144,7 +144,7 @@ def test_a_crash_after_any_record_of_a_take_over_is_gone_on_with(tmp_path, journ
         life.resume()
         assert life.run() == []
         life.check_done()
-        again = ledger.trials(json.loads(json.dumps(life.records)))
+        again = trials_of(json.loads(json.dumps(life.records)))
         assert {name: trial.epochs for name, trial in again.items()} == {
             name: trial.epochs for name, trial in first.agenda.trials.items()
         }
@@ -161,5 +161,5 @@ def test_a_broken_off_take_over_whose_source_is_gone_is_trained_from_the_start(t
     assert (trial.source, trial.epochs, trial.attempts) == ("", [], 2)
     life.finish(trial)
     assert life.next() is not Pause.DONE
-    again = ledger.trials(json.loads(json.dumps(life.records)))
+    again = trials_of(json.loads(json.dumps(life.records)))
     assert not again[trial.trial].source

@@ -11,8 +11,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from msd_sweeps.catalog.networks import ARCHITECTURES
-from msd_sweeps.records.ledger import TrialRecord
 from msd_sweeps.records.ranking import values_of
+from msd_sweeps.records.trial_record import TrialRecord
 from msd_sweeps.space.schema import Search, Space
 from msd_sweeps.sweep.study import Study, distributions, sampler
 

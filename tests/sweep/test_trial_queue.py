@@ -9,8 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from msd_sweeps.catalog.networks import ARCHITECTURES
-from msd_sweeps.records import ledger
-from msd_sweeps.records.ledger import TrialRecord
+from msd_sweeps.records.trial_record import FINAL_STATES, TrialRecord, trials_of
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.load import load_base
 from msd_sweeps.space.schema import Space
@@ -52,7 +51,7 @@ class Life:
 
     def resume(self) -> None:
         """A new driver, that knows the ledger alone."""
-        trials = ledger.trials(json.loads(json.dumps(self.records)))
+        trials = trials_of(json.loads(json.dumps(self.records)))
         end_whole(trials, self.record)
         study = None
         if self.sweep.space.design == "search":
@@ -118,7 +117,7 @@ class Life:
         for record in self.records:
             if record["event"] == "start":
                 assert record["trial"] not in ended
-            if record["event"] == "end" and record["state"] in ledger.FINAL_STATES:
+            if record["event"] == "end" and record["state"] in FINAL_STATES:
                 assert record["trial"] not in ended
                 ended.add(record["trial"])
         assert ended == set(self.agenda.trials)

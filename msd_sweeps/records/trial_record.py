@@ -1,0 +1,152 @@
+"""Trials as their records tell them: what was planned, what each epoch gave, how they ended."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+
+from msd_sweeps.records.ledger import Record
+from msd_sweeps.space.choices import Values
+from msd_sweeps.space.trial import Trial
+
+FINAL_STATES = ("finished", "stopped", "diverged", "failed", "out_of_memory")
+"""States that a resume leaves alone. Any other trial goes on from its last checkpoint."""
+_EPOCH_FIELDS = ("epoch", "position", "slot", "seconds", "metrics")
+_START_FIELDS = ("trial", "cell", "label", "phase", "number", "seed", "config", "levels", "search_trial")
+_PARTS: dict[str, Record] = {}
+"""The parts of configurations, such as a recipe, by their text."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpochResult:
+    """What an epoch of one student gave: the one shape of it, from the worker to the ledger.
+
+    A student whose state is not `running` has left its cohort.
+    """
+
+    trial: str
+    state: str
+    """running, finished, diverged, failed, out_of_memory, or interrupted."""
+    epoch: int
+    """Epochs behind the student, this one included."""
+    position: int
+    """The epoch of the stream that was read."""
+    seconds: float
+    """This student's share of the wall time of the epoch."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    reason: str = ""
+    traceback: str = ""
+    slot: int = -1
+    attempt: int = 1
+    afresh: bool = False
+    """Whether the attempt began without a checkpoint although epochs had been reported."""
+
+    def recorded(self) -> Record:
+        """The fields that the ledger keeps of an epoch."""
+        fields = asdict(self)
+        return {name: fields[name] for name in _EPOCH_FIELDS}
+
+
+@dataclass
+class TrialRecord:
+    """One trial as its records tell it."""
+
+    trial: str
+    cell: str
+    label: str
+    """Its row in the table, as the plan named it; empty for a trial of a search."""
+    phase: str
+    """search, confirm or design."""
+    number: int
+    seed: int
+    config: Record
+    levels: list[Values] = field(default_factory=list)
+    """The level of each factor, once for each place of the design that this trial fills; of a search what the sampler
+    chose. Empty for a cell beside the design, such as a baseline."""
+    search_trial: str = ""
+    """The search trial whose configuration is confirmed."""
+    state: str = "running"
+    reason: str = ""
+    traceback: str = ""
+    attempts: int = 0
+    source: str = ""
+    """The sweep that trained it, where it was taken over from another's ledger; empty for one that was trained here."""
+    epochs: list[EpochResult] = field(default_factory=list)
+    """One per epoch, in order; epochs count from 1. One whose line was lost is missing."""
+
+    def __post_init__(self) -> None:
+        self.config = _shared(self.config)
+
+    @property
+    def configuration(self) -> Trial:
+        """The trial's configuration as a model; made anew at each call, because thousands would take much memory."""
+        return Trial.model_validate_json(json.dumps(self.config))
+
+    @property
+    def values(self) -> Values:
+        """What the sampler of a search chose, by parameter."""
+        return self.levels[0] if self.levels else {}
+
+    @property
+    def is_final(self) -> bool:
+        return self.state in FINAL_STATES
+
+    @property
+    def has_every_epoch(self) -> bool:
+        """Whether nothing is left to train of it."""
+        return bool(self.epochs) and bool(self.epochs[-1].epoch >= self.config["recipe"]["epochs"])
+
+    @property
+    def seconds(self) -> float:
+        """What its epochs took."""
+        return sum(epoch.seconds for epoch in self.epochs)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The metrics of the last epoch; empty before the first."""
+        return self.epochs[-1].metrics if self.epochs else {}
+
+    def start_fields(self) -> Record:
+        """What the ledger keeps of its plan."""
+        return {name: getattr(self, name) for name in _START_FIELDS}
+
+    def apply(self, record: Record) -> None:
+        """Take in one more record of this trial."""
+        if record["event"] == "start":
+            self.attempts = record["attempt"]
+            self.state, self.reason, self.traceback = "running", "", ""
+            source = record.get("source", "")
+            if self.source and not source:  # a take-over that broke off: it is trained here after all
+                self.epochs.clear()
+            self.source = source
+        elif record["event"] == "epoch":
+            # A worker that went back to its last checkpoint reports an epoch again; the later record counts.
+            while self.epochs and self.epochs[-1].epoch >= record["epoch"]:
+                self.epochs.pop()
+            fields = {name: record[name] for name in _EPOCH_FIELDS}
+            self.epochs.append(EpochResult(self.trial, "running", attempt=record["attempt"], **fields))
+        elif record["event"] == "end":
+            self.state, self.reason = record["state"], record["reason"]
+            self.traceback = record.get("traceback", "")
+
+
+def _shared(config: Record) -> Record:
+    """A configuration whose parts are those of others where they are the same: thousands of trials differ in little."""
+    return {
+        name: _PARTS.setdefault(json.dumps(part), part) if isinstance(part, dict) else part
+        for name, part in config.items()
+    }
+
+
+def trials_of(records: Iterable[Record]) -> dict[str, TrialRecord]:
+    """Every trial of a ledger by its id, in the order of first start."""
+    found: dict[str, TrialRecord] = {}
+    for record in records:
+        if record["event"] not in ("start", "epoch", "end"):
+            continue
+        trial = record["trial"]
+        if trial not in found:
+            if record["event"] != "start":
+                continue
+            found[trial] = TrialRecord(**{name: record[name] for name in _START_FIELDS})
+        found[trial].apply(record)
+    return found
