@@ -7,8 +7,7 @@ from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag, field
 
 from msd_sweeps.space.conditions import parse_condition
 from msd_sweeps.space.metrics import Metric, MetricName, check_metrics
-from msd_sweeps.space.settings import Settings
-from msd_sweeps.space.trial import Count, Seed
+from msd_sweeps.space.settings import Count, Seed, Settings
 
 MOST_CHOICES = 1000
 Changes = dict[str, JsonValue]

@@ -18,7 +18,8 @@ from msd_sweeps.distill.data import loading as data
 from msd_sweeps.distill.data.splits import Images
 from msd_sweeps.distill.models.vision import torchvision
 from msd_sweeps.distill.teacher import cache_key
-from msd_sweeps.space.trial import Data, Trial
+from msd_sweeps.space.data import Data
+from msd_sweeps.space.trial import Trial
 from tests.distill.conftest import make_trial
 from tests.distill.data.image_files import CLASSES, arrays, pixels, write_parquet, write_tree
 
@@ -49,7 +50,7 @@ def test_planning_brings_no_torch(tmp_path):
     write_tree(tmp_path / "tree")
     np.savez(tmp_path / "all.npz", **arrays())
     code = (
-        "import sys; from msd_sweeps.space.trial import Data; from pathlib import Path;"
+        "import sys; from msd_sweeps.space.data import Data; from pathlib import Path;"
         f"root = Path({str(tmp_path)!r});"
         "print(Data(name='folder', root=str(root / 'tree'), image_size=8).facts);"
         "assert not {'numpy', 'pyarrow', 'PIL', 'torch'} & set(sys.modules);"
