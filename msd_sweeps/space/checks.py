@@ -81,12 +81,11 @@ def _written(sweep: Sweep) -> Iterator[tuple[KeyPath, Changes]]:
         if not isinstance(parameter, Choices):
             for bound in ("low", "high"):
                 yield ("parameters", name, bound), {name: getattr(parameter, bound)}
-        elif isinstance(parameter.choices, dict):
-            for label, changes in parameter.choices.items():
-                yield ("parameters", name, "choices", label), changes
-        else:
-            for index, value in enumerate(parameter.choices):
-                yield ("parameters", name, "choices", index), {name: value}
+            continue
+        for label, changes in parameter.labels.items():
+            yield ("parameters", name, "choices", label), changes
+        for index, value in enumerate([] if parameter.labels else parameter.choices):
+            yield ("parameters", name, "choices", index), {name: value}
     yield ("full",), space.full
     for section in ("without", "also"):
         for label, changes in getattr(space, section).items():
@@ -187,8 +186,9 @@ def _check_cells(cells: Iterable[PlannedTrial], sources: Sources) -> None:
     first: dict[str, str] = {}
     for cell in cells:
         other = first.setdefault(cell.trial.cell, cell.label)
-        key = ("without", cell.levels[0].get(LEFT_OUT)) if cell.levels else ("also", cell.label)
-        if other != cell.label and key[1] is not None:
+        left_out = cell.levels[0].get(LEFT_OUT) if cell.levels else None
+        key: KeyPath = ("also", cell.label) if left_out is None else ("without", left_out)
+        if other != cell.label and (left_out is not None or not cell.levels):
             raise InputError(
                 f"{sources.space(key)}this is the same configuration as '{other}': it changes "
                 "nothing there; remove it, or change the other"

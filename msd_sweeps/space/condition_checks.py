@@ -31,8 +31,8 @@ def _in_base(sweep: Sweep, condition: Condition) -> str:
     """The problem of a condition on a setting of the base; empty where there is none."""
     base, subject, parameters = flatten(sweep.base.model_dump(mode="json")), condition.subject, sweep.space.parameters
     for name, parameter in parameters.items():
-        labels = parameter.choices if isinstance(parameter, Choices) else []
-        paths = {path for changes in labels.values() for path in changes} if isinstance(labels, dict) else {name}
+        labels = parameter.labels if isinstance(parameter, Choices) else {}
+        paths = {path for changes in labels.values() for path in changes} if labels else {name}
         if any(f"{subject}.".startswith(f"{path}.") for path in paths):
             level = next(iter(parameter.choices)) if isinstance(parameter, Choices) else f"{parameter.low:g}"
             return f"'{subject}' is set by the parameter '{name}'; compare that one, for example {name} == {level}"
@@ -40,7 +40,9 @@ def _in_base(sweep: Sweep, condition: Condition) -> str:
         known = with_sections(base)
         if subject in known:
             return f"'{subject}' is a whole section of the base; name a setting in it"
-        return f"'{subject}' is neither a parameter nor a setting of the base; {nearest(subject, [*parameters, *known])}"
+        return (
+            f"'{subject}' is neither a parameter nor a setting of the base; {nearest(subject, [*parameters, *known])}"
+        )
     found = base[subject]
     if condition.is_order and not is_number(found):
         return f"'{subject}' is {shown(found)} in the base, which has no order; use == or in"

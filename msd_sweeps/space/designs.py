@@ -131,8 +131,8 @@ def changes_of(space: Space, values: Values) -> Changes:
     changes: Changes = {}
     for name, value in values.items():
         parameter = space.parameters[name]
-        labelled = isinstance(parameter, Choices) and isinstance(parameter.choices, dict)
-        changes |= parameter.choices[value] if labelled else {name: value}
+        labels = parameter.labels if isinstance(parameter, Choices) else {}
+        changes |= labels[value] if labels else {name: value}
     return changes
 
 

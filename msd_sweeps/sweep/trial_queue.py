@@ -127,8 +127,8 @@ class Agenda:
             return False
         if self.sweep.space.design == "search" and len(self._searched) < self._wanted:
             return False
-        winners = self.sweep.confirm_trials(self.winners()) if self.sweep.space.design == "search" else []
-        wanted = [*self.sweep.fixed_by_id, *(planned.trial.id for planned in winners)]
+        winners = self.sweep.confirm_trials(self.winners()) if self.sweep.space.design == "search" else ()
+        wanted = [planned.trial.id for planned in (*self.sweep.fixed_trials, *winners)]
         return all(name in self.trials for name in wanted)
 
     def winners(self) -> list[PlannedTrial]:

@@ -122,8 +122,8 @@ def judged(sweep: Sweep, place: Path) -> tuple[list[str], int]:
             if record["trial"] in ended:
                 found.append(f"{record['trial']} ended twice")
             ended.add(record["trial"])
-    if ended != set(sweep.fixed_by_id):
-        found.append(f"{len(ended)} of {len(sweep.fixed_by_id)} trials ended")
+    if ended != {planned.trial.id for planned in sweep.fixed_trials}:
+        found.append(f"{len(ended)} of {len(sweep.fixed_trials)} trials ended")
     for name, trial in trials_of(records).items():
         expected = [(epoch, invented(name, epoch, epoch == EPOCHS)) for epoch in range(1, EPOCHS + 1)]
         if [(epoch["epoch"], epoch["metrics"]) for epoch in trial.epochs] != expected:
