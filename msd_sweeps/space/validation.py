@@ -180,7 +180,9 @@ def _inside(kind: Any, part: int | str) -> Any:
     if _is_model(kind):
         if part in kind.model_fields:
             return kind.model_fields[part].annotation
-        return kind if kind.__name__.removesuffix("Settings").lower() == part else None
+        name = kind.model_fields.get("name")
+        tags = get_args(name.annotation) if name else [kind.__name__.lower()]
+        return kind if part in tags else None
     if get_origin(kind) is dict:
         return get_args(kind)[1]
     if get_origin(kind) in (list, tuple):
