@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from msd_sweeps.catalog.networks import ARCHITECTURES
+from msd_sweeps.catalog.networks import NETWORKS
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.trial import Trial
 
@@ -75,18 +75,14 @@ def _looked_at(sweep: Sweep) -> list[Trial]:
 def students_for(trial: Trial) -> int:
     """Students among which the teacher's pass has to be shared, by multiply-adds, to be a small part of a step."""
     size = trial.data.facts.image_size
-    teacher, student = (
-        ARCHITECTURES[model].multiply_adds_at(size) for model in (trial.teacher.model, trial.student.model)
-    )
+    teacher, student = (NETWORKS[model].multiply_adds_at(size) for model in (trial.teacher.model, trial.student.model))
     return min(MOST, math.ceil(teacher / (_PASSES * student) / TEACHER_SHARE))
 
 
 def lasting_bytes(trial: Trial) -> int:
     """What a student keeps between steps: weights, gradients, momentum, and a memory bank where it has one."""
-    kept = 4 * _COPIES * ARCHITECTURES[trial.student.model].parameters
-    if trial.method.name in ("crd", "wcord"):
-        kept += 2 * 4 * trial.method.width * trial.train_images
-    return kept
+    kept = _COPIES * NETWORKS[trial.student.model].parameters + trial.method.kept_floats(trial.train_images)
+    return 4 * kept
 
 
 def available_bytes() -> float:

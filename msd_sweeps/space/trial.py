@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from msd_sweeps.catalog.files import file_sha256
-from msd_sweeps.catalog.networks import ARCHITECTURES
+from msd_sweeps.catalog.networks import NETWORKS
 from msd_sweeps.space.data import Data
 from msd_sweeps.space.errors import nearest
-from msd_sweeps.space.methods import Method
+from msd_sweeps.space.methods import Method, Pair
 from msd_sweeps.space.settings import Count, Positive, Seed, Settings, Weight
 
 IDENTITY_VERSION = 2
@@ -79,15 +79,16 @@ class Trial(Settings):
     @model_validator(mode="after")
     def _check_networks(self) -> "Trial":
         for role, model in (("teacher", self.teacher.model), ("student", self.student.model)):
-            if model not in ARCHITECTURES:
-                raise ValueError(f"{role}.model: unknown network '{model}'; {nearest(model, ARCHITECTURES)}")
-            made_for, found = ARCHITECTURES[model].image_size, self.data.facts.image_size
-            if found != made_for and not ARCHITECTURES[model].other_sizes:
+            if model not in NETWORKS:
+                raise ValueError(f"{role}.model: unknown network '{model}'; {nearest(model, NETWORKS)}")
+            made_for, found = NETWORKS[model].image_size, self.data.facts.image_size
+            if found != made_for and not NETWORKS[model].other_sizes:
                 raise ValueError(
                     f"{role}.model: {model} takes images of {made_for} px only, and {self.data.name} has {found} px; "
                     "choose another network, or data of that size"
                 )
-        _check_method(self)
+        pair = Pair(self.teacher.model, self.student.model, self.data.name, self.data.facts.image_size)
+        self.method.check_pair(pair)
         train_images = min(self.train_images, self.data.train_samples or self.train_images)
         if train_images < self.recipe.batch_size:
             raise ValueError(
@@ -157,33 +158,3 @@ def teacher_identity(trial: Trial) -> dict[str, Any]:
     if teacher.weights is not None:
         return {"model": teacher.model, "sha256": file_sha256(Path(teacher.weights))}
     return {"data": trial.data.source, **teacher.model_dump(mode="json", exclude={"weights"})}
-
-
-def _check_method(trial: Trial) -> None:
-    method = trial.method
-    if method.name not in ("msd", "sdd"):
-        return
-    student, teacher = ARCHITECTURES[trial.student.model], ARCHITECTURES[trial.teacher.model]
-    image_size = trial.data.facts.image_size
-    pair = f"{trial.teacher.model} -> {trial.student.model}"
-    finest = max(1, image_size // max(student.reduction, teacher.reduction))
-    for scale in method.scales:
-        if scale > finest:
-            raise ValueError(
-                f"method.scales: scale {scale} is finer than the feature map; "
-                f"the finest scale of {pair} on {trial.data.name} is {finest}"
-            )
-    if method.name == "msd" and method.projector == "none" and student.channels != teacher.channels:
-        raise ValueError(
-            f"method.projector: 'none' needs equal widths, but {pair} taps {teacher.channels} and "
-            f"{student.channels} channels; use 'linear' or 'heads'"
-        )
-    heads = {"student": trial.student.model, "teacher": trial.teacher.model}
-    if method.name == "msd" and method.projector != "heads":
-        heads = {} if method.regions == "all" else {"teacher": trial.teacher.model}
-    for role, model in heads.items():
-        if not ARCHITECTURES[model].classifies_regions:
-            raise ValueError(
-                f"method: the classifier of the {role} {model} does not read its last feature map, so it cannot "
-                "label regions; use msd with regions: all and projector: linear"
-            )

@@ -154,7 +154,8 @@ def _inside(kind: Any, part: int | str) -> Any:
         if _is_model(member):
             if part in member.model_fields:
                 return member.model_fields[part].annotation
-            if part == member.__name__.removesuffix("Settings").lower():
+            name = member.model_fields.get("name")
+            if part in (get_args(name.annotation) if name else [member.__name__.lower()]):
                 return member
         elif get_origin(member) in (dict, list):
             return get_args(member)[-1]
