@@ -38,6 +38,8 @@ class Conditions:
         """The condition of each parameter that has one."""
         self.order = self._ordered()
         """The parameters, each after the parameter that its condition names."""
+        self.levels = [levels_of(space.parameters[name]) for name in self.order]
+        """The levels of each parameter, in this order."""
 
     def _ordered(self) -> list[str]:
         ordered: dict[str, None] = {}
@@ -73,12 +75,12 @@ class Conditions:
         fitting = [level for level in levels_of(self._parameters[above]) if self.of[name].holds(level)]
         return self.example(above) | ({above: fitting[0]} if fitting else {})
 
-    def distinct(self, levels: dict[str, list[Any]], combinations: Iterable[tuple[Any, ...]]) -> Iterator[Values]:
-        """Combinations of levels as values, without what does not count; those that become the same are one."""
+    def distinct(self, combinations: Iterable[tuple[Any, ...]]) -> Iterator[Values]:
+        """Combinations of levels, in order, without what does not count; those that become the same are one."""
         seen: set[str] = set()
         for combination in combinations:
             values: Values = {}
-            for name, value in zip(levels, combination, strict=True):
+            for name, value in zip(self.order, combination, strict=True):
                 if self.counts(name, values):
                     values[name] = value
             text = json.dumps(values)
@@ -92,43 +94,38 @@ def levels_of(parameter: Parameter) -> list[Any]:
     return list(parameter.choices) if isinstance(parameter, Choices) else [parameter.low, parameter.high]
 
 
-def every_combination(space: Space, conditions: Conditions) -> Iterator[Values]:
-    """All combinations of choices that differ in what counts."""
-    levels = {name: levels_of(space.parameters[name]) for name in conditions.order}
-    return conditions.distinct(levels, itertools.product(*levels.values()))
+def every_combination(conditions: Conditions) -> Iterator[Values]:
+    """All combinations of levels that differ in what counts."""
+    return conditions.distinct(itertools.product(*conditions.levels))
 
 
-def every_choice(space: Space, conditions: Conditions, most: int) -> list[Values] | None:
-    """All that a sampler can choose; None where that is more than `most`."""
-    levels = {name: _every_level(space.parameters[name]) for name in conditions.order}
-    counts = [len(values) for values in levels.values()]
-    if 0 in counts or math.prod(counts) > (_MOST_LAID_OUT if conditions.of else most):
-        return None
-    found = list(itertools.islice(conditions.distinct(levels, itertools.product(*levels.values())), most + 1))
-    return found if len(found) <= most else None
-
-
-def corners(space: Space, conditions: Conditions) -> Iterator[Values]:
+def corners(conditions: Conditions) -> Iterator[Values]:
     """The combinations of choices, with the bounds of the ranges.
 
     Of very many combinations: all of any two parameters, and a fixed draw of the others.
     """
-    levels = {name: levels_of(space.parameters[name]) for name in conditions.order}
-    is_small = math.prod(map(len, levels.values())) <= _MOST_CORNERS
-    return conditions.distinct(levels, itertools.product(*levels.values()) if is_small else _pairwise(levels))
-
-
-def _pairwise(levels: dict[str, list[Any]]) -> Iterator[tuple[Any, ...]]:
-    first = {name: of_one[0] for name, of_one in levels.items()}
+    levels = conditions.levels
+    if math.prod(map(len, levels)) <= _MOST_CORNERS:
+        return every_combination(conditions)
+    first = [of_one[0] for of_one in levels]
     pairs = (
-        tuple({**first, one: value, other: with_value}.values())
-        for one, other in itertools.combinations(levels, 2)
+        (*first[:one], value, *first[one + 1 : other], with_value, *first[other + 1 :])
+        for one, other in itertools.combinations(range(len(levels)), 2)
         for value in levels[one]
         for with_value in levels[other]
     )
     draw = random.Random(0)
-    drawn = (tuple(draw.choice(of_one) for of_one in levels.values()) for _ in itertools.count())
-    return itertools.islice(itertools.chain(pairs, drawn), _MOST_CORNERS)
+    drawn = (tuple(map(draw.choice, levels)) for _ in itertools.count())
+    return conditions.distinct(itertools.islice(itertools.chain(pairs, drawn), _MOST_CORNERS))
+
+
+def every_choice(space: Space, conditions: Conditions, most: int) -> list[Values] | None:
+    """All that a sampler can choose; None where that is more than `most`."""
+    levels = [_every_level(space.parameters[name]) for name in conditions.order]
+    if not all(levels) or math.prod(map(len, levels)) > (_MOST_LAID_OUT if conditions.of else most):
+        return None
+    found = list(itertools.islice(conditions.distinct(itertools.product(*levels)), most + 1))
+    return found if len(found) <= most else None
 
 
 def _every_level(parameter: Parameter) -> list[Any]:

@@ -63,7 +63,7 @@ class Sweep:
                 yield PlannedTrial(changed(full, changes), f"without {label}", "design", ({LEFT_OUT: label},))
         else:
             if space.design == "grid":
-                chosen = every_combination(space, self.conditions)
+                chosen = every_combination(self.conditions)
             else:
                 yield PlannedTrial(base, "base", "design", ({},))
                 parameters = space.parameters.items()
@@ -82,7 +82,7 @@ class Sweep:
 
     def search_corners(self) -> Iterator[PlannedTrial]:
         """Search trials at the corners of the space (`choices.corners`)."""
-        for values in corners(self.space, self.conditions):
+        for values in corners(self.conditions):
             try:
                 yield self.search_trial(values)
             except InputError as error:
