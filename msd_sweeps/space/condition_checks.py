@@ -3,7 +3,7 @@
 from msd_sweeps.space.conditions import Condition, is_number
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.errors import InputError, nearest
-from msd_sweeps.space.overrides import flatten, with_sections
+from msd_sweeps.space.overrides import flatten
 from msd_sweeps.space.schema import Choices, Parameter
 from msd_sweeps.space.validation import Where, shown
 
@@ -37,12 +37,9 @@ def _in_base(sweep: Sweep, condition: Condition) -> str:
             level = next(iter(parameter.choices)) if isinstance(parameter, Choices) else f"{parameter.low:g}"
             return f"'{subject}' is set by the parameter '{name}'; compare that one, for example {name} == {level}"
     if subject not in base:
-        known = with_sections(base)
-        if subject in known:
+        if any(path.startswith(f"{subject}.") for path in base):
             return f"'{subject}' is a whole section of the base; name a setting in it"
-        return (
-            f"'{subject}' is neither a parameter nor a setting of the base; {nearest(subject, [*parameters, *known])}"
-        )
+        return f"'{subject}' is neither a parameter nor a setting of the base; {nearest(subject, [*parameters, *base])}"
     found = base[subject]
     if condition.is_order and not is_number(found):
         return f"'{subject}' is {shown(found)} in the base, which has no order; use == or in"

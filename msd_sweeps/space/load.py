@@ -7,11 +7,11 @@ from typing import Any
 from msd_sweeps.space.checks import Sources, check_reachable, check_weights
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.errors import InputError, KeyPath, nearest
-from msd_sweeps.space.overrides import changed, overlap, replace
+from msd_sweeps.space.overrides import changed, overlap
 from msd_sweeps.space.schema import Changes, Space
 from msd_sweeps.space.strict_yaml import Document, parse, parse_scalar
 from msd_sweeps.space.trial import Trial
-from msd_sweeps.space.validation import Where, validated
+from msd_sweeps.space.validation import Where, key_paths, validated
 
 SHIPPED = Path("search_spaces")
 _RESERVED = ("teachers", "timings.json")
@@ -29,8 +29,8 @@ def load(
 
     Raises InputError that names file, line and key.
     """
-    path = find(space, SHIPPED)
-    document = parse(path)
+    file = find(space, SHIPPED)
+    document = parse(file)
     overrides = dict(map(setting, settings))
     of_space = {key: value for key, value in overrides.items() if key.split(".")[0] in Space.model_fields}
     of_base = {key: value for key, value in overrides.items() if key not in of_space}
@@ -41,11 +41,12 @@ def load(
             raise InputError(f"--num-samples {num_samples}: only a search samples, and this is a {checked.design}")
         of_space["search.num_samples"] = num_samples
     where = _where(document, of_space)
-    for key, value in of_space.items():
-        replace(tree, key, value, "--set ", known=checked.model_dump(mode="json"))
+    known = key_paths(checked.model_dump(mode="json"))
+    for path, value in of_space.items():
+        _replace(tree, path, value, known)
     checked = validated(Space, tree, where)
-    base_document = parse(find(checked.base, SHIPPED / "bases", near=path.parent))
-    stem = path.stem if base is None else f"{path.stem}-{Path(base).stem}"
+    base_document = parse(find(checked.base, SHIPPED / "bases", near=file.parent))
+    stem = file.stem if base is None else f"{file.stem}-{Path(base).stem}"
     sweep = Sweep(checked_name(name or stem), checked, _base_trial(base_document, of_base))
     check_reachable(sweep, Sources(where, _where(base_document, of_base), of_base))
     return sweep
@@ -67,6 +68,16 @@ def setting(text: str) -> tuple[str, Any]:
     if not equals or not key:
         raise InputError(f"--set {text!r}: expected path=value, for example --set recipe.epochs=2")
     return key, parse_scalar(value, f"--set {key}")
+
+
+def _replace(tree: dict[str, Any], path: str, value: Any, known: dict[str, tuple[str, ...]]) -> None:
+    """Replace the value at a dotted path of a space as it is written; `known` has every path that exists."""
+    if path not in known:
+        raise InputError(f"--set '{path}' is not a setting; {nearest(path, known)}")
+    *sections, last = known[path]
+    for section in sections:
+        tree = tree.setdefault(section, {})
+    tree[last] = value
 
 
 def _base_trial(document: Document, overrides: Changes) -> Trial:

@@ -1,12 +1,12 @@
 """Overrides: dotted paths and the values they get. A value is replaced as it stands; nothing is merged."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from msd_sweeps.space.errors import InputError, nearest
 from msd_sweeps.space.schema import Changes
 from msd_sweeps.space.trial import Trial
-from msd_sweeps.space.validation import dotted, split_path, validated
+from msd_sweeps.space.validation import dotted, key_paths, validated
 
 
 def changed(trial: Trial, changes: Changes, where: str = "") -> Trial:
@@ -23,26 +23,17 @@ def changed(trial: Trial, changes: Changes, where: str = "") -> Trial:
                 f"{where}{path}: another method has other settings, so replace it whole: method={{name: {value}}}, or "
                 f"in a space 'method: {{choices: [{{name: {value}}}]}}'"
             )
-        replace(tree, path, value, where, known=tree)
+        *sections, last = path.split(".")
+        inside: Any = tree
+        for section in sections:
+            inside = inside.get(section) if isinstance(inside, dict) else None
+        if not isinstance(inside, dict) or last not in inside:
+            raise InputError(f"{where}'{path}' is not a setting; {nearest(path, key_paths(tree))}")
+        inside[last] = value
         if path == "method" and position < len(changes):
             # Later paths may name the defaults of the new method.
             tree = validated(Trial, tree, dotted(where)).model_dump(mode="json")
     return validated(Trial, tree, dotted(where))
-
-
-def replace(tree: dict[str, Any], path: str, value: Any, where: str, known: dict[str, Any]) -> None:
-    """Replace the value at a dotted path of a tree; `known` holds every path that exists. Raises InputError."""
-    *sections, last = map(str, split_path(known, path))
-    inside: Any = known
-    for part in (*sections, last):
-        if not isinstance(inside, dict) or part not in inside:
-            raise InputError(f"{where}'{path}' is not a setting; {nearest(path, with_sections(flatten(known)))}")
-        inside = inside[part]
-    for part in sections:
-        if not isinstance(tree.get(part), dict):
-            tree[part] = {}
-        tree = tree[part]
-    tree[last] = value
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -54,12 +45,6 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
-
-
-def with_sections(paths: Iterable[str]) -> list[str]:
-    """Dotted paths, and before them the sections that they stand in: `a.b.c` gives `a`, `a.b` and `a.b.c`."""
-    parts = (path.split(".") for path in paths)
-    return list(dict.fromkeys(".".join(keys[:end]) for keys in parts for end in range(1, len(keys) + 1)))
 
 
 def overlap(one: str, other: str) -> bool:

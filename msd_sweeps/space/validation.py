@@ -108,19 +108,16 @@ def _at_key(message: str, key: KeyPath, tree: Any) -> tuple[KeyPath, str]:
         return key, message
     for part in key:
         tree = tree[part]
-    return (*key, *split_path(tree, name)), rest
+    as_written = tuple(int(part) if part.isdigit() else part for part in name.split("."))
+    return (*key, *key_paths(tree).get(name, as_written)), rest
 
 
-def split_path(tree: Any, path: str) -> KeyPath:
-    """The keys of a dotted path. Keys of the tree may hold dots themselves; the longest that fits is taken."""
-    if not path:
-        return ()
-    if isinstance(tree, list):
-        index, _, rest = path.partition(".")
-        return (int(index), *split_path(tree[int(index)], rest))
-    names = [name for name in tree if f"{path}.".startswith(f"{name}.")] if isinstance(tree, dict) else []
-    name = max(names, key=len, default=path.partition(".")[0])
-    return (name, *split_path(tree[name] if names else None, path[len(name) + 1 :]))
+def key_paths(tree: Any, key: tuple[str, ...] = ()) -> dict[str, tuple[str, ...]]:
+    """The keys of every section and value in nested dictionaries by their dotted path; keys may hold dots."""
+    found = {".".join(key): key} if key else {}
+    for part, value in tree.items() if isinstance(tree, dict) else ():
+        found |= key_paths(value, (*key, part))
+    return found
 
 
 def _key_in(tree: Any, location: tuple[int | str, ...]) -> KeyPath:
