@@ -13,13 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from msd_sweeps.catalog.files import DataError, file_sha256
+from msd_sweeps.catalog.files import DataError, Dataset, file_sha256
 
 if TYPE_CHECKING:
     import numpy as np
 
 _POINT = "point data.root at the file or folder (--set data.root=PATH)"
-_IMAGE_SHAPES = "[N, H, W], [N, H, W, 1 or 3] or [N, 1 or 3, H, W]"
 
 
 class LabelledImages(NamedTuple):
@@ -27,15 +26,6 @@ class LabelledImages(NamedTuple):
 
     images: "np.ndarray | list[bytes]"
     labels: "np.ndarray"
-
-
-class Shape(NamedTuple):
-    """Sizes that are known without reading the images. side: None where they are encoded or not square."""
-
-    num_classes: int
-    side: int | None
-    train_images: int
-    test_images: int
 
 
 def fingerprint(root: Path) -> str:
@@ -46,8 +36,11 @@ def fingerprint(root: Path) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
-def measure(root: Path) -> Shape:
-    """Sizes and classes, from headers and labels alone. Raises DataError."""
+def measure(root: Path, image_size: int | None) -> Dataset:
+    """Sizes and classes, from headers and labels alone. Raises DataError.
+
+    image_size: the side to which images are scaled; needed where they are encoded, or not square and of one size.
+    """
     sides: set[int | None] = {None}
     if _is_npz(root):
         labels = {split: _npz_labels(root, split) for split in ("train", "test")}
@@ -56,15 +49,19 @@ def measure(root: Path) -> Shape:
         labels = {split: _parquet_columns(root, split, ["label"])[0] for split in ("train", "test")}
     present = set(labels["train"].tolist())
     num_classes = max(present) + 1
-    missing = sorted(set(range(num_classes)) - present)
-    if num_classes < 2 or missing:
-        found = f"label {missing[0]} is missing among {len(present)} classes" if missing else "only label 0"
+    missing = next((label for label in range(num_classes) if label not in present), None)
+    if num_classes < 2 or missing is not None:
+        found = "only label 0" if missing is None else f"label {missing} is missing among {len(present)} classes"
         raise DataError(f"{root}: training labels must be 0, 1, ... with at least two classes; {found}")
-    unknown = sorted(set(labels["test"].tolist()) - present)
-    if unknown:
-        raise DataError(f"{root}: label {unknown[0]} of the test set does not occur in the training set")
-    side = sides.pop() if len(sides) == 1 else None
-    return Shape(num_classes, side, len(labels["train"]), len(labels["test"]))
+    unknown = next((label for label in labels["test"].tolist() if label not in present), None)
+    if unknown is not None:
+        raise DataError(f"{root}: label {unknown} of the test set does not occur in the training set")
+    side = image_size or (sides.pop() if len(sides) == 1 else None)
+    if side is None:
+        raise DataError(
+            f"{root}: image_size is missing; it is needed where images are encoded, or not square and of one size"
+        )
+    return Dataset(num_classes, side, len(labels["train"]), len(labels["test"]))
 
 
 def read(root: Path, split: str) -> LabelledImages:
@@ -144,7 +141,7 @@ def _npz_side(root: Path, split: str, num_labels: int) -> int | None:
         raise DataError(f"{root}: {name} is {dtype}; expected uint8 from 0 to 255 (multiply by 255 and round first)")
     height_width = image_layout(shape)
     if height_width is None or shape[0] == 0:
-        raise DataError(f"{root}: {name} is {list(shape)}; expected {_IMAGE_SHAPES}")
+        raise DataError(f"{root}: {name} is {list(shape)}; expected [N, H, W], [N, H, W, 1 or 3] or [N, 1 or 3, H, W]")
     if shape[0] != num_labels:
         raise DataError(f"{root}: {shape[0]} {split} images but {num_labels} labels")
     height, width = height_width

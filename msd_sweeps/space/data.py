@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from msd_sweeps.catalog.datasets import DATASETS, Dataset, examine
-from msd_sweeps.catalog.files import DataError
+from msd_sweeps.catalog.datasets import DATASETS, examine
+from msd_sweeps.catalog.files import DataError, Dataset
 from msd_sweeps.space.settings import Count, Seed, Settings
 
 

@@ -30,8 +30,10 @@ def parquet(tmp_path):
 
 
 def test_sizes_are_measured(npz, parquet):
-    assert tensor_files.measure(npz) == (3, 5, 4, 2)
-    assert tensor_files.measure(parquet) == (3, None, 4, 2)
+    assert tensor_files.measure(npz, None) == (3, 5, 4, 2)
+    assert tensor_files.measure(npz, 9) == tensor_files.measure(parquet, 9) == (3, 9, 4, 2)
+    with pytest.raises(DataError, match="image_size is missing"):
+        tensor_files.measure(parquet, None)
 
 
 @pytest.mark.parametrize("split", LABELS)
@@ -65,4 +67,4 @@ def test_channels_are_last_where_both_orders_fit(shape, height_width):
 def test_other_files_are_refused(tmp_path):
     (tmp_path / "images.csv").write_text("1")
     with pytest.raises(DataError, match="is neither"):
-        tensor_files.measure(tmp_path / "images.csv")
+        tensor_files.measure(tmp_path / "images.csv", None)
