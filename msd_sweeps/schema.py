@@ -1,7 +1,7 @@
 """Write the files that follow from the code: `python -m msd_sweeps.schema`.
 
-These are the JSON schemas of spaces and bases, for editors, and the facts of all networks. Networks are measured here, so
-that a plan needs no torch.
+These are the JSON schemas of spaces and bases, for editors, and the facts of all networks, which are measured so that a
+plan needs no torch.
 """
 
 import argparse
