@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from msd_sweeps.records.files import sync_folder
+
 Record = dict[str, Any]
 
 FILE_NAME = "ledger.jsonl"
@@ -114,7 +116,7 @@ class Ledger:
             if self._end != size:
                 self._file.truncate(self._end)
             if is_new:
-                _sync_folder(path.parent)
+                sync_folder(path.parent)
         except OSError as error:
             raise LedgerError(f"{path}: cannot be written: {error.strerror}") from error
 
@@ -155,15 +157,6 @@ class Ledger:
 
     def close(self) -> None:
         self._file.close()
-
-
-def _sync_folder(folder: Path) -> None:
-    """A new file is there after a power cut only once its folder is on disk, too."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _finite(value: Any) -> Any:
