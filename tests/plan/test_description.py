@@ -1,6 +1,5 @@
 """The plan: counts that are true, words that are plain, times that were measured."""
 
-
 import pytest
 
 from msd_sweeps.plan import description as plan
