@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from msd_sweeps.plan.description import local_cpus
+from msd_sweeps.plan.machine import local_cpus
 from msd_sweeps.records import ledger
 from msd_sweeps.records.object_store import local_folder
 from msd_sweeps.space.errors import InputError
@@ -169,11 +169,9 @@ def _timed_sweep(base: Trial, options: argparse.Namespace, folder: Path, pack: s
 
 
 def _teacher(base: Trial, storage: Path) -> Path:
-    from rich.console import Console
-
     from msd_sweeps.sweep.prepare import prepare_teacher
 
-    return prepare_teacher(base, storage, Console(stderr=True)).weights
+    return prepare_teacher(base, storage, lambda text: print(text, file=sys.stderr, flush=True)).weights
 
 
 def _timed_fits(base: Trial, weights: Path, count: int, folder: Path) -> dict[str, Any]:

@@ -92,6 +92,7 @@ class Writer:
             "start": self._start,
             "epoch": self._epoch,
             "end": self._end,
+            "label": self._label,
             "close": self._close,
         }
         handler = handlers.get(record["event"])
@@ -139,6 +140,9 @@ class Writer:
             self.client.log_dict(self.runs[trial], record["config"], TRIAL_FILE)
             self.client.log_batch(self.runs[trial], params=params)
             self.described.add(trial)
+
+    def _label(self, record: Record) -> None:
+        self.client.set_tag(self.runs[record["trial"]], "msd.label", record["label"])
 
     def _create_run(self, record: Record) -> None:
         trial = record["trial"]

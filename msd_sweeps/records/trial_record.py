@@ -127,6 +127,9 @@ class TrialRecord:
         elif record["event"] == "end":
             self.state, self.reason = record["state"], record["reason"]
             self.traceback = record.get("traceback", "")
+        elif record["event"] == "label":  # a baseline that began before it was found to be a winner, too
+            self.label, self.levels = record["label"], record["levels"]
+            self.search_trial = record["search_trial"]
 
 
 def _shared(config: Record) -> Record:
@@ -141,7 +144,7 @@ def trials_of(records: Iterable[Record]) -> dict[str, TrialRecord]:
     """Every trial of a ledger by its id, in the order of first start."""
     found: dict[str, TrialRecord] = {}
     for record in records:
-        if record["event"] not in ("start", "epoch", "end"):
+        if record["event"] not in ("start", "epoch", "end", "label"):
             continue
         trial = record["trial"]
         if trial not in found:

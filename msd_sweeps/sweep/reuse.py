@@ -36,7 +36,7 @@ class FinishedTrials:
             for offset in offsets:
                 file.seek(offset)
                 record = ledger.decode(file.readline())
-                records += [record] if record is not None else []
+                records += [record] if record is not None and ledger.is_current(record) else []
         found = trials_of(records).get(trial)
         if found is None or found.state != "finished" or not _has_each_epoch(found):
             return None

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from msd_sweeps.distill import checkpoint
 from msd_sweeps.plan.slots import SlotPlan
+from msd_sweeps.records.header import DataRecord, TeacherRecord
 from msd_sweeps.records.ledger import Ledger, Record
 from msd_sweeps.records.mlflow_sync import Mirror
 from msd_sweeps.records.object_store import Place
@@ -17,7 +18,7 @@ from msd_sweeps.sweep.options import Options
 from msd_sweeps.sweep.progress import Progress
 from msd_sweeps.sweep.remaining import Trials
 from msd_sweeps.sweep.stopping import Signals
-from msd_sweeps.sweep.store_sync import Keeper, checkpoints_of
+from msd_sweeps.sweep.store_sync import StoreSync, checkpoints_of
 
 
 class OpenSlots(Protocol):
@@ -35,8 +36,8 @@ class Trainer(Protocol):
     pack: int | None
     """Students to pack into a slot, where that was measured on this machine."""
 
-    def prepare(self, run: "Run") -> list[Record]:
-        """Make data and teachers ready; the records to write about them. Raises InputError, StoreError."""
+    def prepare(self, run: "Run") -> list[DataRecord | TeacherRecord]:
+        """Make data and teachers ready; what the ledger keeps of them. Raises InputError, StoreError."""
 
     def inputs(self, trial: Trial) -> Inputs:
         """The files of a trial."""
@@ -58,7 +59,7 @@ class Run:
     trainer: Trainer
     options: Options = field(default_factory=Options)
     signals: Signals = field(default_factory=Signals)
-    store_sync: Keeper | None = None
+    store_sync: StoreSync | None = None
     """Copies the ledger into the object store, where there is one."""
     mirror: Mirror | None = None
     progress: Progress | None = None

@@ -25,7 +25,7 @@ def checkpoints_of(folder: Place) -> Place:
     return folder / CHECKPOINTS
 
 
-class Keeper:
+class StoreSync:
     """Between `begin` and `finish` the store follows the ledger. A store that fails stops no training."""
 
     def __init__(self, store: StorePath, folder: Path):

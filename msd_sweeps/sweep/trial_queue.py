@@ -108,7 +108,9 @@ class TrialQueue:
 
     def reuse_fixed_trials(self) -> None:
         """Copy from other sweeps what they have finished of the trials that are known without a search."""
-        for planned in self.sweep.fixed_trials if self._reuse is not None else ():
+        if self._reuse is None:
+            return
+        for planned in self.sweep.fixed_trials:
             if planned.trial.id not in self.trials and self._reuse.find(planned.trial.id) is not None:
                 self._start(planned)
 
