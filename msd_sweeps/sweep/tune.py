@@ -39,7 +39,7 @@ def run_trials(run: Run, queue: TrialQueue, plan: SlotPlan) -> None:
     dispatcher = ray.remote(Dispatcher).options(num_cpus=0, resources=here, max_concurrency=1000).remote(plan.pack)
     slots = run.trainer.open_slots(plan, dispatcher, run.folder / "ray")
     capacity = Capacity(plan, run.sweep.space.resources.wait_seconds, run.say, nodes)
-    driver = _Driver(run, queue, dispatcher, capacity)
+    driver = Driver(run, queue, dispatcher, capacity)
     # As many actors as seats, and one more for each slot: a trial that ends finds the next waiting.
     share = max(1, math.floor(9900 / (plan.most * (plan.pack + 1)))) / 10_000
     actor = tune.with_parameters(_TrialActor, dispatcher=dispatcher)
@@ -72,7 +72,7 @@ def run_trials(run: Run, queue: TrialQueue, plan: SlotPlan) -> None:
         raise Interrupted(run.signals.received[0])
 
 
-class _Driver:
+class Driver:
     """What Tune's classes share. Tune pickles its parts to disk; this one stays in the driver's process."""
 
     def __init__(self, run: Run, queue: TrialQueue, dispatcher: Any, capacity: Capacity):
@@ -111,7 +111,7 @@ class _Driver:
 class _Searcher(Searcher):
     """Takes trials from the queue, as many as there are seats."""
 
-    def __init__(self, driver: _Driver):
+    def __init__(self, driver: Driver):
         metric = driver.run.sweep.space.metrics[0]
         super().__init__(metric=metric.name, mode=metric.mode)
         self._driver = driver
@@ -178,7 +178,7 @@ class _Scheduler(TrialScheduler):
     After a resume its rungs are filled with the results that the ledger holds.
     """
 
-    def __init__(self, driver: _Driver):
+    def __init__(self, driver: Driver):
         super().__init__()
         self._driver = driver
         self._inner = scheduler(driver.run.sweep)
@@ -238,7 +238,7 @@ def scheduler(sweep: Sweep) -> TrialScheduler:
 class _Recorder(tune.Callback):
     """Gives what Tune has seen to the queue."""
 
-    def __init__(self, driver: _Driver):
+    def __init__(self, driver: Driver):
         self._driver = driver
 
     def on_trial_result(
@@ -266,7 +266,7 @@ class _Recorder(tune.Callback):
 class _Stopper(tune.Stopper):
     """Ends Tune in order after a signal or in trouble."""
 
-    def __init__(self, driver: _Driver):
+    def __init__(self, driver: Driver):
         self._driver = driver
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:

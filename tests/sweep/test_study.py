@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 
 from msd_sweeps.catalog.networks import ARCHITECTURES
 from msd_sweeps.records.ranking import values_of
-from msd_sweeps.records.trial_record import TrialRecord
+from msd_sweeps.records.trial_record import EpochResult, TrialRecord
 from msd_sweeps.space.schema import Search, Space
 from msd_sweeps.sweep.study import Study, distributions, sampler
 
@@ -45,10 +45,9 @@ def make_space(parameters=PARAMETERS, mode="max", **search) -> Space:
 
 def record(number: int, values: dict, state: str, scores: list[float | None]) -> TrialRecord:
     epochs = [
-        {"epoch": index, "position": 0, "slot": 0, "seconds": 1.0, "metrics": {"val_top1": score}}
-        for index, score in enumerate(scores, 1)
+        EpochResult(f"t{number}", "running", index, 0, 1.0, {"val_top1": score}) for index, score in enumerate(scores, 1)
     ]
-    return TrialRecord(f"t{number}", "c", "", "search", number, 0, {}, values, state, epochs=epochs)
+    return TrialRecord(f"t{number}", "c", "", "search", number, 0, {}, [values], state=state, epochs=epochs)
 
 
 @pytest.fixture
