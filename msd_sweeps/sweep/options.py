@@ -32,7 +32,7 @@ class Options(argparse.Namespace):
     name: str | None = None
     add_seeds: int | None = None
     num_samples: int | None = None
-    settings: list[str] = []  # noqa: RUF012, argparse copies it before it appends
+    settings: list[str] = []
     address: str | None = None
     submit: str | None = None
     num_cpus: int | None = None

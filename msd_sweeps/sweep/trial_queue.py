@@ -1,8 +1,8 @@
 """The trial queue: the one place that decides which trial runs next and what is recorded of it.
 
-`next` gives the job of a trial, `result` takes what an epoch of it gave, `end` takes its end. In this order come: trials
-that were interrupted; the samples of a search; then fixed trials and the confirmations of the winners. Every decision
-is in the ledger before anyone acts on it, so a sweep goes on from the ledger alone.
+`next` gives the job of a trial, `result` takes what an epoch of it gave, `end` takes its end. Trials come in this
+order: those that were interrupted, the samples of a search, then fixed trials and the confirmations of the winners.
+Every decision is in the ledger before anyone acts on it, so a sweep goes on from the ledger alone.
 """
 
 import enum
@@ -251,7 +251,7 @@ class TrialQueue:
         return job
 
     def retry(self, name: str, reason: str) -> Job | None:
-        """Break a trial off, to go on before anything new; it fails after MOST_ATTEMPTS. Gives its job as `end` does."""
+        """Interrupt a trial, which goes on before anything new; it fails after MOST_ATTEMPTS. Gives what `end` does."""
         trial = self.trials[name]
         if trial.attempts >= MOST_ATTEMPTS:
             return self.end(name, "failed", f"{reason} {MOST_ATTEMPTS} times")

@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
+from msd_sweeps.records.header import Launch
 from msd_sweeps.records.trial_record import FINAL_STATES, EpochResult, TrialRecord, trials_of
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.load import load_base
@@ -39,6 +40,21 @@ CONDITIONAL = SEARCH | {
 
 def make(tree: dict) -> Sweep:
     return Sweep("test", Space.model_validate_json(json.dumps({"base": "digits"} | tree)), BASE)
+
+
+def launch_record(sweep: Sweep) -> dict:
+    """The fields of the record of a launch."""
+    return Launch(
+        name=sweep.name,
+        space=sweep.space,
+        base=sweep.base,
+        command=[],
+        versions={},
+        commit=None,
+        dirty=False,
+        host="here",
+        device="none",
+    ).record()
 
 
 class NoTraining:

@@ -33,7 +33,9 @@ def play(scene: Callable[[Dispatcher], Coroutine], pack: int = 2, quiet_seconds:
     asyncio.run(run())
 
 
-async def names(dispatcher: Dispatcher, slot: int = 0, stream: str | None = None, position: int = 0, live=()) -> list[str]:
+async def names(
+    dispatcher: Dispatcher, slot: int = 0, stream: str | None = None, position: int = 0, live=()
+) -> list[str]:
     """Trials that a slot is told to admit."""
     orders = await dispatcher.orders(slot, stream, position, list(live), 0.05)
     return [job.trial for job in orders.admit]

@@ -58,7 +58,7 @@ def test_what_a_lost_machine_began_another_finishes_from_the_store(tmp_path):
     records = list(ledger.read(next((tmp_path / "second" / "runs" / "copies").glob("*/grid/ledger.jsonl"))))
     trials = trials_of(records)
     assert {trial.state for trial in trials.values()} == {"finished"}
-    assert {tuple(epoch["epoch"] for epoch in trial.epochs) for trial in trials.values()} == {tuple(range(1, 13))}
+    assert {tuple(epoch.epoch for epoch in trial.epochs) for trial in trials.values()} == {tuple(range(1, 13))}
     assert not [record for record in records if record["event"] == "restart"]
     assert (store / CLAIM).size() is None
     assert (store / "checkpoints").glob("*") == []
@@ -67,7 +67,7 @@ def test_what_a_lost_machine_began_another_finishes_from_the_store(tmp_path):
     plain = machine(tmp_path / "plain").run("grid", "--space", "grid.yaml", *SETTINGS, "--num-cpus", "2")
     assert plain.code == 0, plain.out
     assert epochs_seen(48)(list(ledger.read(plain.folder / ledger.FILE_NAME)))
-    invented = {name: [epoch["metrics"].get("val_top1") for epoch in trial.epochs] for name, trial in trials.items()}
+    invented = {name: [epoch.metrics.get("val_top1") for epoch in trial.epochs] for name, trial in trials.items()}
     assert invented == {
-        name: [epoch["metrics"].get("val_top1") for epoch in trial.epochs] for name, trial in plain.trials.items()
+        name: [epoch.metrics.get("val_top1") for epoch in trial.epochs] for name, trial in plain.trials.items()
     }

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from msd_sweeps.run import main, parser
+from msd_sweeps.run import main
+from msd_sweeps.sweep.options import parse_options
 from msd_sweeps.sweep.submit import pack
 
 GRID = "base: {base}\ndesign: grid\nmetric: {{name: test_top1}}\nparameters: {{recipe.lr: {{choices: [0.1, 0.2]}}}}\n"
@@ -18,7 +19,7 @@ GRID = "base: {base}\ndesign: grid\nmetric: {{name: test_top1}}\nparameters: {{r
 
 def packed(folder: Path, *arguments: str) -> list[str]:
     """The arguments of the job's command; package, space and base lie in `folder`."""
-    return pack(parser().parse_args(["--storage", "/s", "--reports", "/r", *arguments]), folder)
+    return pack(parse_options(["--storage", "/s", "--reports", "/r", *arguments]), folder)
 
 
 def test_the_job_plans_the_same_sweep_from_what_travels_alone(tmp_path, monkeypatch):

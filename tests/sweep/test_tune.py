@@ -75,9 +75,8 @@ def test_the_rungs_are_filled_again_from_the_ledger(tmp_path):
     life.resume()
     made = driver(life)
     inner = _Scheduler(made)._inner
-    recorded = [rung.recorded for bracket in inner._brackets for rung in [SimpleNamespace(recorded=bracket._rungs)]]
-    filled = {name for rungs in recorded for _, of_rung in rungs for name in of_rung}
-    assert filled == set(life.queue.trials)
+    rungs = [rung for bracket in inner._brackets for _, rung in bracket._rungs]  # Ray has no other way to see them
+    assert {name for rung in rungs for name in rung} == set(life.queue.trials)
 
 
 @pytest.mark.parametrize("why", ["signal", "taken", "room"])
@@ -99,4 +98,4 @@ def test_a_sweep_ends_in_order(why, tmp_path, monkeypatch):
 
 
 def test_what_tune_writes_to_disk_has_none_of_the_driver(tmp_path):
-    assert type(pickle.loads(pickle.dumps(driver(Life(make(GRID), tmp_path))))) is object
+    assert len(pickle.dumps(driver(Life(make(GRID), tmp_path)))) < 100
