@@ -7,7 +7,7 @@ from pathlib import Path
 from msd_sweeps.records import ledger
 from msd_sweeps.records.header import header_of
 from msd_sweeps.records.ledger import FILE_NAME
-from msd_sweeps.records.ledger_copy import fetch, is_there
+from msd_sweeps.records.stored_ledger import StoredLedger
 from msd_sweeps.records.trial_record import trials_of
 from msd_sweeps.space.designs import Sweep, fresh_seeds
 from msd_sweeps.space.load import checked_name
@@ -25,13 +25,13 @@ def existing_ledger(options: argparse.Namespace, name: str, flag: str = "--resum
     storage, store = options.storage, options.store
     path: Path = storage / checked_name(name) / FILE_NAME
     if store is not None:
-        told = fetch(store / name, path)
+        told = StoredLedger(store / name).fetch(path)
         if told:
             print(told, file=sys.stderr)
     if not path.exists():
         known = [found.parent.name for found in storage.glob(f"*/{FILE_NAME}")]
         if store is not None:
-            known = [folder.name for folder in store.glob("*") if is_there(folder)]
+            known = [folder.name for folder in store.glob("*") if StoredLedger(folder).size() is not None]
         raise InputError(
             f"{flag}: no sweep '{name}' in {store or storage}/; {nearest(name, known) if known else 'it is empty'}"
         )

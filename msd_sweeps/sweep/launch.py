@@ -27,7 +27,7 @@ from msd_sweeps.space.schema import Tracking
 from msd_sweeps.sweep.lock import locked
 from msd_sweeps.sweep.resume import as_grown, refuse_another_space
 from msd_sweeps.sweep.stopping import Interrupted, Signals, SweepStopped, noted_signals
-from msd_sweeps.sweep.store_sync import Keeper, checkpoints_of, fetch_others
+from msd_sweeps.sweep.store_sync import StoreSync, checkpoints_of, fetch_others
 from msd_sweeps.sweep.trainer import Prepared, Trainer, distilling
 
 _PACKAGES = ("torch", "ray", "optuna", "mlflow", "numpy")
@@ -111,12 +111,12 @@ def launch(sweep: Sweep, options: Options, trainer: Trainer | None = None) -> Ou
 
 
 @contextmanager
-def _kept(options: Options, name: str, signals: Signals) -> Iterator[Keeper | None]:
+def _kept(options: Options, name: str, signals: Signals) -> Iterator[StoreSync | None]:
     """Keep the ledger in the object store, if there is one; what the store lacks in the end is told."""
     if options.store is None:
         yield None
         return
-    keeper = Keeper(options.store / name, options.storage / name)
+    keeper = StoreSync(options.store / name, options.storage / name)
     keeper.begin()
     try:
         yield keeper
@@ -129,7 +129,7 @@ def _kept(options: Options, name: str, signals: Signals) -> Iterator[Keeper | No
             print(f"error: {keeper.trouble}{'' if keeper.taken else hint}", file=sys.stderr)
 
 
-def _finish(keeper: Keeper | None, signals: Signals) -> str | None:
+def _finish(keeper: StoreSync | None, signals: Signals) -> str | None:
     """Copy the rest of the ledger; why the store lacks some of it, if it does."""
     if keeper is None:
         return None
@@ -186,7 +186,7 @@ def _run(
     mirror: Mirror,
     trainer: Trainer | None,
     signals: Signals,
-    keeper: Keeper | None,
+    keeper: StoreSync | None,
 ) -> None:
     from msd_sweeps.sweep.progress import Progress
 
@@ -238,7 +238,7 @@ def _run_on_ray(
     trainer: Trainer,
     signals: Signals,
     say: Callable[[str], None],
-    keeper: Keeper | None,
+    keeper: StoreSync | None,
 ) -> None:
     from msd_sweeps.sweep.reuse import Elsewhere
     from msd_sweeps.sweep.study import Study
