@@ -28,7 +28,7 @@ Answer = TypeVar("Answer")
 
 
 class StoreError(OSError):
-    """An object store refuses or does not answer, or its URI is not valid; the message names the URI without secrets."""
+    """An object store fails, or its URI is not valid; the message names the URI without secrets."""
 
 
 @dataclass(frozen=True, order=True, repr=False)
@@ -117,7 +117,7 @@ class StorePath:
         return [self / info.base_name for info in found if fnmatchcase(info.base_name, pattern)]
 
     def unlink(self, missing_ok: bool = False) -> None:
-        with suppress(FileNotFoundError if missing_ok else ()), self._opened("deleted") as (store, path):
+        with suppress(*[FileNotFoundError] * missing_ok), self._opened("deleted") as (store, path):
             store.delete_file(path)
 
     def rename(self, target: str) -> None:
