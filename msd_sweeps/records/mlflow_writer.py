@@ -62,7 +62,8 @@ class Writer:
 
     def _find_runs(self) -> str:
         """Look up what the store holds of this sweep; the id of the parent run, which is made where it is absent."""
-        parent, token = None, ""
+        parent: str | None = None
+        token: str | None = ""
         while token is not None:
             query = f"tags.`msd.sweep` = '{self.sweep}'"
             page = self.client.search_runs([self.experiment], filter_string=query, page_token=token or None)

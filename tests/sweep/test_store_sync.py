@@ -33,7 +33,7 @@ def flaky(tmp_path, monkeypatch):
 
 def quick(store: StorePath, folder: Path) -> StoreSync:
     """One that looks at the ledger without pauses."""
-    return StoreSync(store, folder, look_seconds=0.02, renew_seconds=0.0)
+    return StoreSync(store, folder, look_seconds=0.02)
 
 
 def until(seen: Callable[[], bool]) -> None:
