@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 from msd_sweeps.records import ledger
 from msd_sweeps.records.ledger import Record
 from msd_sweeps.records.mlflow_writer import Writer
+from msd_sweeps.records.object_store import without_secrets
 
 DATABASE = "mlflow.db"
 _REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE")
@@ -37,13 +38,6 @@ def how_to_open(uri: str) -> str:
     shown = without_secrets(uri)
     is_page = urlsplit(uri).scheme in ("http", "https")
     return shown if is_page else f"mlflow ui --backend-store-uri {shlex.quote(shown)}"
-
-
-def without_secrets(uri: str) -> str:
-    """A URI without user, password and query."""
-    scheme, slashes, rest = uri.partition("://")
-    place, slash, path = rest.partition("/")
-    return f"{scheme}{slashes}{place.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
 
 
 def _hidden(text: str, uri: str) -> str:

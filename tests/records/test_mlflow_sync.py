@@ -123,7 +123,9 @@ def send(folder: Path, name: str, records: list[dict], timeout: float = 30.0) ->
 
 
 def mirror_of(folder: Path, name: str, records: list[dict], uri: str | None = None) -> Mirror:
-    ledger.write(folder / name / ledger.FILE_NAME, records)
+    path = folder / name / ledger.FILE_NAME
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"".join(map(ledger.encode, records)))
     return Mirror(uri or default_uri(folder), "tests", name, folder / name, len(records), PAUSES)
 
 
