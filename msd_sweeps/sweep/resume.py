@@ -13,7 +13,7 @@ from typing import Any
 from msd_sweeps.records import ledger
 from msd_sweeps.records.header import Launch, header_of
 from msd_sweeps.records.ledger import FILE_NAME
-from msd_sweeps.records.ledger_copy import fetch, is_there
+from msd_sweeps.records.stored_ledger import StoredLedger
 from msd_sweeps.records.trial_record import trials_of
 from msd_sweeps.space.designs import Sweep, fresh_seeds
 from msd_sweeps.space.errors import InputError, nearest
@@ -52,13 +52,13 @@ def existing_ledger(options: Options, name: str, flag: str) -> Path:
     storage, store = options.storage, options.store
     path = storage / checked_name(name) / FILE_NAME
     if store is not None:
-        note = fetch(store / name, path)
+        note = StoredLedger(store / name).fetch(path)
         if note:
             print(note, file=sys.stderr)
     if not path.exists():
         known = [found.parent.name for found in storage.glob(f"*/{FILE_NAME}")]
         if store is not None:
-            known = [folder.name for folder in store.glob("*") if is_there(folder)]
+            known = [folder.name for folder in store.glob("*") if StoredLedger(folder).size() is not None]
         hint = nearest(name, known) if known else "it is empty"
         raise InputError(f"{flag}: no sweep '{name}' in {options.kept_in}/; {hint}")
     return path
