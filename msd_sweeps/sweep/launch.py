@@ -141,7 +141,8 @@ def remove_left_over_checkpoints(run: Run) -> None:
 def _train(run: Run, plan: Plan) -> None:
     """Record the launch, train, and record how the launch ended."""
     started, known = time.time(), len(run.trials)
-    with Progress(run.sweep, run.trials, plan.trials) as run.progress:
+    run.progress = Progress(run.sweep, run.trials, plan.trials)
+    with run.progress.live:
         if run.store_sync is not None:
             run.store_sync.say = run.say
         try:

@@ -29,8 +29,8 @@ _SIGNAL_POLL_SECONDS = 0.01
 def session(address: str | None, cpus: int | None, verbose: bool) -> Iterator[None]:
     """A local Ray, or a connection to a running cluster, for as long as the context lasts.
 
-    Ray's own answers to SIGTERM give way to the one that was there before. Raises InputError where the address does not
-    answer, SweepStopped where a local Ray does not come up, Interrupted by SIGTERM while Ray starts.
+    The handler of SIGTERM stays the one from before, although Ray sets its own. Raises InputError where the address
+    does not answer, SweepStopped where a local Ray does not come up, Interrupted by SIGTERM while Ray starts.
     """
     on_sigterm = signal.getsignal(signal.SIGTERM)
     if address not in (None, "auto"):
@@ -89,13 +89,13 @@ def _shut_down() -> None:
 
 
 def _answer_sigterm(handler: Any) -> None:
-    """handler: as signal.getsignal gives it. Nothing in another thread than the main one."""
+    """Set the handler of SIGTERM, in the main thread alone; None, which stands for a foreign handler, is left alone."""
     if threading.current_thread() is threading.main_thread() and handler is not None:
         signal.signal(signal.SIGTERM, handler)
 
 
 def _start_local(cpus: int, verbose: bool, level: int) -> None:
-    """Start a Ray of this machine; one that has not come up in Ray's half minute, on a busy machine, is tried again."""
+    """Start a Ray of this machine, again where a busy machine has kept it from coming up within Ray's half minute."""
     import ray
 
     for more_starts in reversed(range(_STARTS)):
@@ -109,7 +109,7 @@ def _start_local(cpus: int, verbose: bool, level: int) -> None:
                 logging_level=level,
             )
         except Exception as error:
-            if type(error) is not Exception:  # Ray tells this one thing with a bare exception
+            if type(error) is not Exception:  # Ray raises a bare Exception for this alone
                 raise
             ray.shutdown()
             if not more_starts:
@@ -142,14 +142,14 @@ def nodes() -> list[Node]:
 
 
 def plan_for_cluster(plan: Plan, say: Callable[[str], None]) -> SlotPlan:
-    """The slots on the cluster that this session has joined; one that is still starting is given time to grow.
+    """The slots on the cluster that this session has joined, which has `wait_seconds` to grow.
 
-    Raises InputError that says what is needed and what is there.
+    Raises InputError with what a slot needs and what the cluster has.
     """
     import ray.autoscaler.sdk
 
     resources = plan.sweep.space.resources
-    end, told = time.monotonic() + resources.wait_seconds, ""
+    end, shown = time.monotonic() + resources.wait_seconds, ""
     while True:
         try:
             there = nodes()
@@ -159,8 +159,8 @@ def plan_for_cluster(plan: Plan, say: Callable[[str], None]) -> SlotPlan:
             left = end - time.monotonic()
             if left <= 0:
                 raise
-            if str(error) != told:
-                told = str(error)
+            if str(error) != shown:
+                shown = str(error)
                 say(f"no room yet: {error}; waiting {left:.0f} s for nodes to join")
         asked = {"CPU": 1.0} | resources.resources_per_worker
         ray.autoscaler.sdk.request_resources(bundles=[asked] * resources.num_workers)

@@ -41,12 +41,6 @@ class Signals:
         if not self._held:
             raise Interrupted(number)
 
-    def listen(self) -> dict[int, Any]:
-        """Handle the signals that end a sweep, in the main thread alone; the handlers before."""
-        if threading.current_thread() is not threading.main_thread():
-            return {}
-        return {number: signal.signal(number, self.note) for number in ENDING_SIGNALS}
-
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Inside, a signal is only noted; outside, it raises Interrupted in the main thread."""
@@ -61,7 +55,8 @@ class Signals:
 def noted_signals() -> Iterator[Signals]:
     """Note the signals that end a sweep for as long as the context lasts, in the main thread alone."""
     signals = Signals()
-    before = signals.listen()
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, signals.note) for number in ENDING_SIGNALS} if is_main else {}
     try:
         yield signals
     finally:

@@ -1,7 +1,7 @@
 """Ray Tune around the trial queue: thin adapters, through which Tune's scheduler stops trials early.
 
 Tune asks `_Searcher` for a trial, which gives it to the dispatcher; a `_TrialActor` passes each result on to Tune;
-`_Scheduler` may stop the trial; `_Recorder` gives the result to the queue, and so to the ledger.
+`_Asha` may stop the trial; `_Recorder` gives the result to the queue, and so to the ledger.
 """
 
 import math
@@ -17,7 +17,6 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialSch
 from ray.tune.search import Searcher
 
 from msd_sweeps.plan.slots import SlotPlan
-from msd_sweeps.space.designs import Sweep
 from msd_sweeps.sweep.capacity import Capacity
 from msd_sweeps.sweep.dispatcher import Dispatcher
 from msd_sweeps.sweep.ray_session import driver_node, nodes
@@ -46,7 +45,7 @@ def run_trials(run: Run, queue: TrialQueue, plan: SlotPlan) -> None:
     tuner = tune.Tuner(
         tune.with_resources(actor, {"CPU": 0, driver_node(): share}),
         tune_config=tune.TuneConfig(
-            search_alg=_Searcher(driver), scheduler=_Scheduler(driver), num_samples=-1, reuse_actors=True
+            search_alg=_Searcher(driver), scheduler=_scheduler(driver), num_samples=-1, reuse_actors=True
         ),
         run_config=tune.RunConfig(
             name="tune",
@@ -172,67 +171,45 @@ class _TrialActor(tune.Trainable):
         """Nothing to load."""
 
 
-class _Scheduler(TrialScheduler):
-    """The space's scheduler for the trials of a search; all others run to their end.
+def _scheduler(driver: Driver) -> TrialScheduler:
+    """Ray's scheduler that the space names."""
+    return FIFOScheduler() if driver.run.sweep.space.scheduler.type == "none" else _Asha(driver)
 
-    After a resume its rungs are filled with the results that the ledger holds.
+
+class _Asha(AsyncHyperBandScheduler):
+    """ASHA (Li et al. 2020, arXiv:1810.05934) for the trials of a search; all others run to their end.
+
+    After a resume the rungs are filled with the results that the ledger holds.
     """
 
     def __init__(self, driver: Driver):
-        super().__init__()
+        sweep = driver.run.sweep
+        settings, metric, epochs = sweep.space.scheduler, sweep.space.metrics[0], sweep.base.recipe.epochs
+        super().__init__(
+            time_attr="epoch",
+            metric=metric.name,
+            mode=metric.mode,
+            max_t=epochs,
+            grace_period=min(settings.grace_period, epochs),
+            reduction_factor=settings.reduction_factor,
+        )
         self._driver = driver
-        self._inner = scheduler(driver.run.sweep)
+        no_controller: Any = None
         for trial in driver.queue.trials.values():
             if trial.phase != "search" or not trial.is_final:
                 continue
             stand_in: Any = types.SimpleNamespace(trial_id=trial.trial)
-            no_controller: Any = None
-            self._inner.on_trial_add(no_controller, stand_in)
+            self.on_trial_add(no_controller, stand_in)
             for epoch in trial.epochs[:-1]:
-                result = {**epoch.metrics, "epoch": epoch.epoch}
-                self._inner.on_trial_result(no_controller, stand_in, result)
-
-    def set_search_properties(self, *args: Any, **kwargs: Any) -> bool:
-        return True
-
-    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        self._inner.on_trial_add(tune_controller, trial)
-
-    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        self._inner.on_trial_error(tune_controller, trial)
+                super().on_trial_result(no_controller, stand_in, {**epoch.metrics, "epoch": epoch.epoch})
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        if not self._driver.is_search(trial):
-            return TrialScheduler.CONTINUE
-        return self._inner.on_trial_result(tune_controller, trial, result)
+        is_search = self._driver.is_search(trial)
+        return super().on_trial_result(tune_controller, trial, result) if is_search else TrialScheduler.CONTINUE
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         if self._driver.is_search(trial):
-            self._inner.on_trial_complete(tune_controller, trial, result)
-
-    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
-        self._inner.on_trial_remove(tune_controller, trial)
-
-    def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        return self._inner.choose_trial_to_run(tune_controller)
-
-    def debug_string(self) -> str:
-        return self._inner.debug_string()
-
-
-def scheduler(sweep: Sweep) -> TrialScheduler:
-    """Ray's scheduler that a space names: none, or ASHA (Li et al. 2020, arXiv:1810.05934)."""
-    settings, metric = sweep.space.scheduler, sweep.space.metrics[0]
-    if settings.type == "none":
-        return FIFOScheduler()
-    return AsyncHyperBandScheduler(
-        time_attr="epoch",
-        metric=metric.name,
-        mode=metric.mode,
-        max_t=sweep.base.recipe.epochs,
-        grace_period=min(settings.grace_period, sweep.base.recipe.epochs),
-        reduction_factor=settings.reduction_factor,
-    )
+            super().on_trial_complete(tune_controller, trial, result)
 
 
 class _Recorder(tune.Callback):

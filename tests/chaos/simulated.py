@@ -1,8 +1,8 @@
 """The command with a trainer that trains nothing: `python -m tests.chaos.simulated --space FILE ...`.
 
 Everything but the training is real: the plan, the trial queue, Ray Tune, the dispatcher and its protocol, checkpoints,
-the ledger, the MLflow mirror, the report. A trial's numbers are invented from its id and the epoch, so that they are the
-same however often it was broken off. The environment variable SIMULATED holds settings as JSON.
+the ledger, the MLflow mirror, the report. A trial's numbers are invented from its id and the epoch, so that they are
+the same however often it was broken off. The environment variable SIMULATED holds settings as JSON.
 seconds: what an epoch takes. keep: whether checkpoints are written. faults: a list of [dotted path of the
 configuration, value, what happens in the second epoch: failed, out_of_memory, diverged]. full: a file; while it exists
 the disk takes no checkpoint. full_for_driver: the same for the ledger.

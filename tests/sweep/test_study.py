@@ -194,7 +194,7 @@ def test_the_same_seed_asks_the_same_and_a_resume_something_new(tmp_path):
 
 @pytest.mark.parametrize("kind", ["tpe", "random", "qmc", "nsga2"])
 def test_seeds_stay_within_what_numpy_takes(kind):
-    largest = sampler(Search.model_validate_json(json.dumps({"sampler": kind, "seed": 2**31 - 1})), told=10_000)
+    largest = sampler(Search.model_validate_json(json.dumps({"sampler": kind, "seed": 2**31 - 1})), known=10_000)
     study = optuna.create_study(sampler=largest)
     assert 0 <= study.ask({"x": FloatDistribution(0, 1)}).params["x"] <= 1
 

@@ -7,7 +7,7 @@ import pytest
 
 from msd_sweeps.sweep.job import Job
 from msd_sweeps.sweep.store_sync import StoreSync
-from msd_sweeps.sweep.tune import Driver, _Recorder, _Scheduler, _Searcher, _Stopper
+from msd_sweeps.sweep.tune import Driver, _Asha, _Recorder, _Searcher, _Stopper
 from tests.stores import flaky_store
 from tests.sweep.life import GRID, SEARCH, Life, make
 
@@ -74,8 +74,7 @@ def test_the_rungs_are_filled_again_from_the_ledger(tmp_path):
         life.finish(trial)
     life.resume()
     made = driver(life)
-    inner = _Scheduler(made)._inner
-    rungs = [rung for bracket in inner._brackets for _, rung in bracket._rungs]  # Ray has no other way to see them
+    rungs = [rung for bracket in _Asha(made)._brackets for _, rung in bracket._rungs]  # Ray gives no other way
     assert {name for rung in rungs for name in rung} == set(life.queue.trials)
 
 
