@@ -40,7 +40,8 @@ def finish(plan: Plan, options: Options, outcome: Outcome) -> int:
     if options.store is not None:
         print(f"kept in   {options.store / sweep.name}")
     print(f"ledger    {outcome.ledger}")
-    print(f"MLflow    {how_to_open(outcome.tracking)}")
+    uri = choose_uri(outcome.ledger.parent, sweep.space.tracking.uri)
+    print(f"MLflow    {how_to_open(uri)}")
     if sweep.space.design == "search":
         journal = outcome.ledger.with_name("optuna.journal")
         print(f"Optuna    optuna-dashboard {journal}    (pip install optuna-dashboard)")

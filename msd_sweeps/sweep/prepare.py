@@ -8,20 +8,21 @@ from typing import Any
 
 import torch
 
-from msd_sweeps.distill import teacher
+from msd_sweeps.distill import checkpoint, teacher
 from msd_sweeps.distill.data import loading as data
 from msd_sweeps.distill.device import choose_device, device_name
 from msd_sweeps.distill.timing import measure_pack
 from msd_sweeps.plan.packing import MOST, largest_trial
 from msd_sweeps.plan.slots import SlotPlan
 from msd_sweeps.records.header import DataRecord, TeacherRecord
-from msd_sweeps.records.object_store import StorePath
+from msd_sweeps.records.object_store import StoreError, StorePath
 from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.trial import Trial
 from msd_sweeps.sweep.job import Inputs
 from msd_sweeps.sweep.run_state import OpenSlots, Run
+from msd_sweeps.sweep.stopping import SweepStopped
 from msd_sweeps.sweep.stored_teachers import fetch_teacher, keep_teacher
 
 TEACHERS = "teachers"
@@ -45,7 +46,7 @@ class Distillation:
     def prepare(self, run: Run) -> list[DataRecord | TeacherRecord]:
         """Make data and teachers of every trial ready, and measure the pack of this machine's GPU.
 
-        Raises InputError, StoreError.
+        Raises InputError, SweepStopped.
         """
         self._store = run.options.store
         device = choose_device(run.sweep.space.resources.use_gpu)
@@ -64,6 +65,8 @@ class Distillation:
                     records.append(TeacherRecord(**fields))
             except (data.DataError, teacher.TeacherError) as error:
                 raise InputError(str(error)) from error
+            except (StoreError, checkpoint.CheckpointError) as error:
+                raise SweepStopped(str(error)) from error
         self.device = device_name(device)
         self.pack = _measured_pack(run.sweep, device, run.say)
         return records

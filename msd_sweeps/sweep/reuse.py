@@ -6,7 +6,9 @@ from array import array
 from pathlib import Path
 
 from msd_sweeps.records import ledger
+from msd_sweeps.records.object_store import StorePath
 from msd_sweeps.records.trial_record import TrialRecord, trials_of
+from msd_sweeps.sweep.store_sync import fetch_others
 
 _TRIAL = re.compile(rb'"trial":"([0-9a-f]{12})"')
 _HEAD = 200
@@ -19,8 +21,9 @@ class FinishedTrials:
     The ledgers are searched once, when the first trial is asked for. A ledger that cannot be read counts as empty.
     """
 
-    def __init__(self, storage: Path, name: str):
-        self._storage, self._name = storage, name
+    def __init__(self, storage: Path, name: str, store: StorePath | None = None):
+        """store: the object store that `storage` is the working copy of; newer ledgers are fetched from there."""
+        self._storage, self._name, self._store = storage, name, store
         self._lines: dict[str, tuple[Path, array[int]]] | None = None
         """Of each finished trial: its ledger, and the offset of each of its lines."""
 
@@ -44,6 +47,8 @@ class FinishedTrials:
         return found
 
     def _search(self) -> dict[str, tuple[Path, "array[int]"]]:
+        if self._store is not None:
+            fetch_others(self._store, self._storage, self._name)
         lines: dict[str, tuple[Path, array[int]]] = {}
         for path in sorted(self._storage.glob(f"*/{ledger.FILE_NAME}")):
             if path.parent.name == self._name:

@@ -11,6 +11,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from msd_sweeps.records.ranking import values_of
@@ -81,7 +82,7 @@ class Study:
         for old in (journal, journal.with_name(journal.name + ".lock")):
             old.unlink(missing_ok=True)
         known = list(records)
-        directions = {"max": "maximize", "min": "minimize"}
+        directions = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
         with warnings.catch_warnings():
             # Optuna announces multivariate sampling as experimental on every use.
             warnings.simplefilter("ignore", category=optuna.exceptions.ExperimentalWarning)

@@ -19,7 +19,7 @@ from msd_sweeps.space.errors import InputError
 from msd_sweeps.sweep.job import MOST_ATTEMPTS, Job
 from msd_sweeps.sweep.remaining import every_search_trial, is_recorded, reported_trials, searched
 from msd_sweeps.sweep.reuse import FinishedTrials
-from msd_sweeps.sweep.run_state import Run
+from msd_sweeps.sweep.run_state import Run, Trainer
 from msd_sweeps.sweep.stopping import FirstFailures
 from msd_sweeps.sweep.study import Study
 
@@ -36,14 +36,14 @@ class Pause(enum.Enum):
 class TrialQueue:
     """The trials of one launch, from the records that the ledger had when it began."""
 
-    def __init__(self, run: Run, reuse: FinishedTrials | None = None):
-        """reuse: the finished trials of other sweeps, which are copied instead of trained again."""
+    def __init__(self, run: Run, trainer: Trainer, reuse: FinishedTrials | None = None):
+        """trainer: knows the files of a trial. reuse: finished trials of other sweeps, to copy instead of training."""
         self.run, self.sweep, self.trials = run, run.sweep, run.trials
         self.running: dict[str, Job] = {}
         """The jobs that were given out and have not ended, by the ids of their trials."""
         self.trouble: str | None = None
         """Why the sweep cannot go on."""
-        self._reuse = reuse
+        self._trainer, self._reuse = trainer, reuse
         self._failures = FirstFailures()
         self._end_whole_trials()
         self.study: Study | None = None
@@ -214,7 +214,7 @@ class TrialQueue:
             config=planned.placed.model_dump_json(),
             stream=planned.stream_key,
             folder=str(folder),
-            inputs=self.run.trainer.inputs(planned),
+            inputs=self._trainer.inputs(planned),
             submission=trial.attempts,
             attempt=trial.attempts,
             reported=len(trial.epochs),

@@ -20,7 +20,7 @@ from msd_sweeps.plan.slots import SlotPlan
 from msd_sweeps.sweep.capacity import Capacity
 from msd_sweeps.sweep.dispatcher import Dispatcher
 from msd_sweeps.sweep.ray_session import driver_node, nodes
-from msd_sweeps.sweep.run_state import Run
+from msd_sweeps.sweep.run_state import Run, Trainer
 from msd_sweeps.sweep.stopping import Interrupted, SweepStopped
 from msd_sweeps.sweep.trial_queue import Pause, TrialQueue
 
@@ -28,15 +28,15 @@ _CLOSE_SECONDS = 20.0
 _POLL_SECONDS = 30.0
 
 
-def run_trials(run: Run, queue: TrialQueue, plan: SlotPlan) -> None:
-    """Train everything that the queue has, in the slots of the plan. Ray is initialised.
+def run_trials(run: Run, queue: TrialQueue, trainer: Trainer, plan: SlotPlan) -> None:
+    """Train everything that the queue has, in the slots of the plan, which the trainer opens. Ray is initialised.
 
     Raises Interrupted after a signal, SweepStopped where the sweep cannot go on.
     """
     # What a lost host would take with it stays where the driver is: without that host the sweep is over anyway.
     here = {driver_node(): 0.001}
     dispatcher = ray.remote(Dispatcher).options(num_cpus=0, resources=here, max_concurrency=1000).remote(plan.pack)
-    slots = run.trainer.open_slots(plan, dispatcher, run.folder / "ray")
+    slots = trainer.open_slots(plan, dispatcher, run.folder / "ray")
     capacity = Capacity(plan, run.sweep.space.resources.wait_seconds, run.say, nodes)
     driver = Driver(run, queue, dispatcher, capacity)
     # As many actors as seats, and one more for each slot: a trial that ends finds the next waiting.

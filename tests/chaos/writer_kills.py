@@ -17,7 +17,6 @@ from msd_sweeps.records.trial_record import EpochResult, TrialRecord, trials_of
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.load import load_base
 from msd_sweeps.space.schema import Space
-from msd_sweeps.sweep.launch import remove_left_over_checkpoints
 from msd_sweeps.sweep.lock import locked
 from msd_sweeps.sweep.run_state import Run
 from msd_sweeps.sweep.trial_queue import Pause, TrialQueue
@@ -47,9 +46,9 @@ def run(sweep: Sweep, folder: Path) -> None:
     with locked(folder, "writer"):
         path = folder / ledger.FILE_NAME
         trials = trials_of(ledger.read(path)) if path.exists() else {}
-        state = Run(sweep, folder, trials, Ledger(path), Simulation())
-        remove_left_over_checkpoints(state)
-        queue = TrialQueue(state)
+        state = Run(sweep, folder, trials, Ledger(path))
+        state.remove_left_over_checkpoints()
+        queue = TrialQueue(state, Simulation())
         while not isinstance(job := queue.next(), Pause):
             _train(queue, trials[job.trial], folder / "checkpoints" / job.trial)
         state.ledger.close()

@@ -78,8 +78,8 @@ class Life:
         """A new driver, that knows the ledger alone."""
         trials = trials_of(json.loads(json.dumps(self.records)))
         ledger = SimpleNamespace(append=self._append)
-        run = Run(self.sweep, self.folder, trials, ledger, NoTraining())  # type: ignore[arg-type]
-        self.queue = TrialQueue(run, self.reuse)
+        run = Run(self.sweep, self.folder, trials, ledger)  # type: ignore[arg-type]
+        self.queue = TrialQueue(run, NoTraining(), self.reuse)  # type: ignore[arg-type]
 
     def _append(self, event: str, **fields) -> dict:
         self.records.append({"event": event, **fields})

@@ -73,8 +73,8 @@ class AnyLife(RuleBasedStateMachine):
         trials = trials_of(history)
         self.ledger = Ledger(self.path)
         self.ledger.append("sweep", **launch_record(self.sweep))
-        run = Run(self.sweep, self.folder, trials, self.ledger, NoTraining())  # type: ignore[arg-type]
-        self.queue = TrialQueue(run)
+        run = Run(self.sweep, self.folder, trials, self.ledger)
+        self.queue = TrialQueue(run, NoTraining())  # type: ignore[arg-type]
         for name in set(self.untold) & set(trials):
             self.ended[name] = ("finished", EPOCHS)
         self.untold = []

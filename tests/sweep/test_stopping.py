@@ -107,7 +107,7 @@ def test_a_second_driver_is_refused_and_a_dead_ones_lock_is_taken_over(tmp_path)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_that_meets_the_report_tells_how_to_compile_it(number, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
-    complete = Outcome(tmp_path / "ledger.jsonl", "sqlite:///mlflow.db", 3)
+    complete = Outcome(tmp_path / "ledger.jsonl", 3)
     monkeypatch.setattr("msd_sweeps.sweep.launch.run_sweep", lambda *args: complete)
     monkeypatch.setattr("msd_sweeps.report.compile_report", lambda *args: signal.raise_signal(number))
     before = signal.getsignal(number)
