@@ -74,7 +74,7 @@ def read(path: Path) -> Iterator[Record]:
             for line in file:
                 for record in _records_in(line):
                     if not is_current(record):
-                        raise LayoutError(_told_layout(path, record))
+                        raise LayoutError(_layout_problem(path, record))
                     yield record
     except FileNotFoundError as error:
         raise LedgerError(f"{path}: no ledger here; is the name of the sweep right?") from error
@@ -89,7 +89,7 @@ def is_current(record: Record) -> bool:
     return record["event"] != "start" or "levels" in record
 
 
-def _told_layout(path: Path, record: Record) -> str:
+def _layout_problem(path: Path, record: Record) -> str:
     layout = record.get("layout", "unnumbered")
     age = "a newer" if isinstance(layout, int) and layout > LAYOUT else "an older"
     return (
@@ -127,7 +127,7 @@ class Ledger:
             self._end = 0
             """Where the last whole line ends."""
             if size:
-                with mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                with mmap.mmap(self._file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ) as content:
                     self._end = content.rfind(b"\n") + 1
                 self._file.truncate(self._end)
             if is_new:

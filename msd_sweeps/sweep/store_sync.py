@@ -26,7 +26,7 @@ def checkpoints_of(folder: Place) -> Place:
 class StoreSync:
     """Between `begin` and `finish` the store follows the ledger. A store that fails stops no training."""
 
-    def __init__(self, store: StorePath, folder: Path, look_seconds: float = 10.0):
+    def __init__(self, store: StorePath, folder: Path, look_seconds: float = 5.0):
         """store: the sweep's folder in the store. folder: the same on this machine.
 
         look_seconds: how often the claim is renewed and the ledger looked at.
@@ -87,7 +87,7 @@ class StoreSync:
         while not self.taken and not self._closing.wait(self._look_seconds):
             self._try()
         while not self.taken and not self._try(is_last=True) and time.monotonic() < self._deadline:
-            time.sleep(self._look_seconds / 20)
+            time.sleep(self._look_seconds / 10)
 
     def _try(self, is_last: bool = False) -> bool:
         """One step; whether the store has everything. Troubles that come and go are shown once each."""

@@ -279,14 +279,14 @@ def test_a_store_that_answers_slowly_holds_nobody_up_and_is_waited_for_while_it_
     send(folder, name, [sweep()])  # the database and the run are there
     monkeypatch.setattr(MlflowClient, "log_batch", slow)
     records = [sweep(), start("a"), *(epoch("a", number) for number in range(1, 11)), end("a", "finished"), close()]
-    book = ledger.Ledger(folder / name / "grown" / ledger.FILE_NAME)
-    mirror = Mirror(default_uri(folder), "tests", name, book.path.parent)
+    opened = ledger.Ledger(folder / name / "grown" / ledger.FILE_NAME)
+    mirror = Mirror(default_uri(folder), "tests", name, opened.path.parent)
     began = time.perf_counter()
     for record in records:
-        book.append(**{key: value for key, value in record.items() if key != "time"})
+        opened.append(**{key: value for key, value in record.items() if key != "time"})
         mirror.more()
     assert time.perf_counter() - began < 1.5  # the store takes two seconds for them
-    book.close()
+    opened.close()
     assert mirror.close(1.0, while_it_takes=True) == 0
     (child,) = [run for run in runs_of(folder, name) if "msd.trial" in run.data.tags]
     assert child.data.metrics["epoch"] == 10
@@ -339,21 +339,21 @@ def test_synced_is_of_this_store_and_of_so_many_records(tmp_path, folder, name):
 
 
 def test_a_mirror_sends_what_a_ledger_gets_while_it_grows(folder, name):
-    book = ledger.Ledger(folder / name / ledger.FILE_NAME)
+    opened = ledger.Ledger(folder / name / ledger.FILE_NAME)
     mirror = Mirror(default_uri(folder), "tests", name, folder / name, pauses_seconds=PAUSES)
     for record in story():
-        book.append(**{key: value for key, value in record.items() if key != "time"})
+        opened.append(**{key: value for key, value in record.items() if key != "time"})
         mirror.more()
         if record["event"] == "teacher":
             wait_until(lambda: mirror.sent == 2)
-    book.close()
+    opened.close()
     assert mirror.close(30) == 0
     assert is_synced(folder / name, len(story()), default_uri(folder))
     statuses = [run.info.status for run in runs_of(folder, name) if "msd.trial" in run.data.tags]
     assert sorted(statuses) == sorted(ENDS.values())
 
 
-def test_a_ledger_that_cannot_be_read_is_told(folder, name):
+def test_a_ledger_that_cannot_be_read_is_named(folder, name):
     mirror = Mirror(default_uri(folder), "tests", name, folder / name, 3)
     assert mirror.close(10) == 3
     assert f"{name}/ledger.jsonl: cannot be read" in mirror.trouble

@@ -61,12 +61,12 @@ def test_where_both_have_gone_on_the_store_counts_and_the_other_is_set_aside(sto
     path = tmp_path / "ledger.jsonl"
     path.write_bytes(A + B)
     (store / COPIES[1]).write_bytes(A + C)
-    told = StoredLedger(store).fetch(path)
+    message = StoredLedger(store).fetch(path)
     assert path.read_bytes() == A + C
     (aside,) = tmp_path.glob("ledger.set-aside-*.jsonl")
     assert aside.read_bytes() == A + B
-    assert told is not None
-    assert aside.name in told
+    assert message is not None
+    assert aside.name in message
 
 
 def test_a_sweep_that_is_not_there_leaves_nothing_here(store, tmp_path):

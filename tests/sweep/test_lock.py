@@ -1,4 +1,4 @@
-"""Two drivers of one sweep in an object store: the second is told of the first, until the first is gone."""
+"""Two drivers of one sweep in an object store: the second is refused and shown the first, until the first is gone."""
 
 import json
 import time
