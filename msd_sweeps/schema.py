@@ -1,11 +1,17 @@
-"""Write the JSON schemas of spaces and bases, for editors: `python -m msd_sweeps.schema`."""
+"""Write the files that follow from the code: `python -m msd_sweeps.schema`.
+
+These are the JSON schemas of spaces and bases, for editors, and the facts of all networks, which are measured so that a
+plan needs no torch.
+"""
 
 import argparse
+import functools
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
+from msd_sweeps.catalog.networks import FACTS_FILE, NETWORKS
 from msd_sweeps.space.schema import Space
 from msd_sweeps.space.settings import Settings
 from msd_sweeps.space.trial import Trial
@@ -16,19 +22,20 @@ SCHEMAS: dict[str, type[Settings]] = {"space.schema.json": Space, "bases/base.sc
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write or check the schema files; returns the exit code."""
+    """Write or check the files; returns the exit code."""
     command = argparse.ArgumentParser(
         prog="python -m msd_sweeps.schema",
-        description="Write the JSON schemas that let editors complete and check spaces and bases.",
-        epilog="exit codes: 0 done; 1 with --check, a file is not what the models give",
+        description="Write the JSON schemas of spaces and bases, for editors, and the measured facts of networks.",
+        epilog="exit codes: 0 done; 1 with --check, a file is not what the code gives",
     )
     command.add_argument("--check", action="store_true", help="write nothing; say which files are not current")
-    command.add_argument("--folder", type=Path, default=FOLDER, metavar="DIR", help="where they are kept")
+    command.add_argument("--folder", type=Path, metavar="DIR", help="keep all of them there instead of in their places")
     options = command.parse_args(arguments)
+    folder, facts_folder = options.folder or FOLDER, options.folder or FACTS_FILE.parent
+    texts = {folder / name: schema_text(model) for name, model in SCHEMAS.items()}
+    texts[facts_folder / FACTS_FILE.name] = facts_text()
     stale = False
-    for name, model in SCHEMAS.items():
-        path = options.folder / name
-        text = schema_text(model)
+    for path, text in texts.items():
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             continue
         if options.check:
@@ -46,6 +53,28 @@ def schema_text(model: type[Settings]) -> str:
     schema: dict[str, Any] = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     schema |= model.model_json_schema()
     return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
+
+
+@functools.cache
+def facts_text() -> str:
+    """The facts of all networks as JSON, one network a line.
+
+    A network whose package is missing keeps the facts on file. Raises ModuleNotFoundError where it has none.
+    """
+    from msd_sweeps.distill import models
+    from msd_sweeps.distill.models.facts import measure
+
+    lines = []
+    for name in models.NETWORKS:
+        try:
+            facts = measure(name)
+        except ModuleNotFoundError as error:
+            if name not in NETWORKS:
+                raise
+            print(f"{name}: not measured, its facts stay as they are: {error}", file=sys.stderr)
+            facts = NETWORKS[name]
+        lines.append(f" {json.dumps(name)}: {json.dumps(facts._asdict())}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 if __name__ == "__main__":

@@ -1,54 +1,37 @@
 """Time training steps against each other in one run: `python -m msd_sweeps.bench.steps --help`.
 
-Compares, in turns: the student without a teacher (the floor), the base's trial alone, packed cohorts of it, steps of
-other methods, and a kd step as the field's repositories run it. Needs torch and pydantic only, and no files; with
-matplotlib it draws the time per trial against the size of the pack.
+Compares, in turns: the student without a teacher (the floor), a kd step as other repositories run it, steps of methods,
+and packed cohorts. Needs torch and pydantic only, and no files. With matplotlib it draws the time per trial against the
+size of the pack.
 """
 
 import argparse
 import json
 import platform
-import subprocess
+import statistics
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from msd_sweeps.bench.results import Ratio, command_line, markdown, publish
+from msd_sweeps.distill import models
 from msd_sweeps.distill.device import choose_device, choose_dtype, device_name
-from msd_sweeps.distill.timing import (
-    Ratio,
-    Step,
-    Timing,
-    cohort_step,
-    peak_mebibytes,
-    peer_step,
-    time_in_turns,
-    with_method,
-)
+from msd_sweeps.distill.timing import Step, cohort_step, random_splits, replicates, time_in_turns
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import load_base
+from msd_sweeps.space.methods import METHODS
+from msd_sweeps.space.overrides import changed
 from msd_sweeps.space.trial import Trial
 
-METHODS = (
-    "none",
-    "kd",
-    "dkd",
-    "fitnet",
-    "at",
-    "sp",
-    "rkd",
-    "pkt",
-    "vid",
-    "crd",
-    "wcord",
-    "reviewkd",
-    "dist",
-    "sdd",
-    "msd",
-)
 FLOOR, PEERS = "student without a teacher", "kd as peers run it"
+Timings = dict[str, list[float]]
+"""Seconds of a step, per trial: one entry a round."""
 
 
 def packed(pack: int) -> str:
@@ -56,86 +39,129 @@ def packed(pack: int) -> str:
     return "one trial alone in a slot" if pack == 1 else f"{pack} trials packed"
 
 
-def compare(base: Trial, methods: list[str], packs: list[int], rounds: int, steps: int, cpu_time: bool) -> list[Timing]:
+def with_method(base: Trial, name: str) -> Trial:
+    """The base with another method at its defaults; with its own settings where it is the base's method."""
+    return base if name == base.method.name else changed(base, {"method": {"name": name}})
+
+
+def compare(base: Trial, methods: list[str], packs: list[int], rounds: int, steps: int, cpu_time: bool) -> Timings:
     """The floor, the peers' kd, every method, and cohorts of the base as slots take them, all in turns.
 
     On a processor a student of a slot has one core, the others of them all.
     """
     candidates: dict[str, Step] = {FLOOR: cohort_step([with_method(base, "none")]), PEERS: peer_step(base)}
-    for method in methods:
-        if method != "none":
-            candidates[method] = cohort_step([with_method(base, method)])
-    trials: dict[str, int] = {}
-    for pack in packs:
-        name = packed(pack)
-        students = [with_method(base, base.method.name, seed) for seed in range(pack)]
-        candidates[name] = cohort_step(students, threads_per_student=1)
-        trials[name] = pack
-    clock = time.process_time if cpu_time else time.perf_counter
-    return time_in_turns(candidates, rounds, steps, trials, clock)
+    candidates |= {name: cohort_step([with_method(base, name)]) for name in methods if name != "none"}
+    trials = {packed(pack): pack for pack in packs}
+    candidates |= {name: cohort_step(replicates(base, pack), threads_per_student=1) for name, pack in trials.items()}
+    seconds = time_in_turns(candidates, rounds, steps, time.process_time if cpu_time else time.perf_counter)
+    return {name: [each / trials.get(name, 1) for each in taken] for name, taken in seconds.items()}
 
 
-def peak_of(base: str, settings: list[str], method: str) -> float:
-    """Peak memory, MiB, of a process of its own that takes a few steps of one method."""
-    words = [sys.executable, "-m", "msd_sweeps.bench.steps", "--base", base, "--peak-of", method]
-    words += [word for setting in settings for word in ("--set", setting)]
-    out = subprocess.run(words, check=True, capture_output=True, text=True).stdout
-    return float(out.strip().splitlines()[-1])
+def peer_step(trial: Trial) -> Step:
+    """A kd step as the field's repositories run it: float32, channels first, the teacher as it was trained."""
+    device = choose_device()
+    num_classes = trial.data.facts.num_classes
+    teacher = models.build(trial.teacher.model, num_classes).to(device).eval()
+    student = models.build(trial.student.model, num_classes).to(device).train()
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+    split = random_splits(trial).train.to(device)
+    pixels, labels = next(split.plain(trial.recipe.batch_size))
+    images = pixels.float() / 255
+
+    def step() -> None:
+        with torch.no_grad():
+            target = teacher(images).logits
+        logits = student(images).logits
+        kd = nn.functional.kl_div(
+            (logits / 4).log_softmax(1), (target / 4).log_softmax(1), log_target=True, reduction="batchmean"
+        )
+        loss = 0.1 * nn.functional.cross_entropy(logits, labels) + 0.9 * 16 * kd
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loss.item()  # their meters read the loss at every step
+
+    return step
 
 
-def ratios(timings: list[Timing], peaks: dict[str, float]) -> list[dict[str, Any]]:
-    """What was measured of each ratio that the project sets itself a target for."""
-    by_name = {timing.name: timing for timing in timings}
+def peak_mebibytes(trial: Trial, steps: int = 3) -> float:
+    """Peak memory of this process after a few steps, MiB: on a GPU what CUDA gave, else what was resident.
 
-    def known(*names: str) -> bool:
-        return all(name in by_name for name in names)
+    For a process of its own, whose peak nothing else has set. Raises OSError where there is no /proc.
+    """
+    step = cohort_step([trial])
+    for _ in range(steps):
+        step()
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    # Not ru_maxrss: a child process begins with its parent's.
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 2**10
 
-    found: list[dict[str, Any]] = []
 
-    def add(what: str, ratio: Ratio, target: float) -> None:
-        found.append({"ratio": what, "target": target, **ratio._asdict()})
-
-    eight = packed(8)
-    if known(eight):
-        add(f"{eight}, per trial ÷ {FLOOR}", by_name[eight].over(by_name[FLOOR]), 1.15)
-        add(f"{eight}, per trial ÷ {PEERS}", by_name[eight].over(by_name[PEERS]), 1 / 3)
-    if known("msd", "kd"):
-        add("msd ÷ kd", by_name["msd"].over(by_name["kd"]), 1.05)
-    if known("msd", "kd", "crd"):
-        msd, kd, crd = (by_name[name] for name in ("msd", "kd", "crd"))
-        share = msd.less(kd) / crd.less(kd)
-        add("time that msd adds to kd ÷ time that crd adds", Ratio(share, share, share), 0.1)
-    if all(name in peaks for name in ("msd", "kd", "crd")):
-        share = (peaks["msd"] - peaks["kd"]) / (peaks["crd"] - peaks["kd"])
-        add("memory that msd adds to kd ÷ memory that crd adds", Ratio(share, share, share), 0.5)
+def ratios(timings: Timings, peaks: dict[str, float]) -> list[Ratio]:
+    """Each ratio with a target of which both sides were measured."""
+    found, eight = [], packed(8)
+    if eight in timings:
+        targets = {FLOOR: 1.15, PEERS: 1 / 3}
+        found = [Ratio(f"{eight}, per trial ÷ {n}", timings[eight], timings[n], most) for n, most in targets.items()]
+    if {"msd", "kd"} <= timings.keys():
+        found.append(Ratio("msd ÷ kd", timings["msd"], timings["kd"], 1.05))
+    memory = {name: [peak] for name, peak in peaks.items()}
+    for what, measured, most in (("time", timings, 0.1), ("memory", memory, 0.5)):
+        if {"msd", "kd", "crd"} <= measured.keys():
+            name = f"{what} that msd adds to kd ÷ {what} that crd adds"
+            found.append(
+                Ratio(name, _more(measured["msd"], measured["kd"]), _more(measured["crd"], measured["kd"]), most)
+            )
     return found
 
 
-def as_markdown(timings: list[Timing], peaks: dict[str, float]) -> str:
+def _more(seconds: list[float], than: list[float]) -> list[float]:
+    return [mine - other for mine, other in zip(seconds, than, strict=True)]
+
+
+def as_markdown(timings: Timings, peaks: dict[str, float]) -> str:
     """A table of the timings, each with its ratio to the floor, to the peers' kd, and to ours where that was timed."""
-    by_name = {timing.name: timing for timing in timings}
-    yardsticks = {FLOOR: "floor", PEERS: "peers' kd"} | ({"kd": "kd"} if "kd" in by_name else {})
-    ratios = " | ".join(f"÷ {told}" for told in yardsticks.values())
-    lines = [
-        f"| step of | ms a trial (median) | range | {ratios} | peak memory, MiB |",
-        "|---|---|---|" + "---|" * (len(yardsticks) + 1),
-    ]
-    for timing in timings:
-        peak = f"{peaks[timing.name]:.0f}" if timing.name in peaks else ""
-        low, high = min(timing.seconds) * 1e3, max(timing.seconds) * 1e3
-        over = " | ".join(f"{timing.over(by_name[name]).median:.2f}" for name in yardsticks)
-        lines.append(f"| {timing.name} | {timing.median * 1e3:.1f} | {low:.1f} to {high:.1f} | {over} | {peak} |")
-    return "\n".join(lines)
+    yardsticks = {FLOOR: "floor", PEERS: "peers' kd"} | ({"kd": "kd"} if "kd" in timings else {})
+    rows = []
+    for name, seconds in timings.items():
+        low, middle, high = (1e3 * of(seconds) for of in (min, statistics.median, max))
+        over = [f"{statistics.median(Ratio('', seconds, timings[other], 1).rounds):.2f}" for other in yardsticks]
+        peak = f"{peaks[name]:.0f}" if name in peaks else ""
+        rows.append([name, f"{middle:.1f}", f"{low:.1f} to {high:.1f}", *over, peak])
+    head = ["step of", "ms a trial (median)", "range", *(f"÷ {name}" for name in yardsticks.values())]
+    return markdown([*head, "peak memory, MiB"], rows)
 
 
-def ratios_as_markdown(found: list[dict[str, Any]]) -> str:
-    """A table of the ratios with their targets, and whether the median keeps them."""
-    lines = ["| ratio | median | range of the rounds | target | kept |", "|---|---|---|---|---|"]
-    for one in found:
-        kept = "yes" if one["median"] <= one["target"] else "no"
-        spread = f"{one['low']:.3f} to {one['high']:.3f}" if one["low"] != one["high"] else ""
-        lines.append(f"| {one['ratio']} | {one['median']:.3f} | {spread} | ≤ {one['target']:.3g} | {kept} |")
-    return "\n".join(lines) if found else ""
+def draw(numbers: Path) -> Path | None:
+    """Time per trial against the size of the pack, with the floor, as an SVG beside its numbers.
+
+    Nothing is drawn where no pack was timed.
+    """
+    from msd_sweeps.report.figures.style import BLUE, GREY, ORANGE, new_figure, rendered, style
+    from msd_sweeps.report.writing import write_bytes
+
+    measured = json.loads(numbers.read_text(encoding="utf-8"))
+    rounds = {row["name"]: [1e3 * seconds for seconds in row["seconds"]] for row in measured["steps"]}
+    packs = {int(pack): rounds[name] for pack, name in measured["packs"].items()}
+    if not packs:
+        return None
+    with style():
+        figure, (axis,) = new_figure(2.8)
+        medians = [statistics.median(times) for times in packs.values()]
+        below = [middle - min(times) for middle, times in zip(medians, packs.values(), strict=True)]
+        above = [max(times) - middle for middle, times in zip(medians, packs.values(), strict=True)]
+        axis.errorbar(list(packs), medians, yerr=[below, above], fmt="o-", color=BLUE, capsize=3, label="packed trials")
+        for name, color in ((measured["floor"], GREY), (measured["peers"], ORANGE)):
+            axis.axhline(statistics.median(rounds[name]), color=color, linestyle="--", label=name)
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(list(packs), [str(pack) for pack in packs])
+        axis.set_ylim(bottom=0)
+        axis.set_xlabel("trials in the pack")
+        axis.set_ylabel("ms a step and trial (median, range)")
+        axis.legend()
+        return write_bytes(numbers.with_suffix(".svg"), rendered(figure, "svg"))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -148,67 +174,54 @@ def parser() -> argparse.ArgumentParser:
     add("--packs", nargs="*", type=int, default=[1, 2, 4, 8, 16], help="students in a packed cohort")
     add("--rounds", type=int, default=7)
     add("--steps", type=int, default=2, help="steps in a round")
-    add(
-        "--cpu-time",
-        action="store_true",
-        help="count CPU seconds of one thread, not the clock's: for a machine that others use at the same time",
-    )
+    add("--cpu-time", action="store_true", help="count CPU seconds of one thread: for a machine that others use, too")
     add("--memory", action="store_true", help="measure each method's peak memory, in a process of its own")
     add("--out", type=Path, metavar="DIR", help="write table, numbers and plot into this folder as well")
-    add("--peak-of", help=argparse.SUPPRESS)
+    add("--draw", type=Path, metavar="FILE", help="measure nothing; draw the numbers of an earlier run (.json) again")
     return command
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = parser().parse_args(arguments)
+    if options.draw:
+        print(draw(options.draw))
+        return 0
     try:
         base = load_base(options.base, options.settings)
-        methods = list(METHODS[1:]) if options.methods == ["all"] else options.methods
+        methods = [name for name in METHODS if name != "none"] if options.methods == ["all"] else options.methods
         for name in methods:
             with_method(base, name)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if options.peak_of:
-        print(peak_mebibytes(with_method(base, options.peak_of)))
-        return 0
     if options.cpu_time:
         torch.set_num_threads(1)
-    # First, while this process leaves the machine to them.
-    peaks = {name: peak_of(options.base, options.settings, name) for name in methods} if options.memory else {}
+    peaks: dict[str, float] = {}
+    for name in methods if options.memory else []:  # first, while this process leaves the machine to them
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            peaks[name] = pool.submit(peak_mebibytes, with_method(base, name)).result()
     timings = compare(base, methods, options.packs, options.rounds, options.steps, options.cpu_time)
-    found = ratios(timings, peaks)
+    device = choose_device()
     title = (
         f"{base.teacher.model} -> {base.student.model} on {base.data.name} shapes, batch {base.recipe.batch_size}, "
-        f"{str(choose_dtype(base.recipe.precision, choose_device())).removeprefix('torch.')}; "
-        f"{device_name(choose_device())}; torch {torch.__version__}, Python {platform.python_version()}"
+        f"{str(choose_dtype(base.recipe.precision, device)).removeprefix('torch.')}; "
+        f"{device_name(device)}; torch {torch.__version__}, Python {platform.python_version()}"
     )
-    words = " ".join(["python -m msd_sweeps.bench.steps", *(sys.argv[1:] if arguments is None else arguments)])
-    tables = [as_markdown(timings, peaks), ratios_as_markdown(found)]
-    print("\n\n".join([title, *tables]))
-    if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        path = options.out / f"{Path(options.base).stem}-{choose_device().type}-steps"
-        counted = "CPU seconds of one thread" if options.cpu_time else "wall time"
-        made = f"Made by `{words}`: {options.rounds} rounds of {options.steps} steps, in turns; {counted}."
-        text = ["# Cost of a training step", f"{title}.\n{made}", *tables]
-        path.with_suffix(".md").write_text("\n\n".join(text).rstrip() + "\n")
-        rows = [timing._asdict() | {"peak_mebibytes": peaks.get(timing.name)} for timing in timings]
-        numbers: dict[str, Any] = {"title": title, "command": words, "steps": rows, "ratios": found}
-        numbers |= {"floor": FLOOR, "peers": PEERS, "packs": {str(pack): packed(pack) for pack in options.packs}}
-        path.with_suffix(".json").write_text(json.dumps(numbers, indent=1) + "\n")
-        _draw(path.with_suffix(".json"))
+    made = f"`{command_line('msd_sweeps.bench.steps', arguments)}`: {options.rounds} rounds of {options.steps} steps, "
+    made += f"in turns; {'CPU seconds of one thread' if options.cpu_time else 'wall time'}"
+    rows = [{"name": name, "seconds": taken, "peak_mebibytes": peaks.get(name)} for name, taken in timings.items()]
+    numbers: dict[str, Any] = {"steps": rows, "floor": FLOOR, "peers": PEERS}
+    numbers["packs"] = {str(pack): packed(pack) for pack in options.packs}
+    path = options.out and options.out / f"{Path(options.base).stem}-{device.type}-steps"
+    table = as_markdown(timings, peaks)
+    publish(path, "Cost of a training step", title, made, table, ratios(timings, peaks), numbers)
+    if path is not None:
+        try:
+            draw(path.with_suffix(".json"))
+        except ImportError as error:
+            print(f"no plot, because {error.name} is not installed here; draw it elsewhere with --draw {path}.json")
     return 0
-
-
-def _draw(numbers: Path) -> None:
-    try:
-        from msd_sweeps.bench.drawing import draw
-    except ImportError as error:
-        print(f"no plot, because {error.name} is not installed here: python -m msd_sweeps.bench.drawing {numbers}")
-        return
-    draw(numbers)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """Trials an hour, packed, one at a time, and as Ray documents it: `python -m msd_sweeps.bench.sweeps --help`.
 
-The same trials run three times in one go: in slots that students share, in slots with one student each, and with one
-`TorchTrainer.fit()` a trial. What each takes is measured from the first trial's start to the last one's end, so that
-the start of Ray and of the slots, which a sweep pays once, is left out; it is printed beside. With `--images` no files
-are needed: random images of the data set's shape and a teacher of random weights cost the same.
+The same trials run three times in a round: in slots that students share, in slots with one student each, and with one
+`TorchTrainer.fit()` a trial. Each is measured from its first trial's start to its last one's end. The start of Ray and of
+the slots, which a sweep pays once, is printed beside. With `--images` no files are needed: random images of the data set's
+shape and a teacher of random weights cost the same.
 """
 
 import argparse
+import functools
 import json
 import platform
 import statistics
@@ -14,10 +15,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from msd_sweeps.bench.results import Ratio, command_line, markdown, publish
 from msd_sweeps.plan.machine import local_cpus
 from msd_sweeps.records import ledger
 from msd_sweeps.records.object_store import local_folder
@@ -26,7 +29,22 @@ from msd_sweeps.space.load import load_base
 from msd_sweeps.space.overrides import changed
 from msd_sweeps.space.trial import Trial
 
+PACKED, ALONE, DOCUMENTED = (
+    "packed in a slot (pack: auto)",
+    "one at a time in warm slots (pack: 1)",
+    "one TorchTrainer.fit() a trial",
+)
+TARGETS = {ALONE: 1.4, DOCUMENTED: 3.0}
+"""How many times as many trials an hour packed slots have to train."""
 _TEMPERATURES = (0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56)
+
+
+class Measured(NamedTuple):
+    """Seconds of one round: of a trial, before the first one, and of a slot between trials where that is known."""
+
+    trial: float
+    start: float | None = None
+    idle: float | None = None
 
 
 def parser() -> argparse.ArgumentParser:
@@ -38,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     add("--images", type=int, metavar="N", help="take N random images of the base's shape, and as many to test on")
     add("--trials", type=int, default=16, help="trials of each packed and unpacked sweep (16)")
     add("--documented", type=int, default=3, help="trials run as Ray documents it (3); 0 leaves this out")
+    add("--rounds", type=int, default=1, help="how often all of this is run (1); of one round the noise is not known")
     add("--storage", type=local_folder, default=Path("runs"), metavar="DIR", help="where the teacher is kept (runs)")
     add("--out", type=Path, metavar="DIR", help="write the table and its numbers into this folder as well")
     return command
@@ -46,7 +65,6 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = parser().parse_args(arguments)
-    rows = []
     with tempfile.TemporaryDirectory() as folder:
         try:
             base = load_base(options.base, options.settings)
@@ -55,31 +73,59 @@ def main(arguments: list[str] | None = None) -> int:
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
-        for pack in ("auto", "1"):
-            rows.append(_timed_sweep(base, options, Path(folder), pack))
-        if options.documented:
-            weights = _teacher(base, options.storage)
-            rows.append(_timed_fits(base, weights, options.documented, Path(folder)))
-    lines = ["| trials run | trials | seconds a trial | trials an hour | start-up, s | slot idle before a trial, s |"]
-    lines += ["|---|---|---|---|---|---|", *(_line(row) for row in rows)]
-    table = "\n".join(lines)
-    words = " ".join(["python -m msd_sweeps.bench.sweeps", *(sys.argv[1:] if arguments is None else arguments)])
+        measured = compare(base, options, Path(folder))
     title = (
         f"{base.teacher.model} -> {base.student.model} on {base.data.name}, {base.recipe.epochs} epochs of "
         f"{base.steps_per_epoch} steps at batch size {base.recipe.batch_size}; {local_cpus()} CPUs, "
         f"{platform.processor() or platform.machine()}; Ray {version('ray')}, torch {version('torch')}, "
         f"Python {platform.python_version()}"
     )
-    print(f"{title}\n\n{table}\n\n{_ratios(rows)}")
-    if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        path = options.out / f"{Path(options.base).stem}-sweep"
-        path.with_suffix(".md").write_text(
-            f"# Trials an hour\n\n{title}.\nMade by `{words}`.\n\n{table}\n\n{_ratios(rows)}\n"
-        )
-        numbers = {"title": title, "command": words, "rows": rows}
-        path.with_suffix(".json").write_text(json.dumps(numbers, indent=1) + "\n")
+    made = f"`{command_line('msd_sweeps.bench.sweeps', arguments)}`: {options.trials} trials a sweep, "
+    made += f"{options.documented} as documented, rounds: {options.rounds}"
+    numbers = {"rows": [{"name": name, "rounds": [one._asdict() for one in of]} for name, of in measured.items()]}
+    path = options.out and options.out / f"{Path(options.base).stem}-sweep"
+    publish(path, "Trials an hour", title, made, as_markdown(measured), ratios(measured), numbers)
     return 0
+
+
+def compare(base: Trial, options: argparse.Namespace, folder: Path) -> dict[str, list[Measured]]:
+    """Every way to run the trials, in turns; one entry a round."""
+    weights = _teacher(base, options.storage)
+    ways: dict[str, Callable[[Path], Measured]] = {
+        PACKED: functools.partial(time_sweep, base, options.trials, "auto", options.storage),
+        ALONE: functools.partial(time_sweep, base, options.trials, "1", options.storage),
+    }
+    if options.documented:
+        ways[DOCUMENTED] = functools.partial(time_fits, base, options.documented, weights)
+    measured: dict[str, list[Measured]] = {name: [] for name in ways}
+    for number in range(options.rounds):
+        for place, (name, way) in enumerate(ways.items()):
+            inside = folder / f"{number}-{place}"
+            inside.mkdir()
+            measured[name].append(way(inside))
+    return measured
+
+
+def as_markdown(measured: dict[str, list[Measured]]) -> str:
+    """A table of the medians over the rounds."""
+    rows = []
+    for name, rounds in measured.items():
+        seconds = statistics.median(one.trial for one in rounds)
+        beside = [[one.start for one in rounds if one.start is not None], [one.idle for one in rounds if one.idle]]
+        shown = [f"{statistics.median(known):.2f}" if known else "" for known in beside]
+        rows.append([name, f"{seconds:.2f}", f"{3600 / seconds:.0f}", *shown])
+    head = ["trials run", "seconds a trial", "trials an hour", "start-up, s", "slot idle before a trial, s"]
+    return markdown(head, rows)
+
+
+def ratios(measured: dict[str, list[Measured]]) -> list[Ratio]:
+    """How many times as many trials an hour packed slots train as each other way."""
+    seconds = {name: [one.trial for one in rounds] for name, rounds in measured.items()}
+    return [
+        Ratio(f"trials an hour {PACKED} ÷ {name}", seconds[name], seconds[PACKED], TARGETS[name], at_least=True)
+        for name in seconds
+        if name in TARGETS
+    ]
 
 
 def with_random_images(base: Trial, count: int, folder: Path) -> Trial:
@@ -112,7 +158,7 @@ def with_random_images(base: Trial, count: int, folder: Path) -> Trial:
     )
 
 
-def _trials(base: Trial, count: int) -> list[dict[str, Any]]:
+def _changes(count: int) -> list[dict[str, Any]]:
     return [
         {"method.sample_temperature": _TEMPERATURES[i % len(_TEMPERATURES)], "method.sample_weight": 1.0 + i // 8}
         for i in range(count)
@@ -120,11 +166,9 @@ def _trials(base: Trial, count: int) -> list[dict[str, Any]]:
 
 
 def write_space(base: Trial, trials: int, pack: str, folder: Path) -> Path:
-    """A space of so many trials that share their stream, and its base."""
-    import yaml
-
-    (folder / "base.yaml").write_text(yaml.safe_dump(base.model_dump(mode="json")))
-    choices = {f"trial {i}": changes for i, changes in enumerate(_trials(base, trials))}
+    """A space of so many trials that share their stream, and its base; JSON, which YAML contains."""
+    (folder / "base.yaml").write_text(base.model_dump_json())
+    choices = {f"trial {i}": changes for i, changes in enumerate(_changes(trials))}
     space = {
         "base": str(folder / "base.yaml"),
         "design": "grid",
@@ -134,24 +178,21 @@ def write_space(base: Trial, trials: int, pack: str, folder: Path) -> Path:
         "resources": {"pack": pack if pack == "auto" else int(pack)},
     }
     path = folder / f"pack-{pack}.yaml"
-    path.write_text(yaml.safe_dump(space))
+    path.write_text(json.dumps(space))
     return path
 
 
-def _timed_sweep(base: Trial, options: argparse.Namespace, folder: Path, pack: str) -> dict[str, Any]:
-    """A grid of trials through the command that a user runs."""
-    path = write_space(base, options.trials, pack, folder)
-    storage = folder / f"runs-{pack}"
-    storage.mkdir()
-    options.storage.mkdir(parents=True, exist_ok=True)
-    (options.storage / "teachers").mkdir(exist_ok=True)
-    (storage / "teachers").symlink_to((options.storage / "teachers").resolve())
-    words = ["--space", str(path), "--name", "bench", "--storage", str(storage), "--reports", str(folder / "reports")]
+def time_sweep(base: Trial, trials: int, pack: str, storage: Path, folder: Path) -> Measured:
+    """A grid of trials through the command that a user runs. storage: where the teacher is."""
+    path, runs = write_space(base, trials, pack, folder), folder / "runs"
+    runs.mkdir()
+    (runs / "teachers").symlink_to((storage / "teachers").resolve())
+    words = ["--space", str(path), "--name", "bench", "--storage", str(runs), "--reports", str(folder / "reports")]
     subprocess.run([sys.executable, "-m", "msd_sweeps.run", *words], check=True, stdout=subprocess.DEVNULL)
-    records = list(ledger.read(storage / "bench" / ledger.FILE_NAME))
+    records = list(ledger.read(runs / "bench" / ledger.FILE_NAME))
     ends = [record["state"] for record in records if record["event"] == "end"]
-    if ends != ["finished"] * options.trials:
-        raise RuntimeError(f"expected {options.trials} finished trials, found {ends}; a shorter one tells no speed")
+    if ends != ["finished"] * trials:
+        raise RuntimeError(f"expected {trials} finished trials, found {ends}; a shorter one tells no speed")
     begun = next(record["time"] for record in records if record["event"] == "sweep")
     first = next(record for record in records if record["event"] == "epoch")
     last = max(record["time"] for record in records if record["event"] == "end")
@@ -159,22 +200,17 @@ def _timed_sweep(base: Trial, options: argparse.Namespace, folder: Path, pack: s
     together = sum(r["event"] == "epoch" and r["time"] - first["time"] < first["seconds"] for r in records)
     started = first["time"] - first["seconds"] * together
     waits = [r["metrics"]["wait_seconds"] for r in records if r["event"] == "epoch" and r["epoch"] == 1]
-    return {
-        "name": "packed in a slot (pack: auto)" if pack == "auto" else "one at a time in warm slots (pack: 1)",
-        "trials": options.trials,
-        "seconds": (last - started) / options.trials,
-        "start": started - begun,
-        "idle": statistics.median(wait for wait in waits if wait) if any(waits) else None,
-    }
+    idle = statistics.median(wait for wait in waits if wait) if any(waits) else None
+    return Measured((last - started) / trials, started - begun, idle)
 
 
 def _teacher(base: Trial, storage: Path) -> Path:
     from msd_sweeps.sweep.prepare import prepare_teacher
 
-    return prepare_teacher(base, storage, lambda text: print(text, file=sys.stderr, flush=True)).weights
+    return prepare_teacher(base, storage, lambda text: print(text, file=sys.stderr, flush=True)).weights.resolve()
 
 
-def _timed_fits(base: Trial, weights: Path, count: int, folder: Path) -> dict[str, Any]:
+def time_fits(base: Trial, trials: int, weights: Path, folder: Path) -> Measured:
     """The documented pattern, at its best: a new Ray Train run for each trial, one after another."""
     import ray
     import ray.train
@@ -185,20 +221,19 @@ def _timed_fits(base: Trial, weights: Path, count: int, folder: Path) -> dict[st
     threads = local_cpus()
     with session(None, threads, verbose=False):
         started = time.perf_counter()
-        for i, changes in enumerate(_trials(base, count)):
+        for i, changes in enumerate(_changes(trials)):
             TorchTrainer(
                 _train_alone,
                 train_loop_config={
                     "trial": changed(base, changes).model_dump_json(),
-                    "weights": str(weights.resolve()),
+                    "weights": str(weights),
                     "threads": threads,
                 },
                 torch_config=TorchConfig(backend="gloo"),
                 scaling_config=ray.train.ScalingConfig(num_workers=1, resources_per_worker={"CPU": threads}),
-                run_config=ray.train.RunConfig(name=f"trial-{i}", storage_path=str(folder / "documented")),
+                run_config=ray.train.RunConfig(name=f"trial-{i}", storage_path=str(folder)),
             ).fit()
-        seconds = (time.perf_counter() - started) / count
-    return {"name": "one TorchTrainer.fit() a trial", "trials": count, "seconds": seconds, "start": None, "idle": None}
+        return Measured((time.perf_counter() - started) / trials)
 
 
 def _train_alone(settings: dict[str, Any]) -> None:
@@ -216,23 +251,6 @@ def _train_alone(settings: dict[str, Any]) -> None:
     cohort.admit(trial)
     for results in cohort.epochs():
         ray.train.report(dict(results[0].metrics))
-
-
-def _line(row: dict[str, Any]) -> str:
-    shown = [f"{row[name]:.2f}" if row[name] is not None else "" for name in ("start", "idle")]
-    return (
-        f"| {row['name']} | {row['trials']} | {row['seconds']:.2f} | {3600 / row['seconds']:.0f} | "
-        f"{shown[0]} | {shown[1]} |"
-    )
-
-
-def _ratios(rows: list[dict[str, Any]]) -> str:
-    packed = rows[0]["seconds"]
-    lines = ["| times as many trials an hour with pack: auto as | ratio | target | kept |", "|---|---|---|---|"]
-    for row, target in zip(rows[1:], (1.4, 3.0), strict=False):
-        ratio = row["seconds"] / packed
-        lines.append(f"| {row['name']} | {ratio:.2f} | ≥ {target} | {'yes' if ratio >= target else 'no'} |")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

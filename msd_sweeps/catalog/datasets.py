@@ -1,20 +1,9 @@
-"""Facts of the data sets, without torch; `distill/data.py` loads them."""
+"""Facts of the data sets, without torch; `distill/data` loads them."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 from msd_sweeps.catalog import image_folders, tensor_files
-from msd_sweeps.catalog.files import DataError
-
-
-class Dataset(NamedTuple):
-    """Sizes of one data set; images are [3, image_size, image_size]."""
-
-    num_classes: int
-    image_size: int
-    train_images: int
-    test_images: int
-
+from msd_sweeps.catalog.files import DataError, Dataset
 
 DATASETS = {
     "digits": Dataset(num_classes=10, image_size=16, train_images=1397, test_images=400),
@@ -47,13 +36,7 @@ def examine(name: str, root: Path, image_size: int | None) -> tuple[Dataset, str
             return facts, IMAGENET if facts._replace(image_size=224) == _IMAGENET else found.fingerprint(root)
         mark = found.fingerprint(root)
     else:
-        shape = tensor_files.measure(root)
-        side = image_size or shape.side
-        if side is None:
-            raise DataError(
-                f"{root}: image_size is missing; it is needed where images are encoded, or not square and of one size"
-            )
-        facts = Dataset(shape.num_classes, side, shape.train_images, shape.test_images)
+        facts = tensor_files.measure(root, image_size)
         mark = tensor_files.fingerprint(root)
     size = (facts.train_images + facts.test_images) * 3 * facts.image_size**2
     if size > _LARGEST_RESIDENT_BYTES:

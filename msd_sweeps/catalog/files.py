@@ -1,11 +1,21 @@
-"""Files that the user brings: their checksum, and the error that says what is wrong with them; without torch."""
+"""Data sets that the user brings: their sizes, the checksum of a file, and the error for unusable files."""
 
 import hashlib
 from pathlib import Path
+from typing import NamedTuple
+
+
+class Dataset(NamedTuple):
+    """Sizes of one data set; images are [3, image_size, image_size]."""
+
+    num_classes: int
+    image_size: int
+    train_images: int
+    test_images: int
 
 
 class DataError(ValueError):
-    """The files of a data set are absent, damaged or of another shape; the message says which and what to do."""
+    """The files of a data set are absent, damaged or of another shape; the message names them and the remedy."""
 
 
 _HASHES: dict[tuple[str, int, int], str] = {}

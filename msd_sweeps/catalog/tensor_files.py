@@ -1,154 +1,86 @@
-"""Images and labels in one `.npz` file or in Parquet, read without torch; numpy and pyarrow come in when needed.
+"""Images and labels in an `.npz` file or a folder of Parquet files, read without torch; numpy and pyarrow load late.
 
-`.npz`: arrays `train_images`, `train_labels`, `test_images`, `test_labels` (as MedMNIST has them) or `x_train`,
-`y_train`, `x_test`, `y_test` (as Keras has them); images uint8 [N, H, W], [N, H, W, 1 or 3] or [N, 1 or 3, H, W].
-Parquet: columns `image` (encoded bytes, or a structure with `bytes` as Hugging Face writes it) and `label`, in
-one file with a column `split` (train or test), or in a folder with `train*.parquet` and `test*.parquet`.
+`.npz` (as MedMNIST has it): arrays `train_images`, `train_labels`, `test_images` and `test_labels`; images uint8
+[N, H, W], [N, H, W, 1 or 3] or [N, 1 or 3, H, W], labels [N] or [N, 1].
+Parquet (as Hugging Face writes it): `train*.parquet` and `test*.parquet` with the columns `image` (encoded bytes, bare
+or under `bytes`) and `label`.
 """
 
+import contextlib
 import hashlib
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from msd_sweeps.catalog.files import DataError, file_sha256
+from msd_sweeps.catalog.files import DataError, Dataset, file_sha256
 
 if TYPE_CHECKING:
     import numpy as np
 
-_ARRAYS = {
-    "train": (("train_images", "train_labels"), ("x_train", "y_train")),
-    "test": (("test_images", "test_labels"), ("x_test", "y_test")),
-}
-_POINT = "point data.root at the file (--set data.root=FILE)"
+_POINT = "point data.root at the file or folder (--set data.root=PATH)"
 
 
 class LabelledImages(NamedTuple):
-    """One split. images: one uint8 array [N, ...], or one encoded image (PNG, JPEG, ...) each."""
+    """One split. images: one uint8 array [N, ...], or one encoded image (PNG, JPEG, ...) each; labels: int64 [N]."""
 
     images: "np.ndarray | list[bytes]"
     labels: "np.ndarray"
-
-
-class Shape(NamedTuple):
-    """What is known without reading the images. side: None where they are encoded or not square."""
-
-    num_classes: int
-    side: int | None
-    train_images: int
-    test_images: int
-
-
-def is_npz(root: Path) -> bool:
-    """Whether a location is an .npz file; otherwise it is taken for Parquet."""
-    return root.suffix.lower() == ".npz"
 
 
 def fingerprint(root: Path) -> str:
     """A hash of the bytes of the file, or of all Parquet files of the folder."""
     if root.is_file():
         return file_sha256(root)[:16]
-    parts = [(path.name, file_sha256(path)) for paths in _shards(root).values() for path in paths]
+    parts = [(path.name, file_sha256(path)) for split in ("train", "test") for path in _shards(root, split)]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
-def measure(root: Path) -> Shape:
-    """Sizes and classes, from headers and labels alone. Raises DataError."""
-    _check_exists(root)
-    if is_npz(root):
-        train_side, train_count = _npz_header(root, "train")
-        test_side, test_count = _npz_header(root, "test")
-        side = train_side if train_side == test_side else None
-        labels = {split: _npz_array(root, split, 1) for split in ("train", "test")}
-        for split, count in (("train", train_count), ("test", test_count)):
-            if len(labels[split]) != count:
-                raise DataError(f"{root}: {count} {split} images but {len(labels[split])} labels")
+def measure(root: Path, image_size: int | None) -> Dataset:
+    """Sizes and classes, from headers and labels alone. Raises DataError.
+
+    image_size: the side to which images are scaled; needed where they are encoded, or not square and of one size.
+    """
+    sides: set[int | None] = {None}
+    if _is_npz(root):
+        labels = {split: _npz_labels(root, split) for split in ("train", "test")}
+        sides = {_npz_side(root, split, len(labels[split])) for split in ("train", "test")}
     else:
-        side = None
-        labels = {split: _parquet_columns(root, split, ["label"])["label"] for split in ("train", "test")}
-    train, test = (_checked_labels(labels[split], f"{root}: {split} labels") for split in ("train", "test"))
-    num_classes = int(train.max()) + 1
-    present = set(train.tolist())
-    missing = sorted(set(range(num_classes)) - present)
-    if num_classes < 2 or missing:
-        found = f"label {missing[0]} is missing among {len(present)} classes" if missing else "only label 0"
+        labels = {split: _parquet_columns(root, split, ["label"])[0] for split in ("train", "test")}
+    present = set(labels["train"].tolist())
+    num_classes = max(present) + 1
+    missing = next((label for label in range(num_classes) if label not in present), None)
+    if num_classes < 2 or missing is not None:
+        found = "only label 0" if missing is None else f"label {missing} is missing among {len(present)} classes"
         raise DataError(f"{root}: training labels must be 0, 1, ... with at least two classes; {found}")
-    unknown = sorted(set(test.tolist()) - present)
-    if unknown:
-        raise DataError(f"{root}: label {unknown[0]} of the test set does not occur in the training set")
-    return Shape(num_classes, side, len(train), len(test))
+    unknown = next((label for label in labels["test"].tolist() if label not in present), None)
+    if unknown is not None:
+        raise DataError(f"{root}: label {unknown} of the test set does not occur in the training set")
+    side = image_size or (sides.pop() if len(sides) == 1 else None)
+    if side is None:
+        raise DataError(
+            f"{root}: image_size is missing; it is needed where images are encoded, or not square and of one size"
+        )
+    return Dataset(num_classes, side, len(labels["train"]), len(labels["test"]))
 
 
 def read(root: Path, split: str) -> LabelledImages:
     """The images and labels of a split (train or test). Raises DataError."""
-    if is_npz(root):
-        return LabelledImages(_npz_array(root, split, 0), _checked_labels(_npz_array(root, split, 1), str(root)))
-    columns = _parquet_columns(root, split, ["image", "label"])
-    return LabelledImages(columns["image"], _checked_labels(columns["label"], str(root)))
-
-
-def _check_exists(root: Path) -> None:
-    if root.is_file() and (is_npz(root) or root.suffix.lower() == ".parquet"):
-        return
-    if root.is_dir():
-        _shards(root)
-        return
-    found = "is neither" if root.exists() else "no such file"
-    raise DataError(
-        f"{root}: {found}; data.name: tensors expects an .npz file, a .parquet file, or a folder of Parquet files; "
-        + _POINT
-    )
-
-
-def _shards(root: Path) -> dict[str, list[Path]]:
-    """The Parquet files of a folder by split."""
-    shards = {split: sorted(root.glob(f"{split}*.parquet")) for split in ("train", "test")}
-    for split, paths in shards.items():
-        if not paths:
-            raise DataError(
-                f"{root}: no {split}*.parquet here; a folder needs train*.parquet and test*.parquet; {_POINT}"
-            )
-    return shards
-
-
-def _npz_name(root: Path, archive: zipfile.ZipFile, split: str, part: int) -> str:
-    names = {name.removesuffix(".npy") for name in archive.namelist()}
-    for pair in _ARRAYS[split]:
-        if pair[part] in names:
-            return pair[part]
-    wanted = " or ".join(pair[part] for pair in _ARRAYS[split])
-    raise DataError(
-        f"{root}: no array {wanted}; it has {', '.join(sorted(names)) or 'none'}; save it with "
-        "numpy.savez(FILE, train_images=..., train_labels=..., test_images=..., test_labels=...)"
-    )
-
-
-def _npz_header(root: Path, split: str) -> tuple[int | None, int]:
-    """The side of the images (None where they are not square) and how many they are."""
-    import numpy as np
-
-    try:
-        with zipfile.ZipFile(root) as archive:
-            name = _npz_name(root, archive, split, 0)
-            with archive.open(f"{name}.npy") as file:
-                version = np.lib.format.read_magic(file)
-                readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-                shape, _, dtype = readers[version](file)
-    except DataError:
-        raise
-    except (OSError, zipfile.BadZipFile, ValueError, KeyError) as error:
-        raise DataError(f"{root}: cannot be read as .npz: {error}") from error
-    if dtype != np.uint8:
-        raise DataError(f"{root}: {name} is {dtype}; expected uint8 from 0 to 255 (multiply by 255 and round first)")
-    height_width = image_layout(shape)
-    if height_width is None or shape[0] == 0:
-        raise DataError(f"{root}: {name} is {list(shape)}; expected [N, H, W], [N, H, W, 1 or 3] or [N, 1 or 3, H, W]")
-    height, width = height_width
-    return (height if height == width else None), shape[0]
+    if _is_npz(root):
+        return LabelledImages(_npz_array(root, f"{split}_images"), _npz_labels(root, split))
+    labels, images = _parquet_columns(root, split, ["label", "image"])
+    images = [value.get("bytes") if isinstance(value, dict) else value for value in images]
+    wrong = next((index for index, value in enumerate(images) if not isinstance(value, bytes)), None)
+    if wrong is not None:
+        raise DataError(
+            f"{root}: image {wrong} of the {split} split is {type(images[wrong]).__name__}; expected the bytes of "
+            "an encoded image (PNG, JPEG, ...), bare or under 'bytes'"
+        )
+    return LabelledImages(images, labels)
 
 
 def image_layout(shape: tuple[int, ...]) -> tuple[int, int] | None:
-    """Height and width of an array of images, None where it is no such array; channels last where both fit."""
+    """Height and width of an array of images; None for another shape. Channels are last where both orders fit."""
     if len(shape) == 3:
         return shape[1], shape[2]
     if len(shape) == 4 and shape[3] in (1, 3):
@@ -158,69 +90,103 @@ def image_layout(shape: tuple[int, ...]) -> tuple[int, int] | None:
     return None
 
 
-def _npz_array(root: Path, split: str, part: int) -> "np.ndarray":
-    import numpy as np
+def _is_npz(root: Path) -> bool:
+    """Whether a location is an .npz file, not a folder of Parquet files. Raises DataError for anything else."""
+    if root.is_dir() or (root.is_file() and root.suffix.lower() == ".npz"):
+        return root.is_file()
+    found = "is neither" if root.exists() else "no such file"
+    raise DataError(f"{root}: {found}; data.name: tensors expects an .npz file, or a folder of Parquet files; {_POINT}")
 
+
+@contextlib.contextmanager
+def _opened(root: Path, name: str) -> Iterator[Any]:
+    """The file of an array in an .npz file. Raises DataError for whatever goes wrong with it."""
     try:
         with zipfile.ZipFile(root) as archive:
-            name = _npz_name(root, archive, split, part)
-        with np.load(root, allow_pickle=False) as arrays:  # pickled arrays could run code
-            return arrays[name]
+            names = [member.removesuffix(".npy") for member in archive.namelist()]
+            if name not in names:
+                raise DataError(
+                    f"{root}: no array {name}; it has {', '.join(sorted(names)) or 'none'}; save it with "
+                    "numpy.savez(FILE, train_images=..., train_labels=..., test_images=..., test_labels=...)"
+                )
+            with archive.open(f"{name}.npy") as file:
+                yield file
     except DataError:
         raise
-    except (OSError, zipfile.BadZipFile, ValueError) as error:
+    except (OSError, zipfile.BadZipFile, ValueError, KeyError) as error:
         raise DataError(f"{root}: cannot be read as .npz: {error}") from error
 
 
-def _parquet_columns(root: Path, split: str, names: list[str]) -> dict[str, Any]:
-    """Columns of one split: `image` as a list of bytes, `label` as an array."""
+def _npz_array(root: Path, name: str) -> "np.ndarray":
+    from numpy.lib import format as npy
+
+    with _opened(root, name) as file:
+        return npy.read_array(file, allow_pickle=False)  # pickled arrays could run code
+
+
+def _npz_labels(root: Path, split: str) -> "np.ndarray":
+    return _checked_labels(_npz_array(root, f"{split}_labels"), f"{root}: {split} labels")
+
+
+def _npz_side(root: Path, split: str, num_labels: int) -> int | None:
+    """The side of the images of a split, None where they are not square; from the header alone."""
+    from numpy.lib import format as npy
+
+    name = f"{split}_images"
+    with _opened(root, name) as file:
+        version = npy.read_magic(file)
+        read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, _, dtype = read_header(file)
+    if dtype != "uint8":
+        raise DataError(f"{root}: {name} is {dtype}; expected uint8 from 0 to 255 (multiply by 255 and round first)")
+    height_width = image_layout(shape)
+    if height_width is None or shape[0] == 0:
+        raise DataError(f"{root}: {name} is {list(shape)}; expected [N, H, W], [N, H, W, 1 or 3] or [N, 1 or 3, H, W]")
+    if shape[0] != num_labels:
+        raise DataError(f"{root}: {shape[0]} {split} images but {num_labels} labels")
+    height, width = height_width
+    return height if height == width else None
+
+
+def _shards(root: Path, split: str) -> list[Path]:
+    """The Parquet files of a split."""
+    paths = sorted(root.glob(f"{split}*.parquet"))
+    if not paths:
+        raise DataError(f"{root}: no {split}*.parquet here; a folder needs train*.parquet and test*.parquet; {_POINT}")
+    return paths
+
+
+def _parquet_columns(root: Path, split: str, names: list[str]) -> list[Any]:
+    """Columns of a split, the first of them `label`: an array [N]; others are lists."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    in_one_file = root.is_file()
-    wanted = [*names, "split"] if in_one_file else names
-    tables = []
-    for path in [root] if in_one_file else _shards(root)[split]:
+    columns: list[list[Any]] = [[] for _ in names]
+    for path in _shards(root, split):
         try:
             file = pq.ParquetFile(path)
-            missing = [name for name in wanted if name not in file.schema_arrow.names]
-            if missing:
+            known = file.schema_arrow.names
+            missing = next((name for name in ("image", "label") if name not in known), None)
+            if missing is not None:
                 raise DataError(
-                    f"{path}: no column '{missing[0]}'; it has {', '.join(file.schema_arrow.names)}; expected "
-                    "'image' and 'label', and 'split' where both splits are in one file"
+                    f"{path}: no column '{missing}'; it has {', '.join(known)}; expected 'image' and 'label'"
                 )
-            tables.append(file.read(columns=wanted).select(wanted))
+            table = file.read(columns=names)
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{path}: cannot be read as Parquet: {error}") from error
-    rows: dict[str, list[Any]] = {name: [] for name in names}
-    for table in tables:
-        if in_one_file:
-            table = table.filter(pa.compute.equal(table["split"], split))
-        for name in names:
-            rows[name] += table[name].to_pylist()
-    if not rows["label"]:
+        for column, name in zip(columns, names, strict=True):
+            column += table[name].to_pylist()
+    if not columns[0]:
         raise DataError(f"{root}: no rows of the {split} split")
-    columns: dict[str, Any] = {"label": np.asarray(rows["label"])}
-    if "image" in names:
-        images = [value.get("bytes") if isinstance(value, dict) else value for value in rows["image"]]
-        wrong = next((i for i, value in enumerate(images) if not isinstance(value, bytes)), None)
-        if wrong is not None:
-            raise DataError(
-                f"{root}: image {wrong} of the {split} split is {type(images[wrong]).__name__}; expected the bytes of "
-                "an encoded image (PNG, JPEG, ...), bare or under 'bytes'"
-            )
-        columns["image"] = images
-    return columns
+    return [_checked_labels(np.asarray(columns[0]), f"{root}: {split} labels"), *columns[1:]]
 
 
 def _checked_labels(labels: "np.ndarray", where: str) -> "np.ndarray":
-    """Labels [N] as int64; a last dimension of 1 is dropped."""
-    import numpy as np
-
+    """Labels as int64 [N]; a last dimension of 1 is dropped."""
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) == 0 or labels.min() < 0:
         found = f"{labels.dtype} {list(labels.shape)}"
         raise DataError(f"{where}: expected whole numbers [N] from 0 on, one per image; found {found}")
-    return labels.astype(np.int64)
+    return labels.astype("int64")

@@ -1,17 +1,14 @@
-"""Steps to be timed against each other in one run, and the memory of a process that takes them.
+"""What a training step costs on this machine, for one student and for packs of several.
 
-Candidates take turns, round by round, so that a machine whose speed drifts slows all of them alike. Images and the
-teacher's weights are random: they cost the same.
+Images and the teacher's weights are random: they cost the same as real ones.
 """
 
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import nn
 
 from msd_sweeps.distill import models
 from msd_sweeps.distill.cohort import Cohort
@@ -20,7 +17,6 @@ from msd_sweeps.distill.device import choose_device
 from msd_sweeps.distill.models.folding import fold_batch_norm
 from msd_sweeps.distill.stepping import graphs as capture
 from msd_sweeps.space.overrides import changed
-from msd_sweeps.space.schema import Changes
 from msd_sweeps.space.trial import Trial
 
 _WARM_UP_STEPS = capture.WARM_UP_STEPS + 2
@@ -32,44 +28,16 @@ _OF_THE_DEVICE = 0.8
 Step = Callable[[], object]
 
 
-class Timing(NamedTuple):
-    """Seconds of one step, per trial: one entry a round."""
-
-    name: str
-    seconds: list[float]
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.seconds)
-
-    def over(self, other: "Timing") -> "Ratio":
-        """This time over another's: the median and the range of the rounds, each round by itself."""
-        ratios = [mine / theirs for mine, theirs in zip(self.seconds, other.seconds, strict=True)]
-        return Ratio(statistics.median(ratios), min(ratios), max(ratios))
-
-    def less(self, other: "Timing") -> float:
-        """Seconds that this takes more than another: the median of the rounds' differences."""
-        return statistics.median(mine - theirs for mine, theirs in zip(self.seconds, other.seconds, strict=True))
-
-
-class Ratio(NamedTuple):
-    """Median and range of a ratio over the rounds."""
-
-    median: float
-    low: float
-    high: float
-
-
-def measure(trial: Trial, steps: int = 5) -> float:
-    """Median seconds of a training step of one student alone, on random images of the data set's shape."""
-    return time_in_turns({"step": cohort_step([trial])}, rounds=steps, steps=1)[0].median
-
-
 class PackCost(NamedTuple):
     """What a pack costs: seconds of a step, per trial, and bytes of the device's memory."""
 
     seconds: float
     peak_bytes: float
+
+
+def measure(trial: Trial, steps: int = 5) -> float:
+    """Median seconds of a training step of one student alone, on random images of the data set's shape."""
+    return statistics.median(time_in_turns({"step": cohort_step([trial])}, rounds=steps, steps=1)["step"])
 
 
 def worthwhile_pack(cost: Callable[[int], PackCost], most: int, device_bytes: float) -> int:
@@ -90,26 +58,30 @@ def worthwhile_pack(cost: Callable[[int], PackCost], most: int, device_bytes: fl
 
 
 def measure_pack(trial: Trial, most: int) -> int:
-    """Students like this trial's that are worth packing on the current GPU, by trying."""
+    """How many students like this trial's are worth packing on the current GPU, found by trying."""
 
     def cost(pack: int) -> PackCost:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-        step = cohort_step([with_method(trial, trial.method.name, seed) for seed in range(pack)])
-        timing = time_in_turns({"step": step}, rounds=5, steps=4, trials={"step": pack})[0]
-        return PackCost(timing.median, torch.cuda.max_memory_allocated())
+        step = cohort_step(replicates(trial, pack))
+        seconds = statistics.median(time_in_turns({"step": step}, rounds=5, steps=4)["step"])
+        return PackCost(seconds / pack, torch.cuda.max_memory_allocated())
 
     return worthwhile_pack(cost, most, torch.cuda.mem_get_info()[1])
 
 
+def replicates(trial: Trial, count: int) -> list[Trial]:
+    """So many trials that differ by their seeds and see the same images."""
+    return [changed(trial, {"seed": seed, "data_seed": 0}) for seed in range(count)]
+
+
 def time_in_turns(
-    candidates: dict[str, Step],
-    rounds: int,
-    steps: int,
-    trials: dict[str, int] | None = None,
-    clock: Callable[[], float] = time.perf_counter,
-) -> list[Timing]:
-    """Time every candidate `steps` times in each round, after a warm-up. `trials`: how many share a step (1)."""
+    candidates: dict[str, Step], rounds: int, steps: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
+    """Seconds of one step of each candidate: one entry a round, after a warm-up.
+
+    Candidates take turns, `steps` steps at a time, so that a machine whose speed drifts slows all of them alike.
+    """
     for step in candidates.values():
         for _ in range(_WARM_UP_STEPS):
             step()
@@ -121,8 +93,8 @@ def time_in_turns(
             for _ in range(steps):
                 step()
             _wait_for_device()
-            seconds[name].append((clock() - started) / steps / (trials or {}).get(name, 1))
-    return [Timing(name, measured) for name, measured in seconds.items()]
+            seconds[name].append((clock() - started) / steps)
+    return seconds
 
 
 def _wait_for_device() -> None:
@@ -131,12 +103,13 @@ def _wait_for_device() -> None:
 
 
 def cohort_step(trials: list[Trial], threads_per_student: int | None = None) -> Step:
-    """One step of a cohort of students, with its teacher pass and its batch; side by side as slots take it where
-    `threads_per_student` says how."""
+    """One step of a cohort of students, with its teacher pass and its batch.
+
+    threads_per_student: as in `Cohort`; slots on a processor give each student one.
+    """
     trial = trials[0]
-    splits = _random_splits(trial)
     teacher = fold_batch_norm(models.build(trial.teacher.model, trial.data.facts.num_classes))
-    cohort = Cohort(trial, teacher, splits, choose_device(), threads_per_student=threads_per_student)
+    cohort = Cohort(trial, teacher, random_splits(trial), choose_device(), threads_per_student=threads_per_student)
     for one in trials:
         cohort.admit(one)
     for student in cohort.students.values():
@@ -157,34 +130,8 @@ def cohort_step(trials: list[Trial], threads_per_student: int | None = None) -> 
     return step
 
 
-def peer_step(trial: Trial) -> Step:
-    """A kd step as the field's repositories run it: float32, channels first, the teacher as it was trained."""
-    device = choose_device()
-    num_classes = trial.data.facts.num_classes
-    teacher = models.build(trial.teacher.model, num_classes).to(device).eval()
-    student = models.build(trial.student.model, num_classes).to(device).train()
-    optimizer = torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
-    split = _random_splits(trial).train.to(device)
-    pixels, labels = next(split.plain(trial.recipe.batch_size))
-    images = pixels.float() / 255
-
-    def step() -> None:
-        with torch.no_grad():
-            target = teacher(images).logits
-        logits = student(images).logits
-        kd = nn.functional.kl_div(
-            (logits / 4).log_softmax(1), (target / 4).log_softmax(1), log_target=True, reduction="batchmean"
-        )
-        loss = 0.1 * nn.functional.cross_entropy(logits, labels) + 0.9 * 16 * kd
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        loss.item()  # their meters read the loss at every step
-
-    return step
-
-
-def _random_splits(trial: Trial) -> Splits:
+def random_splits(trial: Trial) -> Splits:
+    """Random images of the shape of a trial's data, to train and to test on."""
     facts = trial.data.facts
     # As many as there are, because a memory bank has a row for each; at most 256 MiB.
     count = min(trial.train_images, 2**28 // (3 * facts.image_size**2))
@@ -193,27 +140,3 @@ def _random_splits(trial: Trial) -> Splits:
     images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
     part = Images(images, torch.arange(count) % facts.num_classes)
     return Splits(part, None, part, (0.5,) * 3, (0.25,) * 3)
-
-
-def with_method(base: Trial, name: str, seed: int = 0) -> Trial:
-    """The base with another method at its defaults; with its own settings where it is the base's method."""
-    if name == base.method.name:
-        return changed(base, {"seed": seed, "data_seed": 0})
-    method: Changes = {"name": name}
-    method |= {"projector": "linear"} if name == "msd" else {}
-    return changed(base, {"method": method, "seed": seed, "data_seed": 0})
-
-
-def peak_mebibytes(trial: Trial, steps: int = 3) -> float:
-    """Peak memory of this process after a few steps, MiB: on a GPU what CUDA gave, else what was resident.
-
-    Meant for a process of its own, whose peak nothing else has set. Raises OSError where there is no /proc.
-    """
-    step = cohort_step([trial])
-    for _ in range(steps):
-        step()
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**20
-    # Not ru_maxrss: a child process begins with its parent's.
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 2**10

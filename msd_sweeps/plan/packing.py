@@ -4,7 +4,7 @@ import math
 from itertools import islice
 from typing import NamedTuple
 
-from msd_sweeps.catalog.networks import ARCHITECTURES
+from msd_sweeps.catalog.networks import NETWORKS
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.trial import Trial
 
@@ -70,15 +70,11 @@ def _examined(sweep: Sweep) -> list[Trial]:
 def students_for(trial: Trial) -> int:
     """Students that have to share the teacher's pass, by multiply-adds, for it to be a small part of a step."""
     size = trial.data.facts.image_size
-    teacher, student = (
-        ARCHITECTURES[model].multiply_adds_at(size) for model in (trial.teacher.model, trial.student.model)
-    )
+    teacher, student = (NETWORKS[model].multiply_adds_at(size) for model in (trial.teacher.model, trial.student.model))
     return min(MOST, math.ceil(teacher / (_PASSES * student) / TEACHER_SHARE))
 
 
 def lasting_bytes(trial: Trial) -> int:
     """Bytes that a student keeps between steps: weights, gradients, momentum, and a memory bank where it has one."""
-    kept = 4 * _COPIES * ARCHITECTURES[trial.student.model].parameters
-    if trial.method.name in ("crd", "wcord"):
-        kept += 2 * 4 * trial.method.width * trial.train_images
-    return kept
+    kept = _COPIES * NETWORKS[trial.student.model].parameters + trial.method.kept_floats(trial.train_images)
+    return 4 * kept

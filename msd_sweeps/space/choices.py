@@ -1,33 +1,35 @@
-"""What the parameters of a space can be: levels, whole small spaces, and which of them count beside which values."""
+"""The values that the parameters of a space can take, and which parameters count beside which values."""
 
 import itertools
 import json
 import math
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from msd_sweeps.space.conditions import parse_condition
+from msd_sweeps.space.overrides import flatten
 from msd_sweeps.space.schema import Choices, Parameter, Space
 from msd_sweeps.space.trial import Trial
 
-_MOST_COMBINATIONS = 2000
+_MOST_CORNERS = 2000
 _MOST_LAID_OUT = 20_000
+_MOST_LEVELS = 40_000
 
 Values = dict[str, Any]
-"""What a sampler chose: parameter name to value, or to the label of a set of changes. One whose condition does not hold
-is absent."""
+"""A choice of the sampler, or a place in a design: parameter name to value, or to the label of a set of changes. A
+parameter whose condition does not hold is absent."""
 
 
 class Conditions:
-    """Which parameters of a space count. One that does not keeps the base's value.
+    """Which parameters of a space count. A parameter that does not count keeps the base's value.
 
-    Raises ValueError, which begins with the parameter's name, where conditions go in a circle.
+    Raises ValueError, which begins with the parameter's name, where conditions form a circle.
     """
 
     def __init__(self, space: Space, base: Trial | None):
         self._parameters = space.parameters
-        self._base = {} if base is None else base.model_dump(mode="json")
+        self._base = {} if base is None else flatten(base.model_dump(mode="json"))
         self.of = {
             name: parse_condition(parameter.when)
             for name, parameter in space.parameters.items()
@@ -35,7 +37,9 @@ class Conditions:
         }
         """The condition of each parameter that has one."""
         self.order = self._ordered()
-        """The parameters, each after the one that its condition names."""
+        """The parameters, each after the parameter that its condition names."""
+        self.levels = [levels_of(space.parameters[name]) for name in self.order]
+        """The levels of each parameter, in this order."""
 
     def _ordered(self) -> list[str]:
         ordered: dict[str, None] = {}
@@ -56,119 +60,84 @@ class Conditions:
 
     def in_base(self, path: str) -> Any:
         """The base's value at a dotted path; None where it has none."""
-        inside: Any = self._base
-        for part in path.split("."):
-            inside = inside.get(part) if isinstance(inside, dict) else None
-        return inside
+        return self._base.get(path)
 
     def counts(self, name: str, values: Values) -> bool:
-        """Whether a parameter counts beside what was chosen of those before it."""
+        """Whether a parameter counts beside the values of the parameters before it."""
         condition = self.of.get(name)
-        if condition is None:
-            return True
-        subject = condition.subject
-        return condition.holds(values[subject] if subject in values else self.in_base(subject))
-
-    def counting(self, values: Values) -> Values:
-        """The choices that count, in order."""
-        kept: Values = {}
-        for name in self.order:
-            if name in values and self.counts(name, kept):
-                kept[name] = values[name]
-        return kept
+        return condition is None or condition.holds(values.get(condition.subject, self.in_base(condition.subject)))
 
     def example(self, name: str) -> Values:
-        """Choices of other parameters beside which this one counts, as far as choices and bounds show any."""
+        """Values of other parameters beside which this parameter counts, if choices and bounds show any."""
         above = self._above(name)
         if above is None:
             return {}
         fitting = [level for level in levels_of(self._parameters[above]) if self.of[name].holds(level)]
         return self.example(above) | ({above: fitting[0]} if fitting else {})
 
-    def distinct(self, chosen: Iterable[Values]) -> Iterator[Values]:
-        """Of many choices, those that differ in what counts."""
-        if not self.of:
-            yield from chosen
-            return
+    def distinct(self, combinations: Iterable[tuple[Any, ...]]) -> Iterator[Values]:
+        """Combinations of levels, in order, without what does not count; those that become the same are one."""
         seen: set[str] = set()
-        for values in map(self.counting, chosen):
-            key = json.dumps(values)
-            if key not in seen:
-                seen.add(key)
+        for combination in combinations:
+            values: Values = {}
+            for name, value in zip(self.order, combination, strict=True):
+                if self.counts(name, values):
+                    values[name] = value
+            text = json.dumps(values)
+            if text not in seen:
+                seen.add(text)
                 yield values
 
 
-def levels_of(parameter: Parameter) -> Iterator[Any]:
-    """The values to check: every choice, or the two bounds of a range."""
-    if isinstance(parameter, Choices):
-        yield from parameter.choices
-    else:
-        yield parameter.low
-        yield parameter.high
+def levels_of(parameter: Parameter) -> list[Any]:
+    """The levels to check: every choice, or the two bounds of a range."""
+    return list(parameter.choices) if isinstance(parameter, Choices) else [parameter.low, parameter.high]
 
 
-def every_combination(space: Space, conditions: Conditions) -> Iterator[Values]:
-    """All combinations of choices that differ in what counts."""
-    levels = {name: list(levels_of(space.parameters[name])) for name in conditions.order}
-    return conditions.distinct(_product(levels))
+def every_combination(conditions: Conditions) -> Iterator[Values]:
+    """All combinations of levels that differ in what counts."""
+    return conditions.distinct(itertools.product(*conditions.levels))
 
 
-def every_choice(space: Space, conditions: Conditions, most: int) -> list[Values] | None:
-    """All that a sampler can choose, or None where that is more than `most`."""
-    counts = [_count_of(parameter) for parameter in space.parameters.values()]
-    if None in counts or math.prod(filter(None, counts)) > (_MOST_LAID_OUT if conditions.of else most):
-        return None
-    levels = {name: _finite_levels(space.parameters[name]) for name in conditions.order}
-    found = list(itertools.islice(conditions.distinct(_product(levels)), most + 1))
-    return found if len(found) <= most else None
-
-
-def corners(space: Space, conditions: Conditions) -> Iterator[Values]:
+def corners(conditions: Conditions) -> Iterator[Values]:
     """The combinations of choices, with the bounds of the ranges.
 
     Of very many combinations: all of any two parameters, and a fixed draw of the others.
     """
-    levels = {name: list(levels_of(space.parameters[name])) for name in conditions.order}
-    return conditions.distinct(_corners(levels))
-
-
-def _corners(levels: dict[str, list[Any]]) -> Iterator[Values]:
-    if math.prod(map(len, levels.values())) <= _MOST_COMBINATIONS:
-        yield from _product(levels)
-        return
-    first = {name: of_one[0] for name, of_one in levels.items()}
+    levels = conditions.levels
+    if math.prod(map(len, levels)) <= _MOST_CORNERS:
+        return every_combination(conditions)
+    first = [of_one[0] for of_one in levels]
     pairs = (
-        {**first, one: value, other: with_value}
-        for one, other in itertools.combinations(levels, 2)
+        (*first[:one], value, *first[one + 1 : other], with_value, *first[other + 1 :])
+        for one, other in itertools.combinations(range(len(levels)), 2)
         for value in levels[one]
         for with_value in levels[other]
     )
-    told = 0
-    for told, values in enumerate(itertools.islice(pairs, _MOST_COMBINATIONS), 1):  # noqa: B007
-        yield values
     draw = random.Random(0)
-    for _ in range(_MOST_COMBINATIONS - told):
-        yield {name: draw.choice(of_one) for name, of_one in levels.items()}
+    drawn = (tuple(map(draw.choice, levels)) for _ in itertools.count())
+    return conditions.distinct(itertools.islice(itertools.chain(pairs, drawn), _MOST_CORNERS))
 
 
-def _product(levels: dict[str, Sequence[Any]] | dict[str, list[Any]]) -> Iterator[Values]:
-    return (dict(zip(levels, each, strict=True)) for each in itertools.product(*levels.values()))
+def every_choice(space: Space, conditions: Conditions, most: int) -> list[Values] | None:
+    """All that a sampler can choose; None where that is more than `most`."""
+    levels = [_every_level(space.parameters[name]) for name in conditions.order]
+    if not all(levels) or math.prod(map(len, levels)) > (_MOST_LAID_OUT if conditions.of else most):
+        return None
+    found = list(itertools.islice(conditions.distinct(itertools.product(*levels)), most + 1))
+    return found if len(found) <= most else None
 
 
-def _count_of(parameter: Parameter) -> int | None:
-    if isinstance(parameter, Choices):
-        return len(parameter.choices)
-    step = parameter.step or (1 if parameter.is_integer else None)
-    return None if step is None else math.floor((parameter.high - parameter.low) / step + 1e-8) + 1
-
-
-def _finite_levels(parameter: Parameter) -> list[Any]:
+def _every_level(parameter: Parameter) -> list[Any]:
+    """Every value that a sampler can choose; empty where they are too many to lay out."""
     if isinstance(parameter, Choices):
         return list(parameter.choices)
-    step = parameter.step or 1
-    return [on_step(parameter, parameter.low + index * step) for index in range(_count_of(parameter) or 0)]
+    step = parameter.step or (1 if parameter.is_integer else math.inf)
+    count = math.floor((parameter.high - parameter.low) / step + 1e-8) + 1
+    is_small = math.isfinite(step) and count <= _MOST_LEVELS
+    return [on_step(parameter, parameter.low + index * step) for index in range(count)] if is_small else []
 
 
 def on_step(parameter: Parameter, value: Any) -> Any:
-    """A value of a stepped range without the dust of adding steps, so that equal values have equal ids."""
+    """A value of a stepped range without the rounding errors of added steps, so that equal values have equal ids."""
     return round(value, 12) if isinstance(value, float) and getattr(parameter, "step", None) else value

@@ -1,12 +1,10 @@
-"""The conditions of a space, checked before anything starts: what they name is there, and they can hold."""
-
-from typing import Any
+"""Checks of a space's conditions: what they name exists, and they can hold."""
 
 from msd_sweeps.space.conditions import Condition, is_number
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.errors import InputError, nearest
-from msd_sweeps.space.overrides import flatten, with_sections
-from msd_sweeps.space.schema import Choices, Parameter, Range
+from msd_sweeps.space.overrides import flatten
+from msd_sweeps.space.schema import Choices, Parameter
 from msd_sweeps.space.validation import Where, shown
 
 
@@ -18,72 +16,52 @@ def check_conditions(sweep: Sweep, where: Where) -> None:
         name, _, message = str(error).rpartition(": the conditions")
         raise InputError(f"{where(('parameters', name, 'when'))}the conditions{message}") from error
     for name, condition in conditions.of.items():
-        place = where(("parameters", name, "when"))
-        if condition.subject == name:
-            raise InputError(f"{place}a parameter cannot depend on itself; name another")
         subject = sweep.space.parameters.get(condition.subject)
-        if subject is None:
-            _check_fixed(sweep, condition, place)
-        else:
-            _check_varied(sweep, condition, subject, place)
-        if sweep.space.design == "one_at_a_time" and not conditions.counts(name, {}):
-            raise InputError(
-                f"{place}'{condition}' does not hold for the base, and a one_at_a_time design varies each parameter "
-                "alone; change the base, or use a grid"
+        problem = _in_base(sweep, condition) if subject is None else _in_parameter(sweep, condition, subject)
+        if not problem and sweep.space.design == "one_at_a_time" and not conditions.counts(name, {}):
+            problem = (
+                f"'{condition}' does not hold for the base, and a one_at_a_time design varies each parameter alone; "
+                "change the base, or use a grid"
             )
+        if problem:
+            raise InputError(where(("parameters", name, "when")) + problem)
 
 
-def _check_fixed(sweep: Sweep, condition: Condition, place: str) -> None:
-    """A condition on a setting of the base."""
-    tree, subject = sweep.base.model_dump(mode="json"), condition.subject
-    known = with_sections(flatten(tree))
-    for name, parameter in sweep.space.parameters.items():
-        labels = parameter.choices if isinstance(parameter, Choices) else []
-        set_here = {path for changes in labels.values() for path in changes} if isinstance(labels, dict) else {name}
-        if any(f"{subject}.".startswith(f"{path}.") for path in set_here):
-            raise InputError(
-                f"{place}'{subject}' is set by the parameter '{name}'; compare that one, for example "
-                f"{name} == {_an_example(parameter)}"
-            )
-    if subject not in known:
-        raise InputError(
-            f"{place}'{subject}' is neither a parameter nor a setting of the base; "
-            f"{nearest(subject, [*sweep.space.parameters, *known])}"
-        )
-    found = sweep.conditions.in_base(subject)
-    if isinstance(found, dict):
-        raise InputError(f"{place}'{subject}' is a whole section of the base; name a setting in it")
+def _in_base(sweep: Sweep, condition: Condition) -> str:
+    """The problem of a condition on a setting of the base; empty where there is none."""
+    base, subject, parameters = flatten(sweep.base.model_dump(mode="json")), condition.subject, sweep.space.parameters
+    for name, parameter in parameters.items():
+        labels = parameter.labels if isinstance(parameter, Choices) else {}
+        paths = {path for changes in labels.values() for path in changes} if labels else {name}
+        if any(f"{subject}.".startswith(f"{path}.") for path in paths):
+            level = next(iter(parameter.choices)) if isinstance(parameter, Choices) else f"{parameter.low:g}"
+            return f"'{subject}' is set by the parameter '{name}'; compare that one, for example {name} == {level}"
+    if subject not in base:
+        if any(path.startswith(f"{subject}.") for path in base):
+            return f"'{subject}' is a whole section of the base; name a setting in it"
+        return f"'{subject}' is neither a parameter nor a setting of the base; {nearest(subject, [*parameters, *base])}"
+    found = base[subject]
     if condition.is_order and not is_number(found):
-        raise InputError(f"{place}'{subject}' is {shown(found)} in the base, which has no order; use == or in")
+        return f"'{subject}' is {shown(found)} in the base, which has no order; use == or in"
     if not condition.holds(found):
-        raise InputError(
-            f"{place}'{condition}' never holds, for the base has {shown(found)}; remove the parameter, or change the "
-            "base"
-        )
+        return f"'{condition}' never holds, for the base has {shown(found)}; remove the parameter, or change the base"
+    return ""
 
 
-def _check_varied(sweep: Sweep, condition: Condition, subject: Parameter, place: str) -> None:
-    """A condition on another parameter."""
-    if isinstance(subject, Range):
-        can_hold = _can_hold_in(subject, condition)
-        told = f"{subject.low:g} to {subject.high:g}"
+def _in_parameter(sweep: Sweep, condition: Condition, subject: Parameter) -> str:
+    """The problem of a condition on another parameter; empty where there is none."""
+    if isinstance(subject, Choices):
+        levels = list(subject.choices)
+        described = ", ".join(map(str, levels[:10]))
+        if condition.is_order and not all(map(is_number, levels)):
+            return f"'{condition.subject}' is one of {described}, which have no order; use == or in"
     else:
-        choices = list(subject.choices)
-        told = ", ".join(map(str, choices[:10]))
-        if condition.is_order and not all(map(is_number, choices)):
-            raise InputError(f"{place}'{condition.subject}' is one of {told}, which have no order; use == or in")
-        can_hold = any(map(condition.holds, choices))
-    conditional = subject.when is not None and condition.holds(sweep.conditions.in_base(condition.subject))
-    if not can_hold and not conditional:
-        raise InputError(f"{place}'{condition}' never holds: '{condition.subject}' is one of {told}")
-
-
-def _can_hold_in(subject: Range, condition: Condition) -> bool:
-    if condition.is_order or condition.operator == "!=":
-        return condition.holds(subject.low) or condition.holds(subject.high)
-    wanted: list[Any] = condition.value if condition.operator == "in" else [condition.value]
-    return any(is_number(value) and subject.low <= value <= subject.high for value in wanted)
-
-
-def _an_example(parameter: Parameter) -> str:
-    return str(next(iter(parameter.choices))) if isinstance(parameter, Choices) else f"{parameter.low:g}"
+        wanted = condition.value if condition.operator == "in" else [condition.value]
+        inside = [value for value in wanted if is_number(value) and subject.low <= value <= subject.high]
+        levels = [subject.low, subject.high, *inside]
+        described = f"{subject.low:g} to {subject.high:g}"
+    # Where the subject does not count itself, the condition is on the base's value.
+    can_be_base = subject.when is not None and condition.holds(sweep.conditions.in_base(condition.subject))
+    if can_be_base or any(map(condition.holds, levels)):
+        return ""
+    return f"'{condition}' never holds: '{condition.subject}' is one of {described}"

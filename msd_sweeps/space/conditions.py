@@ -1,4 +1,4 @@
-"""When a parameter counts: `method.feature_weight > 0`, read by a small parser and never executed."""
+"""A condition on a parameter, such as `method.feature_weight > 0`: read by a small parser and never executed."""
 
 import operator
 import re
@@ -9,6 +9,10 @@ from msd_sweeps.space.errors import InputError
 
 _LONGEST = 300
 _FORM = re.compile(r"\s*([^\s=!<>]+)\s*(==|!=|<=|>=|<|>|\sin\s)\s*(\S.*?)\s*", re.DOTALL)
+_EXPECTED = (
+    "expected '<parameter or path> <operator> <value>', such as method.feature_weight > 0, with one of "
+    "== != < <= > >= in"
+)
 _ORDERS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -60,20 +64,16 @@ def parse_condition(text: str) -> Condition:
     """Read `<parameter or path> <operator> <value>`. Raises ValueError that says what was expected."""
     from msd_sweeps.space.strict_yaml import parse_scalar  # here, so that the schema of a space needs no YAML reader
 
-    form = (
-        "expected '<parameter or path> <operator> <value>', such as method.feature_weight > 0, with one of "
-        "== != < <= > >= in"
-    )
     match = _FORM.fullmatch(text) if len(text) <= _LONGEST else None
     if match is None:
-        raise ValueError(f"{form}; found {text[:60]!r}")
+        raise ValueError(f"{_EXPECTED}; found {text[:60]!r}")
     subject, sign, written = match[1], match[2].strip(), match[3]
     try:
         value = parse_scalar(written, "value")
     except InputError as error:
-        raise ValueError(f"{form}; {error}") from error
+        raise ValueError(f"{_EXPECTED}; {error}") from error
     if isinstance(value, dict):
-        raise ValueError(f"{form}; a mapping has no order and no name")
+        raise ValueError(f"{_EXPECTED}; a mapping has no order and no name")
     if sign == "in" and (not isinstance(value, list) or not value):
         raise ValueError(f"expected a list after 'in', such as [1, 2], found {written[:60]!r}")
     if sign in _ORDERS and not is_number(value):

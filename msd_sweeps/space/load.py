@@ -7,15 +7,15 @@ from typing import Any
 from msd_sweeps.space.checks import Sources, check_reachable, check_weights
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.errors import InputError, KeyPath, nearest
-from msd_sweeps.space.overrides import changed, replace
+from msd_sweeps.space.overrides import changed, overlap
 from msd_sweeps.space.schema import Changes, Space
 from msd_sweeps.space.strict_yaml import Document, parse, parse_scalar
 from msd_sweeps.space.trial import Trial
-from msd_sweeps.space.validation import Where, validated
+from msd_sweeps.space.validation import Where, key_paths, validated
 
 SHIPPED = Path("search_spaces")
 _RESERVED = ("teachers", "timings.json")
-"""What else lies in the folder of the sweeps."""
+"""Other names in the folder of the sweeps."""
 
 
 def load(
@@ -29,41 +29,35 @@ def load(
 
     Raises InputError that names file, line and key.
     """
-    path = find(space, SHIPPED)
-    document = parse(path)
-    overrides = [setting(text) for text in settings]
-    tree = dict(document.data)
-    if base is not None:
-        tree["base"] = base
+    file = find(space, SHIPPED)
+    document = parse(file)
+    overrides = dict(map(setting, settings))
+    of_space = {key: value for key, value in overrides.items() if key.split(".")[0] in Space.model_fields}
+    of_base = {key: value for key, value in overrides.items() if key not in of_space}
+    tree = document.data | ({} if base is None else {"base": base})
     checked = validated(Space, tree, document.where)
     if num_samples is not None:
         if checked.design != "search":
             raise InputError(f"--num-samples {num_samples}: only a search samples, and this is a {checked.design}")
-        tree["search"] = {**(tree.get("search") or {}), "num_samples": num_samples}
-        checked = validated(Space, tree, lambda key: "--num-samples: ")
-    of_space = {key: value for key, value in overrides if key.split(".")[0] in Space.model_fields}
-    for key, value in of_space.items():
-        replace(tree, key, value, "--set ", known=checked.model_dump(mode="json"))
-    if of_space:
-        checked = validated(Space, tree, _set_by(of_space, document))
-    base_document = parse(find(checked.base, SHIPPED / "bases", near=path.parent))
-    of_base = {key: value for key, value in overrides if key not in of_space}
-    base_trial = _base_of(base_document, of_base)
-    stem = path.stem if base is None else f"{path.stem}-{Path(base).stem}"
-    sweep = Sweep(
-        checked_name(name or stem), checked, changed(base_trial, of_base, "--set ") if of_base else base_trial
-    )
-    check_reachable(sweep, Sources(document, base_document, tree, of_base))
+        of_space["search.num_samples"] = num_samples
+    where = _where(document, of_space)
+    known = key_paths(checked.model_dump(mode="json"))
+    for path, value in of_space.items():
+        _replace(tree, path, value, known)
+    checked = validated(Space, tree, where)
+    base_document = parse(find(checked.base, SHIPPED / "bases", near=file.parent))
+    stem = file.stem if base is None else f"{file.stem}-{Path(base).stem}"
+    sweep = Sweep(checked_name(name or stem), checked, _base_trial(base_document, of_base))
+    check_reachable(sweep, Sources(where, _where(base_document, of_base), of_base))
     return sweep
 
 
 def load_base(base: str, settings: Iterable[str] = ()) -> Trial:
     """Read a base alone. Raises InputError."""
     document = parse(find(base, SHIPPED / "bases"))
-    overrides = dict(setting(text) for text in settings)
-    trial = changed(_base_of(document, overrides), overrides, "--set ")
-    where = "--set teacher.weights: " if "teacher.weights" in overrides else ""
-    check_weights(trial, where or document.where(("teacher", "weights")))
+    overrides = dict(map(setting, settings))
+    trial = _base_trial(document, overrides)
+    check_weights(trial, _where(document, overrides)(("teacher", "weights")))
     return trial
 
 
@@ -76,33 +70,43 @@ def setting(text: str) -> tuple[str, Any]:
     return key, parse_scalar(value, f"--set {key}")
 
 
-def _base_of(document: Document, overrides: Changes) -> Trial:
-    """A base before its overrides, but for where its images lie: the file may name what only another machine has."""
-    data = document.data.get("data")
+def _replace(tree: dict[str, Any], path: str, value: Any, known: dict[str, tuple[str, ...]]) -> None:
+    """Replace the value at a dotted path of a space as it is written; `known` has every path that exists."""
+    if path not in known:
+        raise InputError(f"--set '{path}' is not a setting; {nearest(path, known)}")
+    *sections, last = known[path]
+    for section in sections:
+        tree = tree.setdefault(section, {})
+    tree[last] = value
+
+
+def _base_trial(document: Document, overrides: Changes) -> Trial:
+    """A base with its overrides."""
+    tree, data = document.data, document.data.get("data")
+    # The location in the file may be of another machine, and reading the base looks for the images.
     located = {key: overrides[f"data.{key}"] for key in ("root", "image_size") if f"data.{key}" in overrides}
-    if not located or not isinstance(data, dict):
-        return validated(Trial, document.data, document.where)
-
-    def where(key: KeyPath) -> str:
-        set_here = len(key) == 2 and key[0] == "data" and key[1] in located
-        return f"--set data.{key[1]}: " if set_here else document.where(key)
-
-    return validated(Trial, {**document.data, "data": {**data, **located}}, where)
+    if located and isinstance(data, dict):
+        tree = {**tree, "data": {**data, **located}}
+    trial = validated(Trial, tree, _where(document, (f"data.{key}" for key in located)))
+    return changed(trial, overrides, "--set ") if overrides else trial
 
 
-def _set_by(overrides: Changes, document: Document) -> Where:
-    """Places in a space that was changed on the command line: what was set there is named by its option."""
+def _where(document: Document, overrides: Iterable[str]) -> Where:
+    """The place of a key: its option `--set` where the command line sets it, else its line in the file."""
+    paths = list(overrides)
 
     def where(key: KeyPath) -> str:
         path = ".".join(map(str, key))
-        by_option = any(f"{path}.".startswith(f"{name}.") or f"{name}.".startswith(f"{path}.") for name in overrides)
-        return f"--set {path}: " if by_option else document.where(key)
+        return f"--set {path}: " if path and any(overlap(path, one) for one in paths) else document.where(key)
 
     return where
 
 
 def find(name: str, folder: Path, near: Path | None = None) -> Path:
-    """A file by its path, or by its name in a folder: below the working directory, then beside the package."""
+    """A file by its path, or by its name in a folder: below the working directory, then beside the package.
+
+    Raises InputError.
+    """
     file_name = name if name.endswith((".yaml", ".yml")) else f"{name}.yaml"
     package_root = Path(__file__).resolve().parents[2]
     folders = [Path(), *([near, near / "bases"] if near else []), folder, package_root / folder]

@@ -1,50 +1,30 @@
-"""Settings of the distillation methods, without torch; `distill/losses` computes them.
+"""The registry of methods: the settings of each, without torch, and the module that computes its loss.
 
-Defaults are those of the CIFAR-100 tables: RepDistiller's for the methods it has, mdistiller's for the
-others, and each method's own reference code where neither has it.
+A class below that has a `name` is a method. `METHODS`, the schema, the benchmarks and the tests over all methods follow
+from these classes. Defaults are those of the CIFAR-100 tables: RepDistiller's for the methods it has, mdistiller's for
+the others, and each method's own reference code where neither has it.
 """
 
-from typing import Annotated, Literal, Self
+import functools
+import operator
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from msd_sweeps.space.settings import Positive, Settings, Weight
+from msd_sweeps.catalog.networks import NETWORKS
+from msd_sweeps.space.method_base import METHODS, LogitSettings, MethodSettings, Pair, check_classifiers, check_scales
+from msd_sweeps.space.settings import Count, Positive, Weight
 
 Scales = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
-Count = Annotated[int, Field(ge=1)]
-
-
-class MethodSettings(Settings):
-    """A loss of weighted terms: the term "x" is weighed by `x_weight`, and costs nothing where that is 0."""
-
-    @model_validator(mode="after")
-    def _check_something_to_learn(self) -> Self:
-        if not any(self.term_weights.values()):
-            raise ValueError(f"nothing to learn from: {', '.join(self.term_weights)} cannot all be 0")
-        return self
-
-    @property
-    def term_weights(self) -> dict[str, float]:
-        """The weights of the terms by the names of their settings."""
-        names = (name for name in type(self).model_fields if name.endswith("_weight"))
-        return {name: getattr(self, name) for name in names if name != "disagree_weight"}
-
-
-class LogitSettings(MethodSettings):
-    """A loss to which distillation of the logits may be added."""
-
-    ce_weight: Weight = 1.0
-    """Weight of the cross-entropy with the labels."""
-    kd_weight: Weight = 0.0
-    """Weight of T² · KL(teacher ‖ student) on the logits."""
-    temperature: Positive = 4.0
-    """T of the distillation of the logits."""
+Epochs = Annotated[int, Field(ge=0)]
+Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
 class NoneSettings(MethodSettings):
     """Cross-entropy alone: the student without a teacher."""
 
     name: Literal["none"]
+    distiller = "msd_sweeps.distill.losses.kd:CrossEntropy"
     ce_weight: Weight = 1.0
 
 
@@ -52,15 +32,16 @@ class KdSettings(LogitSettings):
     """Knowledge distillation on logits (Hinton et al. 2015); weights as the CIFAR-100 tables use them."""
 
     name: Literal["kd"]
+    distiller = "msd_sweeps.distill.losses.kd:Kd"
     ce_weight: Weight = 0.1
     kd_weight: Weight = 0.9
 
 
 class MsdSettings(LogitSettings):
-    """A reconstruction of multi-scale feature decoupling (arXiv 2502.05835): its unknowns are the
-    settings."""
+    """A reconstruction of multi-scale feature decoupling (arXiv 2502.05835): its unknowns are the settings."""
 
     name: Literal["msd"]
+    distiller = "msd_sweeps.distill.losses.msd:Msd"
     scales: Scales = (1, 2, 4)
     """Windows of scale k have 1/k of the map's side; 1 is the global feature."""
     scale_weights: tuple[Weight, ...] | None = None
@@ -90,24 +71,43 @@ class MsdSettings(LogitSettings):
             raise ValueError("projector: 'heads' reads the last feature map only; use tap: last")
         return self
 
+    @property
+    def term_weights(self) -> dict[str, float]:
+        return {name: weight for name, weight in super().term_weights.items() if name != "disagree_weight"}
+
+    def check_pair(self, pair: Pair) -> None:
+        check_scales(self.scales, pair)
+        student, teacher = NETWORKS[pair.student].channels, NETWORKS[pair.teacher].channels
+        if self.projector == "none" and student != teacher:
+            raise ValueError(
+                f"method.projector: 'none' needs equal widths, but {pair} taps {teacher} and {student} channels; "
+                "use 'linear' or 'heads'"
+            )
+        if self.projector == "heads":
+            check_classifiers(student=pair.student, teacher=pair.teacher)
+        elif self.regions != "all":
+            check_classifiers(teacher=pair.teacher)
+
 
 class DkdSettings(MethodSettings):
     """Decoupled knowledge distillation (Zhao et al., CVPR 2022); defaults as in mdistiller."""
 
     name: Literal["dkd"]
+    distiller = "msd_sweeps.distill.losses.dkd:Dkd"
     ce_weight: Weight = 1.0
     target_weight: Weight = 1.0
     """α, of the target class against the rest."""
     non_target_weight: Weight = 8.0
     """β, among the other classes: 8, 6 or 2 by pair (2 for resnet56 to resnet20)."""
     temperature: Positive = 4.0
-    warmup_epochs: Annotated[int, Field(ge=0)] = 20
+    warmup_epochs: Epochs = 20
 
 
 class FitNetSettings(LogitSettings):
     """Hints for a middle stage (Romero et al., ICLR 2015); defaults as in RepDistiller."""
 
     name: Literal["fitnet"]
+    distiller = "msd_sweeps.distill.losses.fitnet:FitNet"
     hint_weight: Weight = 100.0
     stage: Count = 2
     """Which stage is compared, counted from 1."""
@@ -117,6 +117,7 @@ class AtSettings(LogitSettings):
     """Attention transfer (Zagoruyko and Komodakis, ICLR 2017); defaults as in RepDistiller."""
 
     name: Literal["at"]
+    distiller = "msd_sweeps.distill.losses.attention:AttentionTransfer"
     attention_weight: Weight = 1000.0
 
 
@@ -124,6 +125,7 @@ class SpSettings(LogitSettings):
     """Similarity-preserving distillation (Tung and Mori, ICCV 2019); defaults as in RepDistiller."""
 
     name: Literal["sp"]
+    distiller = "msd_sweeps.distill.losses.similarity:SimilarityPreserving"
     similarity_weight: Weight = 3000.0
 
 
@@ -131,6 +133,7 @@ class RkdSettings(LogitSettings):
     """Relational knowledge distillation (Park et al., CVPR 2019); defaults as in RepDistiller."""
 
     name: Literal["rkd"]
+    distiller = "msd_sweeps.distill.losses.relation:Relational"
     distance_weight: Weight = 25.0
     angle_weight: Weight = 50.0
 
@@ -139,6 +142,7 @@ class PktSettings(LogitSettings):
     """Probabilistic knowledge transfer (Passalis and Tefas, ECCV 2018); defaults as in RepDistiller."""
 
     name: Literal["pkt"]
+    distiller = "msd_sweeps.distill.losses.pkt:Pkt"
     probability_weight: Weight = 30000.0
 
 
@@ -146,6 +150,7 @@ class VidSettings(LogitSettings):
     """Variational information distillation (Ahn et al., CVPR 2019); defaults as in RepDistiller."""
 
     name: Literal["vid"]
+    distiller = "msd_sweeps.distill.losses.vid:Vid"
     information_weight: Weight = 1.0
     initial_variance: Annotated[float, Field(gt=1e-5, allow_inf_nan=False)] = 5.0
 
@@ -158,13 +163,17 @@ class CrdSettings(LogitSettings):
     """
 
     name: Literal["crd"]
+    distiller = "msd_sweeps.distill.losses.crd:Crd"
     contrast_weight: Weight = 0.8
     contrast_temperature: Positive = 0.07
     num_negatives: Count = 16384
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    momentum: Momentum = 0.5
     """How much of a remembered feature stays when its image is seen again."""
     width: Count = 128
     """Of the space in which features are compared."""
+
+    def kept_floats(self, train_images: int) -> int:
+        return 2 * self.width * train_images
 
 
 class WcordSettings(LogitSettings):
@@ -175,33 +184,38 @@ class WcordSettings(LogitSettings):
     """
 
     name: Literal["wcord"]
+    distiller = "msd_sweeps.distill.losses.wcord:Wcord"
     global_weight: Weight = 0.8
     local_weight: Weight = 0.05
     num_negatives: Count = 16384
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    momentum: Momentum = 0.5
     width: Count = 128
     entropy: Positive = 0.05
     """Strength of the entropic regularisation of the transport plan."""
     iterations: Count = 20
     """Sinkhorn iterations for the plan."""
 
+    def kept_floats(self, train_images: int) -> int:
+        return 2 * self.width * train_images
+
 
 class ReviewKdSettings(LogitSettings):
     """Knowledge review (Chen et al., CVPR 2021); defaults as in mdistiller."""
 
     name: Literal["reviewkd"]
+    distiller = "msd_sweeps.distill.losses.reviewkd:ReviewKd"
     review_weight: Weight = 1.0
     """Depends on the pair: mdistiller uses 5.0 for resnet32x4 to resnet8x4."""
-    warmup_epochs: Annotated[int, Field(ge=0)] = 20
+    warmup_epochs: Epochs = 20
     widest: Count = 512
     """Most channels in which stages are fused."""
 
 
 class DistSettings(MethodSettings):
-    """Distillation from a stronger teacher (Huang et al., NeurIPS 2022); CIFAR-100 settings of its
-    authors."""
+    """Distillation from a stronger teacher (Huang et al., NeurIPS 2022); CIFAR-100 settings of its authors."""
 
     name: Literal["dist"]
+    distiller = "msd_sweeps.distill.losses.dist:Dist"
     ce_weight: Weight = 1.0
     inter_weight: Weight = 2.0
     """β, of the correlation over the classes of a sample."""
@@ -214,6 +228,7 @@ class SddSettings(MethodSettings):
     """Scale decoupled distillation (Wei et al., CVPR 2024); defaults as in its reference code."""
 
     name: Literal["sdd"]
+    distiller = "msd_sweeps.distill.losses.sdd:Sdd"
     form: Literal["kd", "dkd"] = "kd"
     """What is computed for each region."""
     scales: Scales = (1, 2)
@@ -229,7 +244,7 @@ class SddSettings(MethodSettings):
     non_target_weight: Weight = 8.0
     """For the form dkd; by pair as for `dkd`."""
     temperature: Positive = 4.0
-    warmup_epochs: Annotated[int, Field(ge=0)] = 20
+    warmup_epochs: Epochs = 20
     """For the form dkd."""
 
     @property
@@ -238,22 +253,12 @@ class SddSettings(MethodSettings):
         names = ["kd_weight"] if self.form == "kd" else ["target_weight", "non_target_weight"]
         return {name: getattr(self, name) for name in ["ce_weight", *names]}
 
+    def check_pair(self, pair: Pair) -> None:
+        check_scales(self.scales, pair)
+        check_classifiers(student=pair.student, teacher=pair.teacher)
 
-Method = Annotated[
-    NoneSettings
-    | KdSettings
-    | MsdSettings
-    | DkdSettings
-    | FitNetSettings
-    | AtSettings
-    | SpSettings
-    | RkdSettings
-    | PktSettings
-    | VidSettings
-    | CrdSettings
-    | WcordSettings
-    | ReviewKdSettings
-    | DistSettings
-    | SddSettings,
-    Field(discriminator="name"),
-]
+
+if TYPE_CHECKING:
+    Method = MethodSettings
+else:
+    Method = Annotated[functools.reduce(operator.or_, METHODS.values()), Field(discriminator="name")]

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 from pydantic import Field
 
 from msd_sweeps.catalog.datasets import DATASETS
-from msd_sweeps.catalog.networks import ARCHITECTURES
+from msd_sweeps.catalog.networks import NETWORKS
 from msd_sweeps.space.settings import Settings
 
 MetricName = Literal["train_loss", "train_top1", "val_loss", "val_top1", "test_loss", "test_top1"]
@@ -53,7 +53,7 @@ def student_cost(name: str, config: dict[str, Any]) -> float:
 
     config: the trial, as the ledger has it. Classes are counted as in `architectures`.
     """
-    model = ARCHITECTURES[config["student"]["model"]]
+    model = NETWORKS[config["student"]["model"]]
     return float(model.parameters) if name == "student_parameters" else model.multiply_adds_at(_side(config["data"]))
 
 

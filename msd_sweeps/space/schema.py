@@ -1,4 +1,4 @@
-"""What a space file may contain. A space names a base and lists what it varies."""
+"""The schema of a space file. A space names a base and lists the settings that it varies."""
 
 import json
 from typing import Annotated, Any, Literal, Self
@@ -7,13 +7,21 @@ from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag, field
 
 from msd_sweeps.space.conditions import parse_condition
 from msd_sweeps.space.metrics import Metric, MetricName, check_metrics
-from msd_sweeps.space.settings import Settings
-from msd_sweeps.space.trial import Count, Seed
+from msd_sweeps.space.settings import Count, Seed, Settings
 
 MOST_CHOICES = 1000
 Changes = dict[str, JsonValue]
 """Dotted paths of a trial and the values they get."""
-Seeds = Annotated[list[Seed], Field(min_length=1, max_length=1000)]
+
+
+def _distinct_seeds(seeds: list[int]) -> list[int]:
+    repeated = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+    if repeated:
+        raise ValueError(f"the seed {repeated[0]} is repeated; every replicate needs its own")
+    return seeds
+
+
+Seeds = Annotated[list[Seed], Field(min_length=1, max_length=1000), AfterValidator(_distinct_seeds)]
 
 
 class Search(Settings):
@@ -33,9 +41,9 @@ def _check_condition(text: str) -> str:
 
 When = Annotated[str, AfterValidator(_check_condition)] | None
 """A condition such as `method.feature_weight > 0`: another parameter or a setting of the base, one of
-== != < <= > >= in, and a value. Where it does not hold the parameter keeps the base's value."""
+== != < <= > >= in, and a value. Where it does not hold, the parameter keeps the base's value."""
 Number = int | Annotated[float, Field(allow_inf_nan=False)]
-"""A number that remembers whether it was written whole."""
+"""An int or a float, as it was written."""
 
 
 class Range(Settings):
@@ -85,17 +93,20 @@ class Choices(Settings):
     ]
     when: When = None
 
+    @property
+    def labels(self) -> dict[str, Changes]:
+        """The sets of changes by their labels; empty for a list of values."""
+        return self.choices if isinstance(self.choices, dict) else {}
+
     @model_validator(mode="after")
     def _check_repeats(self) -> Self:
-        labelled = isinstance(self.choices, dict)
-        values = list(self.choices.values() if isinstance(self.choices, dict) else self.choices)
-        texts = [json.dumps(value, sort_keys=True) for value in values]
-        names = list(self.choices) if labelled else texts
-        for index, text in enumerate(texts):
-            if text in texts[:index]:
-                first = names[texts.index(text)]
-                same = f"'{names[index]}' is the same as '{first}'" if labelled else f"{text} is repeated"
-                raise ValueError(f"{same}; every choice must differ")
+        labels, values = list(self.labels), self.labels.values() or self.choices
+        first: dict[str, int] = {}
+        for index, text in enumerate(json.dumps(value, sort_keys=True) for value in values):
+            same = first.setdefault(text, index)
+            if same != index:
+                repeated = f"'{labels[index]}' is the same as '{labels[same]}'" if labels else f"{text} is repeated"
+                raise ValueError(f"{repeated}; every choice must differ")
         return self
 
 
@@ -117,7 +128,7 @@ class Confirm(Settings):
 
 
 class Resources(Settings):
-    """What a slot gets."""
+    """What each slot uses of the machine or the cluster."""
 
     num_workers: Count = 1
     """Data-parallel workers of a slot; the batch is divided among them."""
@@ -126,7 +137,7 @@ class Resources(Settings):
     slots: Count | Literal["auto"] = "auto"
     cpus_per_worker: Count | Literal["auto"] = "auto"
     threads_per_student: Count = 1
-    """On a processor; the students of a slot step side by side. How sums are rounded depends on it and on
+    """On a processor, where the students of a slot step side by side. How sums are rounded depends on this and on
     num_workers, and on nothing else here."""
     use_gpu: bool | Literal["auto"] = "auto"
     resources_per_worker: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
@@ -134,13 +145,13 @@ class Resources(Settings):
     accelerator_type: Annotated[str, Field(min_length=1)] | None = None
     """As in Ray Train: the kind of GPU, such as H100."""
     placement_strategy: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = "PACK"
-    """As in Ray Train: how the workers of a slot lie on nodes."""
+    """As in Ray Train: how the workers of a slot are placed on nodes."""
     wait_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 300
-    """So long a sweep on a cluster waits for nodes while not one slot has room, at its start and later."""
+    """How long a sweep on a cluster waits for nodes while it has room for no slot, at its start and later."""
 
     @model_validator(mode="after")
     def _check_once(self) -> Self:
-        """What a worker gets is said in one place, and agrees."""
+        """The resources of a worker stand in one place only, and agree."""
         asked = self.resources_per_worker
         if "CPU" in asked and self.cpus_per_worker != "auto":
             raise ValueError("resources_per_worker: gives CPU, and cpus_per_worker is set too; keep one of them")
@@ -156,7 +167,7 @@ class Resources(Settings):
 
 
 class ReportSettings(Settings):
-    """What the tables compare."""
+    """The comparison in the tables."""
 
     value: MetricName = "test_top1"
     baseline: str | None = "kd"
@@ -182,12 +193,8 @@ class Tracking(Settings):
 
 
 def _kind_of_parameter(value: Any) -> str | None:
-    """A parameter's kind by its keys, so that errors speak of that kind alone."""
-    if isinstance(value, Range):
-        return "range"
-    if isinstance(value, Choices):
-        return "choices"
-    keys = set(value) if isinstance(value, dict) else set()
+    """A parameter's kind by its keys, so that errors are about that kind alone."""
+    keys = set(value) if isinstance(value, dict) else set(getattr(type(value), "model_fields", ()))
     return "choices" if "choices" in keys else "range" if keys & {"low", "high"} else None
 
 
@@ -202,7 +209,7 @@ Parameter = Annotated[
 
 
 class Space(Settings):
-    """A sweep, as its file describes it."""
+    """The description of a sweep, as in its file."""
 
     base: str
     """The name of a base in search_spaces/bases, or a path."""
@@ -212,9 +219,9 @@ class Space(Settings):
         Annotated[Metric, Tag("one")] | Annotated[list[Metric], Field(min_length=2, max_length=3), Tag("several")],
         Discriminator(lambda value: "several" if isinstance(value, list) else "one"),
     ] = Metric()
-    """What a search optimises; with a list of two or three it looks for their Pareto front."""
+    """The metric that a search optimises; of a list of two or three it looks for the Pareto front."""
     parameters: dict[str, Parameter] = {}
-    """What is varied: paths of the base, or names of labelled choices."""
+    """The settings that are varied: paths of the base, or names of labelled choices."""
     search: Search = Search()
     scheduler: Scheduler = Scheduler()
     confirm: Confirm = Confirm()
@@ -243,10 +250,10 @@ class Space(Settings):
                 f"scheduler.type: {self.scheduler.type} stops trials by one metric, and this search has several; "
                 "use none, or give one metric"
             )
-        for section in _FOREIGN[self.design]:
-            field = type(self).model_fields[section]
-            if getattr(self, section) != field.default:
-                raise ValueError(f"{section}: has no meaning in a {self.design} design; {_INSTEAD[section]}")
+        for section, (designs, hint) in _DESIGNS_OF.items():
+            is_given = getattr(self, section) != type(self).model_fields[section].default
+            if is_given and self.design not in designs:
+                raise ValueError(f"{section}: has no meaning in a {self.design} design; {hint}")
         if self.design == "leave_one_out" and not self.without:
             raise ValueError("without: a leave_one_out design needs at least one part to leave out")
         if self.design != "leave_one_out" and not self.parameters:
@@ -255,16 +262,12 @@ class Space(Settings):
             for name, parameter in self.parameters.items():
                 if isinstance(parameter, Range):
                     raise ValueError(f"parameters.{name}: a {self.design} design needs choices, not a range")
-        for name, seeds in (("seeds", self.seeds), ("confirm.seeds", self.confirm.seeds)):
-            repeated = sorted({seed for seed in seeds if seeds.count(seed) > 1})
-            if repeated:
-                raise ValueError(f"{name}: the seed {repeated[0]} is repeated; every replicate needs its own")
         if self.design == "search":
             self._check_honesty()
         return self
 
     def _check_honesty(self) -> None:
-        """What is reported of a search must not have been chosen on what is reported."""
+        """The score by which winners are chosen must not be the score that is reported."""
         if self.report.value.startswith("val_"):
             raise ValueError(
                 f"report.value: winners are confirmed on the whole training set, where {self.report.value} is not "
@@ -276,20 +279,15 @@ class Space(Settings):
             )
 
 
-_FOREIGN = {
-    "search": ("full", "without", "also", "seeds"),
-    "grid": ("search", "scheduler", "confirm", "full", "without"),
-    "one_at_a_time": ("search", "scheduler", "confirm", "full", "without"),
-    "leave_one_out": ("parameters", "search", "scheduler", "confirm"),
+_LAID_OUT = ("grid", "one_at_a_time", "leave_one_out")
+_DESIGNS_OF: dict[str, tuple[tuple[str, ...], str]] = {
+    "parameters": (("search", "grid", "one_at_a_time"), "the parts that are left out stand under 'without'"),
+    "search": (("search",), "only a search samples"),
+    "scheduler": (("search",), "only a search stops trials early, comparisons need every trial whole"),
+    "confirm": (("search",), "only a search has winners to confirm; its fresh seeds are like 'seeds' here"),
+    "full": (("leave_one_out",), "it belongs to leave_one_out"),
+    "without": (("leave_one_out",), "it belongs to leave_one_out"),
+    "also": (_LAID_OUT, "a search trains confirm.baselines beside its winners"),
+    "seeds": (_LAID_OUT, "a search has search.seed and confirm.seeds"),
 }
-"""Sections that a design does not read: what stands there would be lost without a word."""
-_INSTEAD = {
-    "full": "it belongs to leave_one_out",
-    "without": "it belongs to leave_one_out",
-    "also": "a search trains confirm.baselines beside its winners",
-    "seeds": "a search has search.seed and confirm.seeds",
-    "search": "only a search samples",
-    "scheduler": "only a search stops trials early, comparisons need every trial whole",
-    "confirm": "only a search has winners to confirm; its fresh seeds are like 'seeds' here",
-    "parameters": "the parts that are left out stand under 'without'",
-}
+"""The designs that read a section, and a hint for the others: a section that is not read would be lost silently."""

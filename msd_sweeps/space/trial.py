@@ -1,4 +1,4 @@
-"""What a trial and a sweep are: frozen schemas without torch, and the hashes that name them."""
+"""A trial, complete: data, teacher, student, method and recipe; and the hashes that name it."""
 
 import hashlib
 import json
@@ -8,15 +8,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from msd_sweeps.catalog.datasets import DATASETS, Dataset, examine
-from msd_sweeps.catalog.files import DataError, file_sha256
-from msd_sweeps.catalog.networks import ARCHITECTURES
+from msd_sweeps.catalog.files import file_sha256
+from msd_sweeps.catalog.networks import NETWORKS
+from msd_sweeps.space.data import Data
 from msd_sweeps.space.errors import nearest
-from msd_sweeps.space.methods import Method
-from msd_sweeps.space.settings import Positive, Settings, Weight
-
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
+from msd_sweeps.space.methods import Method, Pair
+from msd_sweeps.space.settings import Count, Positive, Seed, Settings, Weight
 
 IDENTITY_VERSION = 2
 """Raised when a change of the code changes what a configuration trains, so that old results are not reused."""
@@ -26,93 +23,6 @@ def identity(value: Any) -> str:
     """Twelve hexadecimal digits that name a value of plain JSON types."""
     text = json.dumps([IDENTITY_VERSION, value], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-class Content(Settings):
-    """What was found in the files of a data set that the user brings."""
-
-    fingerprint: str
-    num_classes: Count
-    image_size: Count
-    train_images: Count
-    test_images: Count
-
-
-class Data(Settings):
-    """Which images a student sees."""
-
-    name: Literal["digits", "cifar10", "cifar100", "imagenet", "folder", "tensors"]
-    """folder: any images in class folders `train/<class>/` and `test/<class>/` (or `val/<class>/`), kept decoded in
-    memory. imagenet: such folders read as training goes, with the crops and sizes of ImageNet. tensors: an .npz
-    or Parquet file."""
-    root: str = "data"
-    """Folder or file that holds the images; not part of a trial's identity."""
-    image_size: Annotated[int, Field(ge=8, le=1024)] | None = None
-    """Side of the square images in pixels, for `folder`, `imagenet` (224 when absent) and `tensors`; for the others,
-    where a network wants more, the side that each batch is scaled up to."""
-    loader_workers: Annotated[int, Field(ge=1, le=128)] = 4
-    """Threads per worker that decode images, for `imagenet`; not part of a trial's identity."""
-    train_samples: Count | None = None
-    """Use only so many training images, the same share of every class."""
-    val_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    """Share of the training set held out, stratified; a search sets it, a confirmation trains on everything."""
-    split_seed: Seed = 0
-    content: Content | None = None
-    """Found in the files, not to be written by hand: it lets a trial keep its name where the files are not."""
-
-    @model_validator(mode="after")
-    def _find_content(self) -> "Data":
-        if self.name in DATASETS:
-            size = DATASETS[self.name].image_size
-            if self.content is not None:
-                raise ValueError(f"content: {self.name} is known; leave it out")
-            if self.image_size is not None and self.image_size < size:
-                raise ValueError(
-                    f"image_size: {self.name} has images of {size} px, which are only scaled up, found "
-                    f"{self.image_size}; give more, or leave it out"
-                )
-        elif self.content is None:
-            if self.name == "folder" and self.image_size is None:
-                raise ValueError("image_size: missing; folder needs the side of its images in pixels, such as 32 or 64")
-            try:
-                facts, fingerprint = examine(self.name, self.path, self.image_size)
-            except DataError as error:
-                raise ValueError(f"root: {error}") from error
-            content = Content(fingerprint=fingerprint, **facts._asdict())
-            object.__setattr__(self, "content", content)  # frozen; this is still its making
-        return self
-
-    @property
-    def path(self) -> Path:
-        """Where the images lie, with `~` for the home folder."""
-        return Path(self.root).expanduser()
-
-    @property
-    def facts(self) -> Dataset:
-        """Sizes of the whole data set."""
-        if self.content is None:
-            known = DATASETS[self.name]
-            return known._replace(image_size=self.image_size or known.image_size)
-        return Dataset(**self.content.model_dump(exclude={"fingerprint"}))
-
-    @property
-    def whole(self) -> "Data":
-        """The same images without a selection: what a teacher is trained and measured on."""
-        return self.model_copy(update={"train_samples": None, "val_fraction": 0.0, "split_seed": 0})
-
-    @property
-    def source(self) -> dict[str, Any]:
-        """What decides the bytes of the images, wherever they lie."""
-        if self.content is None:
-            is_scaled = self.facts != DATASETS[self.name]
-            return {"name": self.name} | ({"image_size": self.image_size} if is_scaled else {})
-        return {"name": self.name, **self.content.model_dump(include={"fingerprint", "image_size"})}
-
-    @property
-    def identified(self) -> dict[str, Any]:
-        """What decides which images a student sees."""
-        selection = self.model_dump(mode="json", include={"train_samples", "val_fraction", "split_seed"})
-        return self.source | selection
 
 
 class Recipe(Settings):
@@ -138,24 +48,24 @@ class Recipe(Settings):
 
 
 class Student(Settings):
-    """The network that learns."""
+    """The network that is trained."""
 
     model: str
 
 
 class Teacher(Settings):
-    """The frozen network that is learnt from."""
+    """The frozen network whose knowledge is distilled."""
 
     model: str
     weights: str | None = None
     """A file to import: .safetensors, .pth or .pt. Without one the teacher is trained once and cached."""
     recipe: Recipe = Recipe()
-    """How it is trained where `weights` is absent."""
+    """How it is trained when `weights` is absent."""
     seed: Seed = 0
 
 
 class Trial(Settings):
-    """One student trained once: everything that decides its numbers."""
+    """One student trained once: the settings that decide its numbers."""
 
     data: Data
     teacher: Teacher
@@ -169,15 +79,16 @@ class Trial(Settings):
     @model_validator(mode="after")
     def _check_networks(self) -> "Trial":
         for role, model in (("teacher", self.teacher.model), ("student", self.student.model)):
-            if model not in ARCHITECTURES:
-                raise ValueError(f"{role}.model: unknown network '{model}'; {nearest(model, ARCHITECTURES)}")
-            made_for, found = ARCHITECTURES[model].image_size, self.data.facts.image_size
-            if found != made_for and not ARCHITECTURES[model].other_sizes:
+            if model not in NETWORKS:
+                raise ValueError(f"{role}.model: unknown network '{model}'; {nearest(model, NETWORKS)}")
+            made_for, found = NETWORKS[model].image_size, self.data.facts.image_size
+            if found != made_for and not NETWORKS[model].other_sizes:
                 raise ValueError(
                     f"{role}.model: {model} takes images of {made_for} px only, and {self.data.name} has {found} px; "
                     "choose another network, or data of that size"
                 )
-        _check_method(self)
+        pair = Pair(self.teacher.model, self.student.model, self.data.name, self.data.facts.image_size)
+        self.method.check_pair(pair)
         train_images = min(self.train_images, self.data.train_samples or self.train_images)
         if train_images < self.recipe.batch_size:
             raise ValueError(
@@ -187,7 +98,7 @@ class Trial(Settings):
 
     @property
     def placed(self) -> "Trial":
-        """The same trial with absolute paths, for a process that works in another folder."""
+        """The same trial with absolute paths, for a process with another working directory."""
         data = self.data.model_copy(update={"root": str(self.data.path.absolute())})
         weights = self.teacher.weights and str(Path(self.teacher.weights).absolute())
         return self.model_copy(update={"data": data, "teacher": self.teacher.model_copy(update={"weights": weights})})
@@ -199,23 +110,23 @@ class Trial(Settings):
 
     @property
     def train_images(self) -> int:
-        """How many images the training split offers before `train_samples` cuts it."""
+        """Images of the training split, after the held-out share and before `train_samples`."""
         total = self.data.facts.train_images
         return total - round(total * self.data.val_fraction)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps in an epoch; the images that do not fill a batch wait for the next epoch's shuffle."""
+        """Optimiser steps in an epoch. The images that do not fill a last batch are left out of that epoch."""
         images = self.train_images
         return min(images, self.data.train_samples or images) // self.recipe.batch_size
 
     @property
     def id(self) -> str:
-        """The hash that names this trial, whatever the sweep and wherever its files lie."""
+        """The hash that names this trial, in every sweep and wherever its files lie."""
         return identity(self._identified())
 
     def ids_of(self, seeds: Iterable[int]) -> list[str]:
-        """The ids of this trial's replicates, for less than making and naming each of them."""
+        """The ids of this trial with other seeds; faster than building each trial."""
         fields = self._identified()
         return [identity({**fields, "seed": seed}) for seed in seeds]
 
@@ -228,7 +139,7 @@ class Trial(Settings):
 
     @property
     def stream_key(self) -> str:
-        """Trials with the same key can learn from one pass of the teacher and of the data."""
+        """Trials with the same key can share one pass of the teacher over one stream of batches."""
         names = ("batch_size", "precision", "crop_padding", "flip")
         recipe = {name: getattr(self.recipe, name) for name in names}
         fields = self._identified()
@@ -242,38 +153,8 @@ class Trial(Settings):
 
 
 def teacher_identity(trial: Trial) -> dict[str, Any]:
-    """What decides the teacher's weights: the bytes of its file, or how it is trained."""
+    """The settings that decide the teacher's weights: the hash of its file, or how it is trained."""
     teacher = trial.teacher
     if teacher.weights is not None:
         return {"model": teacher.model, "sha256": file_sha256(Path(teacher.weights))}
     return {"data": trial.data.source, **teacher.model_dump(mode="json", exclude={"weights"})}
-
-
-def _check_method(trial: Trial) -> None:
-    method = trial.method
-    if method.name not in ("msd", "sdd"):
-        return
-    student, teacher = ARCHITECTURES[trial.student.model], ARCHITECTURES[trial.teacher.model]
-    image_size = trial.data.facts.image_size
-    pair = f"{trial.teacher.model} -> {trial.student.model}"
-    finest = max(1, image_size // max(student.reduction, teacher.reduction))
-    for scale in method.scales:
-        if scale > finest:
-            raise ValueError(
-                f"method.scales: scale {scale} is finer than the feature map; "
-                f"the finest scale of {pair} on {trial.data.name} is {finest}"
-            )
-    if method.name == "msd" and method.projector == "none" and student.channels != teacher.channels:
-        raise ValueError(
-            f"method.projector: 'none' needs equal widths, but {pair} taps {teacher.channels} and "
-            f"{student.channels} channels; use 'linear' or 'heads'"
-        )
-    heads = {"student": trial.student.model, "teacher": trial.teacher.model}
-    if method.name == "msd" and method.projector != "heads":
-        heads = {} if method.regions == "all" else {"teacher": trial.teacher.model}
-    for role, model in heads.items():
-        if not ARCHITECTURES[model].classifies_regions:
-            raise ValueError(
-                f"method: the classifier of the {role} {model} does not read its last feature map, so it cannot "
-                "label regions; use msd with regions: all and projector: linear"
-            )

@@ -1,4 +1,4 @@
-"""Check a tree against a model; errors say where, what was expected, what was found and what to do."""
+"""Validates a tree against a model; an error says where, what was expected, what was found and what to do."""
 
 import itertools
 import json
@@ -19,7 +19,8 @@ Where = Callable[[KeyPath], str]
 
 _MOST_ERRORS = 10
 _LONGEST_FOUND = 60
-_KINDS = {
+_MAPPING = "a mapping of keys to values"
+_EXPECTED = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
     "float_type": "a number",
@@ -28,16 +29,18 @@ _KINDS = {
     "string_type": "text",
     "list_type": "a list",
     "tuple_type": "a list",
-    "dict_type": "a mapping of keys to values",
-    "model_type": "a mapping of keys to values",
-    "model_attributes_type": "a mapping of keys to values",
+    "dict_type": _MAPPING,
+    "model_type": _MAPPING,
+    "model_attributes_type": _MAPPING,
+    "greater_than": "a number above {gt:g}",
+    "greater_than_equal": "a number of at least {ge:g}",
+    "less_than": "a number below {lt:g}",
+    "less_than_equal": "a number of at most {le:g}",
+    "literal_error": "{expected}",
+    "too_short": "at least {min_length} of them",
+    "too_long": "at most {max_length} of them",
 }
-_BOUNDS = {
-    "greater_than": ("above", "gt"),
-    "greater_than_equal": ("of at least", "ge"),
-    "less_than": ("below", "lt"),
-    "less_than_equal": ("of at most", "le"),
-}
+"""What an error of pydantic's expected, by its type; the error's context fills the braces."""
 
 
 def dotted(prefix: str = "") -> Where:
@@ -50,69 +53,11 @@ def validated(model: type[Model], tree: dict[str, Any], where: Where) -> Model:
     try:
         return model.model_validate_json(json.dumps(tree))
     except ValidationError as error:
-        told = _told(model, error.errors()[: 4 * _MOST_ERRORS], tree)
-        lines = [where(key) + message for key, message in told[:_MOST_ERRORS]]
-        if len(told) > _MOST_ERRORS:
+        messages = _messages(model, error.errors()[: 4 * _MOST_ERRORS], tree)
+        lines = [where(key) + message for key, message in messages[:_MOST_ERRORS]]
+        if len(messages) > _MOST_ERRORS:
             lines.append("and more")
         raise InputError("\n".join(lines)) from error
-
-
-def _told(model: type[Settings], errors: Iterable[ErrorDetails], tree: Any) -> list[tuple[KeyPath, str]]:
-    """One message for each key; what the members of a union expect of one value is told together."""
-    expected: dict[KeyPath, list[str]] = {}
-    found: dict[KeyPath, Any] = {}
-    messages: list[tuple[KeyPath, str]] = []
-    for item in errors:
-        key = _key_in(tree, item["loc"])
-        kind, context = item["type"], item.get("ctx", {})
-        if kind == "extra_forbidden":
-            known = _fields(model, item["loc"][:-1])
-            messages.append((key, f"unknown key; {nearest(str(item['loc'][-1]), known)}"))
-        elif kind == "missing":
-            messages.append((key, f"the key '{item['loc'][-1]}' is missing; add it"))
-        elif kind == "union_tag_invalid":
-            tags = re.findall(r"'([^']+)'", context["expected_tags"])
-            messages.append(((*key, "name"), f"unknown {key[-1]} '{context['tag']}'; {nearest(context['tag'], tags)}"))
-        elif kind == "union_tag_not_found":
-            messages.append((key, f"the key 'name' is missing, which says what {key[-1]} it is; add it"))
-        elif kind == "value_error":
-            messages.append(_of_validator(item, key, tree, model))
-        else:
-            wanted = _expected(item)
-            if wanted is None:
-                messages.append((key, item["msg"]))
-            elif wanted not in expected.setdefault(key, []):
-                expected[key].append(wanted)
-                found[key] = item["input"]
-    for key, wanted_of_key in expected.items():
-        if {"a whole number", "a number"} <= set(wanted_of_key):
-            wanted_of_key.remove("a whole number")
-        text = f"expected {' or '.join(wanted_of_key)}, found {shown(found[key])}"
-        messages.append((key, text + _spelling(found[key], wanted_of_key)))
-    return messages
-
-
-def _expected(item: ErrorDetails) -> str | None:
-    kind, context = item["type"], item.get("ctx", {})
-    if kind in _KINDS:
-        return _KINDS[kind]
-    if kind in _BOUNDS:
-        words, name = _BOUNDS[kind]
-        return f"a number {words} {context[name]:g}"
-    if kind == "literal_error":
-        return str(context["expected"])
-    if kind == "too_short":
-        return f"at least {context['min_length']} of them"
-    if kind == "too_long":
-        return f"at most {context['max_length']} of them"
-    message = item["msg"]
-    return message.removeprefix("expected ") if message.startswith("expected ") else None
-
-
-def _spelling(found: Any, wanted: Iterable[str]) -> str:
-    known = [word for text in wanted for word in re.findall(r"'([^']+)'", text)]
-    hint = nearest(found, known, only_close=True) if isinstance(found, str) else ""
-    return f"; {hint}" if hint else ""
 
 
 def shown(value: Any) -> str:
@@ -121,39 +66,65 @@ def shown(value: Any) -> str:
     return text if len(text) <= _LONGEST_FOUND else f"{text[:_LONGEST_FOUND]}..."
 
 
-def _of_validator(item: ErrorDetails, key: KeyPath, tree: Any, model: type[Settings]) -> tuple[KeyPath, str]:
-    """What a validator of ours says; it may begin with the key that it is about, below the model's own."""
-    message = item["msg"].removeprefix("Value error, ")
+def _messages(model: type[Settings], errors: Iterable[ErrorDetails], tree: Any) -> list[tuple[KeyPath, str]]:
+    """One message for each mistake; what the members of a union expect of one value is one message."""
+    messages: list[tuple[KeyPath, str]] = []
+    expected: dict[KeyPath, list[str]] = {}
+    found: dict[KeyPath, Any] = {}
+    for item in errors:
+        key, kind, context = _key_in(tree, item["loc"]), item["type"], item.get("ctx", {})
+        message = item["msg"].removeprefix("Value error, ")
+        if kind == "extra_forbidden":
+            hint = nearest(str(key[-1]), _known_keys(model, item["loc"][:-1]))
+            messages.append((key, f"unknown key; {hint}"))
+        elif kind == "missing":
+            messages.append((key, f"the key '{item['loc'][-1]}' is missing; add it"))
+        elif kind == "union_tag_invalid":
+            hint = nearest(context["tag"], re.findall(r"'([^']+)'", context["expected_tags"]))
+            messages.append(((*key, "name"), f"unknown {key[-1]} '{context['tag']}'; {hint}"))
+        elif kind == "union_tag_not_found":
+            messages.append((key, f"the key 'name' is missing, which says what {key[-1]} it is; add it"))
+        elif kind in _EXPECTED or (message.startswith("expected ") and kind != "value_error"):
+            wanted = _EXPECTED[kind].format(**context) if kind in _EXPECTED else message.removeprefix("expected ")
+            expected.setdefault(key, []).append(wanted)
+            found[key] = item["input"]
+        elif kind != "default_factory_not_called":  # it follows from another error
+            messages.append(_at_key(message, key, tree) if kind == "value_error" else (key, message))
+    for key, wanted_here in expected.items():
+        wanted_of_key = list(dict.fromkeys(wanted_here))
+        if "a number" in wanted_of_key and "a whole number" in wanted_of_key:
+            wanted_of_key.remove("a whole number")
+        text = f"expected {' or '.join(wanted_of_key)}, found {shown(found[key])}"
+        words = re.findall(r"'([^']+)'", text.partition(", found")[0])
+        hint = nearest(found[key], words, only_close=True) if isinstance(found[key], str) else ""
+        messages.append((key, f"{text}; {hint}" if hint else text))
+    return messages
+
+
+def _at_key(message: str, key: KeyPath, tree: Any) -> tuple[KeyPath, str]:
+    """A message of a validator of ours; it may begin with a dotted key below the model's own, `recipe.lr: ...`."""
     name, colon, rest = message.partition(": ")
-    if not colon or name.split(".")[0] not in _fields(model, item["loc"]):
+    if not colon or not name.split(".")[0].isidentifier():
         return key, message
     for part in key:
         tree = tree[part]
-    return (*key, *split_path(tree, name)), rest
+    as_written = tuple(int(part) if part.isdigit() else part for part in name.split("."))
+    return (*key, *key_paths(tree).get(name, as_written)), rest
 
 
-def split_path(tree: Any, path: str) -> KeyPath:
-    """The keys of a dotted path. Keys of the tree may hold dots themselves; the longest that fits is taken."""
-    if not path:
-        return ()
-    if isinstance(tree, list):
-        index, _, rest = path.partition(".")
-        return (int(index), *split_path(tree[int(index)], rest))
-    fitting = (
-        [name for name in tree if isinstance(name, str) and f"{path}.".startswith(f"{name}.")]
-        if isinstance(tree, dict)
-        else []
-    )
-    name = max(fitting, key=len) if fitting else path.split(".")[0]
-    inner = tree[name] if fitting else None
-    return (name, *split_path(inner, path[len(name) + 1 :]))
+def key_paths(tree: Any, key: tuple[str, ...] = ()) -> dict[str, tuple[str, ...]]:
+    """The keys of every section and value in nested dictionaries by their dotted path; keys may hold dots."""
+    found = {".".join(key): key} if key else {}
+    for part, value in tree.items() if isinstance(tree, dict) else ():
+        found |= key_paths(value, (*key, part))
+    return found
 
 
 def _key_in(tree: Any, location: tuple[int | str, ...]) -> KeyPath:
-    """The part of pydantic's location that stands in the file: union tags and the like are left out."""
+    """The part of pydantic's location that stands in the file: tags of unions and the like are left out."""
     key: list[int | str] = []
     for part, following in itertools.zip_longest(location, location[1:]):
-        # A union's tag may be spelt like a key beside the one that is meant.
+        # A union's tag may be spelt like a key beside the value that is meant.
         is_tag = _is_in(tree, following) and not (_is_in(tree, part) and _is_in(tree[part], following))
         if _is_in(tree, part) and not is_tag:
             key.append(part)
@@ -167,27 +138,29 @@ def _is_in(tree: Any, part: int | str | None) -> bool:
     return isinstance(tree, dict) and part in tree
 
 
-def _fields(kind: Any, location: Iterable[int | str]) -> list[str]:
-    """The keys that a model knows at a location of pydantic's."""
+def _known_keys(kind: Any, location: Iterable[int | str]) -> list[str]:
+    """The keys that a model has at a location of pydantic's."""
     for part in location:
-        kind = next((inner for member in _members(kind) if (inner := _inside(member, part)) is not None), None)
+        kind = _inside(kind, part)
     return [name for member in _members(kind) if _is_model(member) for name in member.model_fields]
 
 
 def _inside(kind: Any, part: int | str) -> Any:
-    if _is_model(kind):
-        if part in kind.model_fields:
-            return kind.model_fields[part].annotation
-        return kind if kind.__name__.removesuffix("Settings").lower() == part else None
-    if get_origin(kind) is dict:
-        return get_args(kind)[1]
-    if get_origin(kind) in (list, tuple):
-        return get_args(kind)[0]
-    return None
+    """The type of a key or position in a type; the tag of a union gives its member, or the union itself."""
+    for member in _members(kind):
+        if _is_model(member):
+            if part in member.model_fields:
+                return member.model_fields[part].annotation
+            name = member.model_fields.get("name")
+            if part in (get_args(name.annotation) if name else [member.__name__.lower()]):
+                return member
+        elif get_origin(member) in (dict, list):
+            return get_args(member)[-1]
+    return kind
 
 
 def _members(kind: Any) -> list[Any]:
-    """The types of a union, without what annotates them."""
+    """The types of a union, without their annotations."""
     if get_origin(kind) is Annotated:
         return _members(get_args(kind)[0])
     if get_origin(kind) in (Union, types.UnionType):

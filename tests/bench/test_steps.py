@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from msd_sweeps.bench import drawing as benchmark
 from msd_sweeps.bench import steps as bench
-from msd_sweeps.distill.timing import PackCost, Timing, time_in_turns, worthwhile_pack
+from msd_sweeps.space.methods import METHODS
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +29,7 @@ def test_one_command_writes_table_numbers_and_plot(written):
     assert all(len(row["seconds"]) == 2 and min(row["seconds"]) > 0 for row in numbers["steps"])
     assert [ratio["target"] for ratio in numbers["ratios"]] == [1.15, pytest.approx(1 / 3), 1.05, 0.1]
     assert f"torch {torch.__version__}" in numbers["title"]
-    assert "--packs 1 8" in numbers["command"]
+    assert "--packs 1 8" in numbers["made"]
     table = written.with_suffix(".md").read_text()
     assert all(f"| {name} |" in table for name in names)
     assert written.with_suffix(".svg").read_text().startswith("<?xml")
@@ -40,53 +39,36 @@ def test_one_command_writes_table_numbers_and_plot(written):
 def test_the_plot_is_drawn_again_from_its_numbers(written):
     drawn = written.with_suffix(".svg").read_bytes()
     written.with_suffix(".svg").unlink()
-    path = benchmark.draw(written)
-    assert path is not None
-    assert path.read_bytes() == drawn
-
-
-def test_a_ratio_is_taken_within_each_round():
-    slow_then_fast, half = Timing("a", [4.0, 2.0, 2.0]), Timing("b", [2.0, 1.0, 4.0])
-    assert half.over(slow_then_fast) == (0.5, 0.5, 2.0)
-    assert half.less(slow_then_fast) == -1.0
+    assert bench.main(["--draw", str(written)]) == 0
+    assert written.with_suffix(".svg").read_bytes() == drawn
 
 
 def test_ratios_have_their_targets_and_say_whether_they_are_kept():
     seconds = {bench.FLOOR: 1.0, bench.PEERS: 4.0, "kd": 2.0, "msd": 2.2, "crd": 5.0, "8 trials packed": 1.1}
-    timings = [Timing(name, [value, value]) for name, value in seconds.items()]
+    timings = {name: [value, value] for name, value in seconds.items()}
     found = bench.ratios(timings, {"kd": 100.0, "msd": 130.0, "crd": 200.0})
-    assert [round(ratio["median"], 3) for ratio in found] == [1.1, 0.275, 1.1, 0.067, 0.3]
-    kept = [line.split("|")[-2].strip() for line in bench.ratios_as_markdown(found).splitlines()[2:]]
-    assert kept == ["yes", "yes", "no", "yes", "yes"]
+    assert [round(ratio.rounds[0], 3) for ratio in found] == [1.1, 0.275, 1.1, 0.067, 0.3]
+    assert [ratio.kept for ratio in found] == ["yes", "yes", "no", "yes", "yes"]
 
 
-def test_candidates_take_turns():
-    order: list[str] = []
-    steps = {name: (lambda name=name: order.append(name)) for name in "ab"}
-    timings = time_in_turns(steps, rounds=2, steps=2, trials={"b": 4})
-    assert "".join(order) == "aaaaabbbbb" + "aabb" * 2
-    assert [len(timing.seconds) for timing in timings] == [2, 2]
+def test_all_methods_are_those_of_the_registry(capsys):
+    with pytest.raises(SystemExit):
+        bench.main(["--help"])
+    listed = capsys.readouterr().out.split("or 'all':")[1].split("--packs")[0]
+    assert [name.strip() for name in listed.split(",")] == list(METHODS)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_memory_is_measured_in_a_process_of_its_own(capsys, tmp_path):
+    words = ["--set", "recipe.batch_size=8", "--methods", "kd", "--packs", "--rounds", "1", "--steps", "1", "--memory"]
+    assert bench.main([*words, "--out", str(tmp_path)]) == 0
+    (numbers,) = tmp_path.glob("*.json")
+    rows = {row["name"]: row["peak_mebibytes"] for row in json.loads(numbers.read_text())["steps"]}
+    assert rows["kd"] > 50  # torch alone takes more
+    assert rows[bench.FLOOR] is None
+    assert not list(tmp_path.glob("*.svg"))  # no pack, no plot
 
 
 def test_an_unknown_setting_is_bad_input(capsys):
     assert bench.main(["--set", "recipe.batchsize=8"]) == 2
     assert "batch_size" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("seconds", "bytes_each", "pack"),
-    [
-        ({1: 1.0, 2: 0.6, 4: 0.4, 8: 0.38, 16: 0.37}, 1, 8),  # 8 is still 5 % cheaper, 16 is not
-        ({1: 1.0, 2: 0.99}, 1, 1),
-        ({1: 1.0, 2: 0.5, 4: 0.25, 8: 0.12, 16: 0.06}, 1, 16),  # the most
-        ({1: 1.0, 2: 0.5, 4: 0.25, 8: 0.12, 16: 0.06}, 15, 4),  # 8 would take 120 of 100 bytes
-        ({1: 1.0, 2: 0.5}, 1, 2),  # 4 does not fit, as is seen when it is tried
-    ],
-)
-def test_a_pack_grows_while_it_is_worth_it_and_fits(seconds, bytes_each, pack):
-    def cost(students: int) -> PackCost:
-        if students not in seconds:
-            raise torch.OutOfMemoryError
-        return PackCost(seconds[students], bytes_each * students)
-
-    assert worthwhile_pack(cost, 16, 100) == pack

@@ -44,7 +44,28 @@ def test_too_few_images_for_the_classes_are_bad_input(tmp_path):
         bench.with_random_images(load_base("cifar100_resnet56_resnet20"), 99, tmp_path)
 
 
-def test_the_ratios_are_told_with_their_targets():
-    rows = [{"name": name, "seconds": seconds} for name, seconds in (("auto", 2.0), ("one", 3.0), ("fit", 5.0))]
-    lines = bench._ratios(rows).splitlines()[2:]
-    assert lines == ["| one | 1.50 | ≥ 1.4 | yes |", "| fit | 2.50 | ≥ 3.0 | no |"]
+def test_packed_trials_are_compared_with_each_other_way_to_run_them():
+    seconds = {bench.PACKED: [2.0, 2.0], bench.ALONE: [3.0, 3.2], bench.DOCUMENTED: [5.0, 4.0]}
+    measured = {name: [bench.Measured(each, 9.0) for each in rounds] for name, rounds in seconds.items()}
+    found = bench.ratios(measured)
+    assert [(ratio.rounds, ratio.kept) for ratio in found] == [([1.5, 1.6], "yes"), ([2.5, 2.0], "no")]
+    lines = bench.as_markdown(measured).splitlines()[2:]
+    assert lines[0] == "| packed in a slot (pack: auto) | 2.00 | 1800 | 9.00 |  |"
+
+
+def test_every_way_is_measured_once_a_round(base, tmp_path, monkeypatch):
+    order: list[str] = []
+
+    def way(name):
+        return lambda *arguments: order.append(name) or bench.Measured(1.0)
+
+    monkeypatch.setattr(bench, "time_sweep", lambda base, trials, pack, *rest: way(pack)())
+    monkeypatch.setattr(bench, "time_fits", way("fit"))
+    options = bench.parser().parse_args(["--rounds", "2", "--storage", str(tmp_path)])
+    measured = bench.compare(base, options, tmp_path)
+    assert order == ["auto", "1", "fit"] * 2
+    assert {name: len(rounds) for name, rounds in measured.items()} == {
+        bench.PACKED: 2,
+        bench.ALONE: 2,
+        bench.DOCUMENTED: 2,
+    }

@@ -5,16 +5,17 @@ import subprocess
 import sys
 
 import pytest
-import torch
 
-from msd_sweeps.catalog.networks import ARCHITECTURES
-from msd_sweeps.distill.models import NETWORKS, CannotClassifyRegions, build
+from msd_sweeps import schema
+from msd_sweeps.catalog.networks import NETWORKS
+from msd_sweeps.distill import models
+from msd_sweeps.distill.models import facts
 
-TIMM = {"swin_tiny", "vit_small", "deit_tiny", "mixer_b16", "convnext_tiny"}
+needs_timm = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="needs timm")
 
 
 def test_every_network_has_facts():
-    assert list(ARCHITECTURES) == list(NETWORKS)
+    assert list(NETWORKS) == list(models.NETWORKS)
 
 
 def test_facts_need_no_torch():
@@ -22,19 +23,51 @@ def test_facts_need_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_facts_match_the_network(name):
-    if name in TIMM and importlib.util.find_spec("timm") is None:
-        pytest.skip("needs timm")
-    facts = ARCHITECTURES[name]
-    with torch.device("meta"):  # shapes only
-        network = build(name, num_classes=100 if facts.image_size == 32 else 1000).eval()
-        taps = network(torch.empty(2, 3, facts.image_size, facts.image_size))
-    side = facts.image_size // facts.reduction
-    assert taps.last.shape == (2, facts.channels, side, side)
-    assert sum(parameter.numel() for parameter in network.parameters()) == facts.parameters
+@pytest.mark.parametrize("name", models.NETWORKS)
+def test_facts_are_those_that_are_measured(name):
     try:
-        assert network.classify(taps.last.mean((2, 3))).shape == taps.logits.shape
-        assert facts.classifies_regions
-    except CannotClassifyRegions:
-        assert not facts.classifies_regions
+        measured = facts.measure(name)
+    except ModuleNotFoundError as error:
+        pytest.skip(str(error))
+    assert measured == NETWORKS[name]
+
+
+def test_facts_by_hand():
+    """resnet8 with 100 classes, layer by layer: 3 × 3 convolutions, two 1 × 1 shortcuts, and the classifier."""
+    convolutions = [(3, 16, 32), (16, 16, 32), (16, 16, 32), (16, 32, 16), (32, 32, 16), (32, 64, 8), (64, 64, 8)]
+    shortcuts = [(16, 32, 16), (32, 64, 8)]
+    multiply_adds = sum(9 * before * after * side**2 for before, after, side in convolutions)
+    multiply_adds += sum(before * after * side**2 for before, after, side in shortcuts) + 64 * 100
+    weights = sum(9 * before * after for before, after, _ in convolutions)
+    weights += sum(before * after for before, after, _ in shortcuts)
+    norms = 2 * sum(after for _, after, _ in [*convolutions, *shortcuts])
+    found = facts.measure("resnet8")
+    assert found.multiply_adds == round(multiply_adds / 1e6, 1)
+    assert found.parameters == weights + norms + 64 * 100 + 100
+    assert (found.channels, found.reduction, found.image_size, found.other_sizes) == (64, 4, 32, True)
+
+
+@needs_timm
+def test_what_a_network_can_do_is_tried():
+    assert not facts.measure("deit_tiny").classifies_regions
+    assert not facts.measure("swin_tiny").other_sizes
+    assert facts.measure("convnext_tiny").other_sizes
+
+
+def test_networks_whose_package_is_missing_keep_their_facts(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    text = schema.facts_text.__wrapped__()
+    assert text == schema.FACTS_FILE.read_text(encoding="utf-8")
+    assert "vit_small: not measured, its facts stay as they are: needs timm" in capsys.readouterr().err
+
+
+def test_stale_facts_are_noticed_and_measured_again(tmp_path, capsys):
+    folder = ["--folder", str(tmp_path)]
+    assert schema.main(folder) == 0
+    path = tmp_path / "networks.json"
+    current = path.read_text()
+    path.write_text(current.replace("83892", "83893"))
+    assert schema.main(["--check", *folder]) == 1
+    assert "networks.json: not current" in capsys.readouterr().err
+    assert schema.main(folder) == 0
+    assert path.read_text() == current

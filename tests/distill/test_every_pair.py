@@ -6,13 +6,16 @@ import torch
 from msd_sweeps.distill import models
 from msd_sweeps.distill.cohort import Cohort
 from msd_sweeps.distill.data.loading import Images, Splits
-from msd_sweeps.distill.losses import DISTILLERS
 from msd_sweeps.distill.models.folding import fold_batch_norm
 from msd_sweeps.space.load import load
+from msd_sweeps.space.methods import METHODS
+from msd_sweeps.space.overrides import changed
 from msd_sweeps.space.trial import Trial
 
 PAIRS = load("pairs").space.parameters["pair"].choices
-METHODS = load("pairs").space.parameters["method"].choices
+SHIPPED = load("pairs").space.parameters["method"].choices
+OTHERS = set(METHODS) - {changes["method"]["name"] for changes in SHIPPED.values()}
+"""Methods that are in the registry alone."""
 STEPS, BATCH = 2, 3  # of two samples every correlation is 1 or -1
 
 
@@ -29,7 +32,10 @@ def trials() -> dict[str, dict[str, Trial]]:
     """The trials of pairs.yaml by pair and method, cut short."""
     short = ["seeds=[0]", "recipe.epochs=1", f"recipe.batch_size={BATCH}", "recipe.milestones=[]"]
     found = {planned.label: planned.trial for planned in load("pairs", settings=short).fixed_trials}
-    return {pair: {method: found[f"pair={pair}, method={method}"] for method in METHODS} for pair in PAIRS}
+    trials = {pair: {method: found[f"pair={pair}, method={method}"] for method in SHIPPED} for pair in PAIRS}
+    for of_pair in trials.values():
+        of_pair |= {name: changed(of_pair["none"], {"method": {"name": name}}) for name in OTHERS}
+    return trials
 
 
 def teacher_of(trial: Trial, images: torch.Tensor) -> models.Network:
@@ -45,11 +51,11 @@ def teacher_of(trial: Trial, images: torch.Tensor) -> models.Network:
     return fold_batch_norm(network)
 
 
-def test_the_methods_and_pairs_are_all_there():
-    names = {changes["method"]["name"] for changes in METHODS.values()}
-    assert names == set(DISTILLERS)
-    assert len(METHODS) == len(DISTILLERS) + 2  # both forms of sdd, and msd with and without kd
+def test_the_methods_and_pairs_are_all_there(trials):
     assert len(PAIRS) == 13
+    for of_pair in trials.values():
+        assert {trial.method.name for trial in of_pair.values()} == set(METHODS)
+        assert len(of_pair) == len(METHODS) + 2  # both forms of sdd, and msd with and without kd
 
 
 @pytest.mark.parametrize("pair", PAIRS)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from msd_sweeps.catalog.networks import ARCHITECTURES
+from msd_sweeps.catalog.networks import NETWORKS
 from msd_sweeps.distill import models
 from msd_sweeps.distill.student import Student, side_of
 from msd_sweeps.plan.packing import MOST, TEACHER_SHARE, Packing, largest_trial, lasting_bytes, packing_of, students_for
@@ -24,19 +24,19 @@ def pair(teacher: str, student: str, **changes: object) -> Trial:
     return make_trial(teacher={"model": teacher}, student={"model": student}, **{"method": method} | changes)
 
 
-@pytest.mark.parametrize("model", [name for name in ARCHITECTURES if ARCHITECTURES[name].image_size == 32])
+@pytest.mark.parametrize("model", [name for name in NETWORKS if NETWORKS[name].image_size == 32])
 def test_multiply_adds_are_those_that_torch_counts(model):
     with torch.device("meta"):
         network = models.build(model, 100).eval()
         with FlopCounterMode(display=False) as counted, torch.no_grad():
             network(torch.zeros(1, 3, 32, 32))
-    assert ARCHITECTURES[model].multiply_adds == pytest.approx(counted.get_total_flops() / 2e6, abs=0.06)
+    assert NETWORKS[model].multiply_adds == pytest.approx(counted.get_total_flops() / 2e6, abs=0.06)
 
 
 @pytest.mark.parametrize(("teacher", "student"), PAIRS)
 def test_a_pack_is_the_smallest_in_which_the_teacher_is_a_small_part(teacher, student):
-    own_step = 3 * ARCHITECTURES[student].multiply_adds
-    shares = [ARCHITECTURES[teacher].multiply_adds / own_step / pack for pack in range(1, MOST + 1)]
+    own_step = 3 * NETWORKS[student].multiply_adds
+    shares = [NETWORKS[teacher].multiply_adds / own_step / pack for pack in range(1, MOST + 1)]
     enough = students_for(pair(teacher, student))
     assert shares[enough - 1] <= TEACHER_SHARE < shares[enough - 2]
 

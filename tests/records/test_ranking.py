@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import create_trial
 
-from msd_sweeps.catalog.networks import ARCHITECTURES
+from msd_sweeps.catalog.networks import NETWORKS
 from msd_sweeps.records.ranking import best_first, measured, values_of
 from msd_sweeps.records.trial_record import EpochResult, TrialRecord
 from msd_sweeps.space.load import load_base
@@ -49,7 +49,7 @@ def test_by_one_metric_all_are_ranked_and_equal_ones_keep_their_order(metric, or
 
 
 def test_a_cost_is_the_networks_at_the_size_of_the_images():
-    known = ARCHITECTURES["resnet14"]
+    known = NETWORKS["resnet14"]
     small = trial_of(**{"student.model": "resnet14", "data.image_size": 32})
     large = trial_of(**{"student.model": "resnet14", "data.image_size": 64})
     assert student_cost("student_parameters", small) == student_cost("student_parameters", large)
@@ -63,5 +63,5 @@ def test_a_trial_without_a_finite_value_of_each_metric_is_not_compared():
     whole, stopped = record(config, val_top1=50.0), record(config, "stopped", val_top1=60.0)
     silent, lost = record(config, val_top1=None), record(config, val_top1=float("nan"))
     trials, points = measured([TOP1, COST], [silent, whole, stopped, lost])
-    assert (trials, points) == ([whole], [[50.0, ARCHITECTURES[config["student"]["model"]].multiply_adds]])
+    assert (trials, points) == ([whole], [[50.0, NETWORKS[config["student"]["model"]].multiply_adds]])
     assert values_of([TOP1, LOSS], whole) == [50.0, None]

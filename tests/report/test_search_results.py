@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from msd_sweeps.catalog.datasets import DATASETS
-from msd_sweeps.catalog.networks import ARCHITECTURES
+from msd_sweeps.catalog.networks import NETWORKS
 from msd_sweeps.report.compiling import compile_report, results_of
 from msd_sweeps.report.frames import read
 from msd_sweeps.report.fronts import front_of
@@ -69,7 +69,7 @@ def test_the_front_is_of_finished_search_trials_that_no_other_beats(tmp_path):
     frames = read(searched_by_several(tmp_path))
     trials = frames.trials
     assert [*trials["student_multiply_adds"]] == [
-        ARCHITECTURES[model].multiply_adds_at(DATASETS["digits"].image_size) for model in trials["student.model"]
+        NETWORKS[model].multiply_adds_at(DATASETS["digits"].image_size) for model in trials["student.model"]
     ]
     frame = front_of(frames)
     assert sorted(frame["trial"]) == sorted(trials.loc[trials["phase"] == "search", "trial"])

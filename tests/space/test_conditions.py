@@ -1,7 +1,6 @@
 """Parameters with a condition: read safely, checked while planning, laid out and sampled only where they count."""
 
 import contextlib
-import json
 
 import pytest
 from hypothesis import given
@@ -9,18 +8,10 @@ from hypothesis import strategies as st
 
 from msd_sweeps.space.choices import every_choice
 from msd_sweeps.space.conditions import parse_condition
-from msd_sweeps.space.designs import Sweep
-from msd_sweeps.space.load import load_base
-from msd_sweeps.space.schema import Space
+from tests.space.spaces import BASE, make
 
-BASE = load_base("digits")
 WEIGHT = {"choices": [0.0, 1.0, 2.0]}
 TEMPERATURE = {"choices": [0.05, 0.2], "when": "method.feature_weight > 0"}
-
-
-def make(design: str, parameters: dict, **sections) -> Sweep:
-    tree = {"base": "digits", "design": design, "parameters": parameters, **sections}
-    return Sweep("test", Space.model_validate_json(json.dumps(tree)), BASE)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +74,7 @@ def test_any_text_is_a_condition_or_refused(text):
 
 
 def test_combinations_of_a_grid_that_differ_in_nothing_that_counts_are_one_cell():
-    sweep = make("grid", {"method.feature_temperature": TEMPERATURE, "method.feature_weight": WEIGHT})
+    sweep = make("grid", parameters={"method.feature_temperature": TEMPERATURE, "method.feature_weight": WEIGHT})
     cells = {planned.label: planned.trial.method for planned in sweep.fixed_trials}
     assert list(cells) == [
         "feature_weight=0.0",
@@ -98,7 +89,7 @@ def test_a_condition_on_a_condition_counts_in_order():
         "method.feature_temperature": TEMPERATURE,
         "method.feature_weight": WEIGHT,
     }
-    sweep = make("grid", chain)
+    sweep = make("grid", parameters=chain)
     assert sweep.conditions.order == ["method.feature_weight", "method.feature_temperature", "method.kd_weight"]
     labels = {planned.label for planned in sweep.fixed_trials}
     assert len(labels) == 1 + 2 * (1 + 2)
@@ -113,7 +104,7 @@ def test_a_setting_of_another_method_counts_only_beside_it():
         "method.temperature": {"choices": [1.0, 4.0], "when": "method == kd"},
         "method.scales": {"choices": [[1], [1, 2]], "when": "method == msd"},
     }
-    cells = {planned.label: planned.trial.method for planned in make("grid", parameters).fixed_trials}
+    cells = {planned.label: planned.trial.method for planned in make("grid", parameters=parameters).fixed_trials}
     assert list(cells) == [
         "method=msd, scales=[1]",
         "method=msd, scales=[1, 2]",
@@ -124,14 +115,16 @@ def test_a_setting_of_another_method_counts_only_beside_it():
 
 
 def test_one_at_a_time_varies_what_counts_beside_the_base():
-    sweep = make("one_at_a_time", {"method.feature_weight": WEIGHT, "method.feature_temperature": TEMPERATURE})
+    sweep = make(
+        "one_at_a_time", parameters={"method.feature_weight": WEIGHT, "method.feature_temperature": TEMPERATURE}
+    )
     labels = [planned.label for planned in sweep.fixed_trials]
     assert "feature_temperature=0.05" in labels
     assert "feature_weight=0.0" in labels
 
 
 def test_a_small_conditional_space_is_counted_by_what_counts():
-    sweep = make("search", {"method.feature_weight": WEIGHT, "method.feature_temperature": TEMPERATURE})
+    sweep = make("search", parameters={"method.feature_weight": WEIGHT, "method.feature_temperature": TEMPERATURE})
     every = every_choice(sweep.space, sweep.conditions, 5)
     assert every is not None
     assert [len(values) for values in every] == [1, 2, 2, 2, 2]

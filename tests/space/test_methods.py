@@ -1,16 +1,19 @@
 """Settings of methods: what is accepted, and what the message says of what is not."""
 
 import json
+import pkgutil
 import subprocess
 import sys
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from msd_sweeps.space.methods import Method, MethodSettings
+from msd_sweeps.space.load import load_base
+from msd_sweeps.space.methods import METHODS, KdSettings, Method, MethodSettings
+from msd_sweeps.space.strict_yaml import InputError
 
 _ANY_METHOD = TypeAdapter(Method)
-NAMES = sorted(_ANY_METHOD.json_schema()["discriminator"]["mapping"])
+NAMES = sorted(METHODS)
 
 
 def parse(**values):
@@ -68,10 +71,48 @@ def test_choices_of_msd_that_do_not_fit(changes, message):
         parse(name="msd", **changes)
 
 
-def test_every_method_has_its_distiller():
-    from msd_sweeps.distill.losses import DISTILLERS
+def test_every_method_is_in_the_schema_and_has_its_distiller():
+    from msd_sweeps.distill.losses import Distiller
 
-    assert sorted(DISTILLERS) == NAMES
+    assert sorted(_ANY_METHOD.json_schema()["discriminator"]["mapping"]) == NAMES
+    for settings in METHODS.values():
+        assert issubclass(pkgutil.resolve_name(settings.distiller), Distiller)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_misspelt_setting_is_told_the_nearest_of_its_method(name):
+    weight = next(iter(parse(name=name).term_weights))
+    with pytest.raises(InputError, match=f"method.{weight}s: unknown key; did you mean .*'{weight}'"):
+        load_base("digits", [f"method={{name: {name}, {weight}s: 1.0}}"])
+
+
+def test_two_methods_of_one_name_are_refused():
+    with pytest.raises(TypeError, match="two methods are named 'kd': KdSettings and Other"):
+
+        class Other(KdSettings):
+            pass
+
+    assert METHODS["kd"] is KdSettings
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            ["method={name: sdd, scales: [64]}"],
+            "scale 64 is finer than the feature map; .* of resnet20 -> resnet8 on digits",
+        ),
+        (["method={name: msd, scales: [1], projector: none}", "student.model=vgg8"], "taps 64 and 512 channels"),
+        (["method={name: sdd}"], "the classifier of the teacher vit_small does not read its last feature map"),
+        (["method={name: msd, projector: heads}"], "the classifier of the teacher vit_small does not"),
+        (["method={name: msd, regions: agree}"], "the classifier of the teacher vit_small does not"),
+    ],
+)
+def test_what_a_method_cannot_compare_is_refused(settings, message):
+    if "vit_small" in message:
+        settings = ["teacher.model=vit_small", "data={name: cifar100, image_size: 224}", *settings]
+    with pytest.raises(InputError, match=message):
+        load_base("digits", settings)
 
 
 def test_settings_bring_no_torch():

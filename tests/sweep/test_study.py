@@ -10,7 +10,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from msd_sweeps.catalog.networks import ARCHITECTURES
+from msd_sweeps.catalog.networks import NETWORKS
 from msd_sweeps.records.ranking import values_of
 from msd_sweeps.records.trial_record import EpochResult, TrialRecord
 from msd_sweeps.space.schema import Search, Space
@@ -243,4 +243,4 @@ def test_a_study_by_several_metrics_is_rebuilt_from_the_ledger(journal, tmp_path
     assert seen(again.study) == seen(study.study)
     assert [trial.state.name for trial in again.study.trials] == ["COMPLETE", "FAIL", "FAIL", "FAIL", "COMPLETE"]
     model = records[0].values["student.model"]
-    assert again.study.trials[0].values == [20.0, ARCHITECTURES[model].parameters]
+    assert again.study.trials[0].values == [20.0, NETWORKS[model].parameters]

@@ -13,7 +13,7 @@ from msd_sweeps.catalog.datasets import DATASETS, IMAGENET, TEST_FOLDERS
 from msd_sweeps.catalog.files import DataError
 from msd_sweeps.distill.data.images import decode_all, scaled_square
 from msd_sweeps.distill.data.splits import ImageFiles, Images, Split, Splits
-from msd_sweeps.space.trial import Data
+from msd_sweeps.space.data import Data
 
 _DIGITS_TEST_IMAGES = 400
 

@@ -4,16 +4,15 @@ import torch
 from torch import Tensor
 
 from msd_sweeps.distill.losses.contrast import directions
-from msd_sweeps.distill.losses.distiller import Batch, Distiller, Side
-from msd_sweeps.distill.losses.logits import full_precision, logit_terms
+from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses
+from msd_sweeps.distill.losses.logits import full_precision
 from msd_sweeps.distill.losses.stages import aligned, same_size
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import AtSettings
 
 
 def attention_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """mean (Â_s − Â_t)² with Â the mean over channels of F², flat and of unit length: two [B, C, H, W] ->
-    scalar.
+    """mean (Â_s − Â_t)² with Â the mean over channels of F², flat and of unit length: two [B, C, H, W] -> scalar.
 
     The channels of both may differ; where the sides do, the larger map is pooled down first.
     """
@@ -23,22 +22,15 @@ def attention_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return (student_attention - teacher_attention).square().mean()
 
 
-class AttentionTransfer(Distiller):
+class AttentionTransfer(Distiller[AtSettings]):
     """L = ce_weight · CE + attention_weight · Σ over stages of `attention_loss`, stages [B, C_i, H_i, W_i].
 
     Defaults (1 and 1000) are RepDistiller's, which leaves out stem and pooled features, too.
     """
 
-    def __init__(self, settings: AtSettings, student: Side, teacher: Side, train_labels: Tensor) -> None:
-        super().__init__()
-        self.settings = settings
-
-    def forward(self, student: Taps, teacher: Taps, batch: Batch) -> dict[str, Tensor]:
-        terms = logit_terms(self.settings, student, teacher, batch)
-        if self.settings.attention_weight > 0:
-            losses = [
-                attention_loss(full_precision(student_map), full_precision(teacher_map.detach()))
-                for student_map, teacher_map in aligned(student.stages, teacher.stages)
-            ]
-            terms["attention"] = self.settings.attention_weight * torch.stack(losses).sum()
-        return terms
+    def losses(self, student: Taps, teacher: Taps, batch: Batch) -> Losses:
+        losses = [
+            attention_loss(full_precision(student_map), full_precision(teacher_map))
+            for student_map, teacher_map in aligned(student.stages, teacher.stages)
+        ]
+        return {"attention": torch.stack(losses).sum}

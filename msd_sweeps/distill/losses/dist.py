@@ -3,8 +3,8 @@
 from torch import Tensor
 
 from msd_sweeps.distill.losses.contrast import directions
-from msd_sweeps.distill.losses.distiller import Batch, Distiller, Side
-from msd_sweeps.distill.losses.logits import full_precision, label_term
+from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses
+from msd_sweeps.distill.losses.logits import full_precision
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import DistSettings
 
@@ -16,7 +16,7 @@ def correlation_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return 1 - (student * teacher).sum(1)
 
 
-class Dist(Distiller):
+class Dist(Distiller[DistSettings]):
     """L = ce_weight · CE + T² · (inter_weight · mean over samples + intra_weight · mean over classes).
 
     Both are `correlation_loss` of the class probabilities at temperature T: over the classes of each sample,
@@ -24,20 +24,13 @@ class Dist(Distiller):
     its CIFAR-100 values of 2, with T 4 and CE 1; the factor T² is the reference code's.
     """
 
-    def __init__(self, settings: DistSettings, student: Side, teacher: Side, train_labels: Tensor) -> None:
-        super().__init__()
-        self.settings = settings
+    def scale(self, epoch: int) -> float:
+        return self.settings.temperature**2
 
-    def forward(self, student: Taps, teacher: Taps, batch: Batch) -> dict[str, Tensor]:
-        settings = self.settings
-        terms = label_term(settings.ce_weight, student, batch)
-        if settings.inter_weight == 0 and settings.intra_weight == 0:
-            return terms
-        own = (full_precision(student.logits) / settings.temperature).softmax(-1)
-        target = (full_precision(teacher.logits.detach()) / settings.temperature).softmax(-1)
-        scale = settings.temperature**2
-        if settings.inter_weight > 0:
-            terms["inter"] = settings.inter_weight * scale * correlation_loss(own, target).mean()
-        if settings.intra_weight > 0:
-            terms["intra"] = settings.intra_weight * scale * correlation_loss(own.t(), target.t()).mean()
-        return terms
+    def losses(self, student: Taps, teacher: Taps, batch: Batch) -> Losses:
+        own = (full_precision(student.logits) / self.settings.temperature).softmax(-1)
+        target = (full_precision(teacher.logits) / self.settings.temperature).softmax(-1)
+        return {
+            "inter": lambda: correlation_loss(own, target).mean(),
+            "intra": lambda: correlation_loss(own.t(), target.t()).mean(),
+        }

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from msd_sweeps.distill.losses.distiller import Batch, Distiller, Side
-from msd_sweeps.distill.losses.logits import full_precision, label_term, warm_up
+from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses
+from msd_sweeps.distill.losses.logits import full_precision, warm_up
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import DkdSettings
 
@@ -39,27 +39,17 @@ def _target_and_rest(logits: Tensor, rest: Tensor, labels: Tensor) -> Tensor:
     return torch.stack([target, rest.logsumexp(-1)], dim=-1).log_softmax(-1)
 
 
-class Dkd(Distiller):
+class Dkd(Distiller[DkdSettings]):
     """L = ce_weight · CE + warm-up · T² · (target_weight · TCKD + non_target_weight · NCKD), batch mean.
 
     The weights are the paper's α and β; the warm-up, linear over `warmup_epochs`, and the defaults (CE 1, α 1,
     β 8, T 4, 20 epochs) are mdistiller's.
     """
 
-    def __init__(self, settings: DkdSettings, student: Side, teacher: Side, train_labels: Tensor) -> None:
-        super().__init__()
-        self.settings = settings
+    def scale(self, epoch: int) -> float:
+        return warm_up(epoch, self.settings.warmup_epochs)
 
-    def forward(self, student: Taps, teacher: Taps, batch: Batch) -> dict[str, Tensor]:
-        settings = self.settings
-        terms = label_term(settings.ce_weight, student, batch)
-        if settings.target_weight == 0 and settings.non_target_weight == 0:
-            return terms
-        student_logits, teacher_logits = (full_precision(student.logits), full_precision(teacher.logits.detach()))
-        target, non_target = decoupled_divergence(student_logits, teacher_logits, batch.labels, settings.temperature)
-        factor = warm_up(batch.epoch, settings.warmup_epochs)
-        if settings.target_weight > 0:
-            terms["target"] = settings.target_weight * factor * target.mean()
-        if settings.non_target_weight > 0:
-            terms["non_target"] = settings.non_target_weight * factor * non_target.mean()
-        return terms
+    def losses(self, student: Taps, teacher: Taps, batch: Batch) -> Losses:
+        logits = full_precision(student.logits), full_precision(teacher.logits)
+        target, non_target = decoupled_divergence(*logits, batch.labels, self.settings.temperature)
+        return {"target": target.mean, "non_target": non_target.mean}

@@ -3,8 +3,8 @@
 import torch.nn.functional as F
 from torch import Size, Tensor, nn
 
-from msd_sweeps.distill.losses.distiller import Batch, Distiller, Side
-from msd_sweeps.distill.losses.logits import full_precision, logit_terms
+from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, Side
+from msd_sweeps.distill.losses.logits import full_precision
 from msd_sweeps.distill.losses.stages import same_size
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import FitNetSettings
@@ -35,7 +35,7 @@ def regressor(student: Size, teacher: Size) -> nn.Sequential:
     return nn.Sequential(layer, nn.BatchNorm2d(teacher[1]), nn.ReLU())
 
 
-class FitNet(Distiller):
+class FitNet(Distiller[FitNetSettings]):
     """L = ce_weight · CE + hint_weight · MSE(regressor(student's stage), teacher's stage).
 
     Trained in one go, as in RepDistiller, not in the paper's two phases; its defaults (1 and 100, the second
@@ -43,18 +43,13 @@ class FitNet(Distiller):
     """
 
     def __init__(self, settings: FitNetSettings, student: Side, teacher: Side, train_labels: Tensor) -> None:
-        super().__init__()
-        self.settings = settings
+        super().__init__(settings, student, teacher, train_labels)
         depth = min(len(student.stages), len(teacher.stages))
         if settings.stage > depth:
             raise ValueError(f"method.stage: there is no stage {settings.stage}; both networks have {depth}")
         self.regressor = regressor(student.stages[settings.stage - 1], teacher.stages[settings.stage - 1])
 
-    def forward(self, student: Taps, teacher: Taps, batch: Batch) -> dict[str, Tensor]:
-        terms = logit_terms(self.settings, student, teacher, batch)
-        if self.settings.hint_weight > 0:
-            student_map = self.regressor(full_precision(student.stages[self.settings.stage - 1]))
-            teacher_map = full_precision(teacher.stages[self.settings.stage - 1].detach())
-            loss = hint_loss(*same_size(student_map, teacher_map))
-            terms["hint"] = self.settings.hint_weight * loss
-        return terms
+    def losses(self, student: Taps, teacher: Taps, batch: Batch) -> Losses:
+        student_map = self.regressor(full_precision(student.stages[self.settings.stage - 1]))
+        teacher_map = full_precision(teacher.stages[self.settings.stage - 1])
+        return {"hint": lambda: hint_loss(*same_size(student_map, teacher_map))}

@@ -28,8 +28,8 @@ import torch
 from torch import Size, Tensor, nn
 
 from msd_sweeps.distill.losses.contrast import feature_wise, sample_wise
-from msd_sweeps.distill.losses.distiller import Batch, Distiller, Side
-from msd_sweeps.distill.losses.logits import full_precision, logit_terms
+from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, Side
+from msd_sweeps.distill.losses.logits import full_precision
 from msd_sweeps.distill.losses.regions import Decoupling, common_grid
 from msd_sweeps.distill.losses.stages import aligned
 from msd_sweeps.distill.models.network import Taps
@@ -57,12 +57,11 @@ def other_class_bias(labels: Tensor, dtype: torch.dtype) -> Tensor:
     return zeros.masked_fill(same & ~itself, float("-inf"))
 
 
-class Msd(Distiller):
+class Msd(Distiller[MsdSettings]):
     """The loss above. Maps are compared on the grid of the smallest among the tapped and the last ones."""
 
     def __init__(self, settings: MsdSettings, student: Side, teacher: Side, train_labels: Tensor) -> None:
-        super().__init__()
-        self.settings = settings
+        super().__init__(settings, student, teacher, train_labels)
         self.classify_student, self.classify_teacher = student.classify, teacher.classify
         pairs = [(student.last, teacher.last)]
         if settings.tap == "stages":
@@ -76,11 +75,8 @@ class Msd(Distiller):
         uniform = region_shares(torch.ones(1, sum(self.counts)), self.counts, settings.scale_weights)
         self.register_buffer("uniform_shares", uniform, persistent=False)
 
-    def forward(self, student: Taps, teacher: Taps, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, student: Taps, teacher: Taps, batch: Batch) -> Losses:
         settings = self.settings
-        terms = logit_terms(settings, student, teacher, batch)
-        if settings.sample_weight == 0 and settings.feature_weight == 0:
-            return terms
         pairs = self._pairs_of_rows(student, teacher)
         weights = self._row_weights(teacher, batch)
         if weights is None:
@@ -89,18 +85,17 @@ class Msd(Distiller):
         else:
             row_share = region_shares(weights, self.counts, settings.scale_weights)
             region_share = row_share.sum(0)
-        if settings.sample_weight > 0:
-            bias = None
-            if settings.negatives == "other_classes":
-                bias = other_class_bias(batch.labels, pairs[0][0].dtype)
+
+        def sample_loss() -> Tensor:
+            bias = other_class_bias(batch.labels, pairs[0][0].dtype) if settings.negatives == "other_classes" else None
             losses = [sample_wise(*rows, settings.sample_temperature, bias) for rows in pairs]
-            averages = torch.stack([(loss.t() * row_share).sum() for loss in losses])
-            terms["sample"] = settings.sample_weight * averages.mean()
-        if settings.feature_weight > 0:
+            return torch.stack([(loss.t() * row_share).sum() for loss in losses]).mean()
+
+        def feature_loss() -> Tensor:
             losses = [feature_wise(*rows, settings.feature_temperature, weights) for rows in pairs]
-            averages = torch.stack([(loss.mean(1) * region_share).sum() for loss in losses])
-            terms["feature"] = settings.feature_weight * averages.mean()
-        return terms
+            return torch.stack([(loss.mean(1) * region_share).sum() for loss in losses]).mean()
+
+        return {"sample": sample_loss, "feature": feature_loss}
 
     def _pairs_of_rows(self, student: Taps, teacher: Taps) -> list[tuple[Tensor, Tensor]]:
         """Rows [B, R, C] of both networks in one space, for each tapped map."""
@@ -110,7 +105,7 @@ class Msd(Distiller):
         pairs = []
         for position, (student_map, teacher_map) in enumerate(maps):
             student_rows = self.decouple_student[position](student_map)
-            teacher_rows = self.decouple_teacher[position](teacher_map.detach())
+            teacher_rows = self.decouple_teacher[position](teacher_map)
             if self.settings.projector == "heads":
                 student_rows = full_precision(self.classify_student(student_rows))
                 teacher_rows = full_precision(self.classify_teacher(teacher_rows)).detach()
@@ -121,7 +116,7 @@ class Msd(Distiller):
         """[B, R]: how much each region counts, by the teacher's opinion of it; None where all count alike."""
         if self.settings.regions == "all":
             return None
-        rows = self.decouple_labels(teacher.last.detach())
+        rows = self.decouple_labels(teacher.last)
         agrees = self.classify_teacher(rows).detach().argmax(-1) == batch.labels.unsqueeze(1)
         otherwise = self.settings.disagree_weight if self.settings.regions == "weighted" else 0.0
         return torch.where(agrees, 1.0, otherwise).to(rows.dtype)

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from msd_sweeps.distill.losses.contrast import directions
-from msd_sweeps.distill.losses.distiller import Batch, Distiller, Side
-from msd_sweeps.distill.losses.logits import full_precision, logit_terms
+from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses
+from msd_sweeps.distill.losses.logits import full_precision
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import PktSettings
 
@@ -28,19 +28,11 @@ def _neighbourhoods(features: Tensor) -> Tensor:
     return affinity / affinity.sum(1, keepdim=True)
 
 
-class Pkt(Distiller):
+class Pkt(Distiller[PktSettings]):
     """L = ce_weight · CE + probability_weight · `probability_loss` of pooled features [B, D_s] and [B, D_t].
 
     Defaults (1 and 30000) are RepDistiller's.
     """
 
-    def __init__(self, settings: PktSettings, student: Side, teacher: Side, train_labels: Tensor) -> None:
-        super().__init__()
-        self.settings = settings
-
-    def forward(self, student: Taps, teacher: Taps, batch: Batch) -> dict[str, Tensor]:
-        terms = logit_terms(self.settings, student, teacher, batch)
-        if self.settings.probability_weight > 0:
-            loss = probability_loss(full_precision(student.pooled), full_precision(teacher.pooled.detach()))
-            terms["probability"] = self.settings.probability_weight * loss
-        return terms
+    def losses(self, student: Taps, teacher: Taps, batch: Batch) -> Losses:
+        return {"probability": lambda: probability_loss(full_precision(student.pooled), full_precision(teacher.pooled))}

@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from msd_sweeps.distill.losses.contrast import directions
-from msd_sweeps.distill.losses.distiller import Batch, Distiller, Side
-from msd_sweeps.distill.losses.logits import full_precision, logit_terms
+from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses
+from msd_sweeps.distill.losses.logits import full_precision
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import RkdSettings
 
@@ -37,23 +37,13 @@ def angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return F.smooth_l1_loss(angles(student), angles(teacher))
 
 
-class Relational(Distiller):
-    """L = ce_weight · CE + distance_weight · `distance_loss` + angle_weight · `angle_loss` of pooled
-    features.
+class Relational(Distiller[RkdSettings]):
+    """L = ce_weight · CE + distance_weight · `distance_loss` + angle_weight · `angle_loss` of pooled features.
 
     Pooled features are [B, D_s] and [B, D_t]. Takes B³ values for the angles. Means run over all pairs and
     triples, also those of a sample with itself, as in RepDistiller, whose weights (25 and 50) are the defaults.
     """
 
-    def __init__(self, settings: RkdSettings, student: Side, teacher: Side, train_labels: Tensor) -> None:
-        super().__init__()
-        self.settings = settings
-
-    def forward(self, student: Taps, teacher: Taps, batch: Batch) -> dict[str, Tensor]:
-        terms = logit_terms(self.settings, student, teacher, batch)
-        features = full_precision(student.pooled), full_precision(teacher.pooled.detach())
-        if self.settings.distance_weight > 0:
-            terms["distance"] = self.settings.distance_weight * distance_loss(*features)
-        if self.settings.angle_weight > 0:
-            terms["angle"] = self.settings.angle_weight * angle_loss(*features)
-        return terms
+    def losses(self, student: Taps, teacher: Taps, batch: Batch) -> Losses:
+        features = full_precision(student.pooled), full_precision(teacher.pooled)
+        return {"distance": lambda: distance_loss(*features), "angle": lambda: angle_loss(*features)}

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Size, Tensor, nn
 
-from msd_sweeps.distill.losses.distiller import Batch, Distiller, Side
-from msd_sweeps.distill.losses.logits import full_precision, logit_terms, warm_up
+from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, Side
+from msd_sweeps.distill.losses.logits import full_precision, warm_up
 from msd_sweeps.distill.losses.stages import aligned
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import ReviewKdSettings
@@ -28,8 +28,7 @@ def hierarchical_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class _Fusion(nn.Module):
-    """The paper's ABF: a stage, fused by attention with what the deeper stages gave, takes the teacher's
-    shape."""
+    """The paper's ABF: a stage, fused by attention with what the deeper stages gave, takes the teacher's shape."""
 
     def __init__(self, channels: int, width: int, teacher: Size, is_deepest: bool) -> None:
         super().__init__()
@@ -53,9 +52,8 @@ class _Fusion(nn.Module):
         return self.widen(fused), fused
 
 
-class ReviewKd(Distiller):
-    """L = ce_weight · CE + review_weight · warm-up · Σ over stages and pooled features of
-    `hierarchical_loss`.
+class ReviewKd(Distiller[ReviewKdSettings]):
+    """L = ce_weight · CE + review_weight · warm-up · Σ over stages and pooled features of `hierarchical_loss`.
 
     From the pooled features to the finest stage, each fusion hands on what it has gathered. As in mdistiller
     (CE 1, review 1, warm-up over 20 epochs, at most 512 channels), with one difference: its teacher's (and in
@@ -63,8 +61,7 @@ class ReviewKd(Distiller):
     """
 
     def __init__(self, settings: ReviewKdSettings, student: Side, teacher: Side, train_labels: Tensor) -> None:
-        super().__init__()
-        self.settings = settings
+        super().__init__(settings, student, teacher, train_labels)
         pooled = Size([*student.pooled, 1, 1]), Size([*teacher.pooled, 1, 1])
         deep_to_fine = [pooled, *reversed(aligned(student.stages, teacher.stages))]
         width = min(settings.widest, student.pooled[-1])
@@ -73,17 +70,14 @@ class ReviewKd(Distiller):
             for position, (student_stage, teacher_stage) in enumerate(deep_to_fine)
         )
 
-    def forward(self, student: Taps, teacher: Taps, batch: Batch) -> dict[str, Tensor]:
-        settings = self.settings
-        terms = logit_terms(settings, student, teacher, batch)
-        if settings.review_weight == 0:
-            return terms
+    def scale(self, epoch: int) -> float:
+        return warm_up(epoch, self.settings.warmup_epochs)
+
+    def losses(self, student: Taps, teacher: Taps, batch: Batch) -> Losses:
         pooled = student.pooled[..., None, None], teacher.pooled[..., None, None]
         deep_to_fine = [pooled, *reversed(aligned(student.stages, teacher.stages))]
         gathered, losses = None, []
         for fusion, (student_stage, teacher_stage) in zip(self.fusions, deep_to_fine, strict=True):
             candidate, gathered = fusion(full_precision(student_stage), gathered)
-            losses.append(hierarchical_loss(candidate, full_precision(teacher_stage.detach())))
-        factor = warm_up(batch.epoch, settings.warmup_epochs)
-        terms["review"] = settings.review_weight * factor * torch.stack(losses).sum()
-        return terms
+            losses.append(hierarchical_loss(candidate, full_precision(teacher_stage)))
+        return {"review": torch.stack(losses).sum}

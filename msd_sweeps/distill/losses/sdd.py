@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from msd_sweeps.distill.losses.distiller import Batch, Distiller, Side
+from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, Side
 from msd_sweeps.distill.losses.dkd import decoupled_divergence
-from msd_sweeps.distill.losses.logits import full_precision, label_term, soft_divergence, warm_up
+from msd_sweeps.distill.losses.logits import full_precision, soft_divergence, warm_up
 from msd_sweeps.distill.losses.regions import Decoupling, common_grid
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import SddSettings
@@ -21,7 +21,7 @@ def consistency_weights(regions: Tensor, image: Tensor, labels: Tensor, disagree
     return torch.where(region_is_right == image_is_right, 1.0, disagree_weight).to(regions.dtype)
 
 
-class Sdd(Distiller):
+class Sdd(Distiller[SddSettings]):
     """KD or DKD between the logits of each region of the last maps, which each network classifies itself.
 
     L = ce_weight · CE + 1/(B R) Σ_ir w_ir · ℓ(student logits_ir, teacher logits_ir), with w from
@@ -36,32 +36,23 @@ class Sdd(Distiller):
     """
 
     def __init__(self, settings: SddSettings, student: Side, teacher: Side, train_labels: Tensor) -> None:
-        super().__init__()
-        self.settings = settings
+        super().__init__(settings, student, teacher, train_labels)
         self.classify_student, self.classify_teacher = student.classify, teacher.classify
         grid = common_grid(student.last, teacher.last)
         self.decouple_student = Decoupling(student.last, grid, settings.scales)
         self.decouple_teacher = Decoupling(teacher.last, grid, settings.scales)
 
-    def forward(self, student: Taps, teacher: Taps, batch: Batch) -> dict[str, Tensor]:
+    def scale(self, epoch: int) -> float:
+        return warm_up(epoch, self.settings.warmup_epochs) if self.settings.form == "dkd" else 1.0
+
+    def losses(self, student: Taps, teacher: Taps, batch: Batch) -> Losses:
         settings = self.settings
-        terms = label_term(settings.ce_weight, student, batch)
-        weights_of_form = {name: weight for name, weight in settings.term_weights.items() if name != "ce_weight"}
-        if not any(weights_of_form.values()):
-            return terms
         student_logits = full_precision(self.classify_student(self.decouple_student(student.last)))
-        teacher_logits = full_precision(self.classify_teacher(self.decouple_teacher(teacher.last.detach())))
-        teacher_logits, image_logits = teacher_logits.detach(), teacher.logits.detach()
-        weights = consistency_weights(teacher_logits, image_logits, batch.labels, settings.disagree_weight)
+        teacher_logits = full_precision(self.classify_teacher(self.decouple_teacher(teacher.last))).detach()
+        weights = consistency_weights(teacher_logits, teacher.logits, batch.labels, settings.disagree_weight)
         if settings.form == "kd":
             divergence = soft_divergence(student_logits, teacher_logits, settings.temperature)
-            terms["kd"] = settings.kd_weight * (weights * divergence).mean()
-            return terms
+            return {"kd": (weights * divergence).mean}
         labels = batch.labels.unsqueeze(1).expand_as(weights)
         target, non_target = decoupled_divergence(student_logits, teacher_logits, labels, settings.temperature)
-        factor = warm_up(batch.epoch, settings.warmup_epochs)
-        if settings.target_weight > 0:
-            terms["target"] = settings.target_weight * factor * (weights * target).mean()
-        if settings.non_target_weight > 0:
-            terms["non_target"] = settings.non_target_weight * factor * (weights * non_target).mean()
-        return terms
+        return {"target": lambda: (weights * target).mean(), "non_target": lambda: (weights * non_target).mean()}

@@ -3,8 +3,8 @@
 from torch import Tensor
 
 from msd_sweeps.distill.losses.contrast import directions
-from msd_sweeps.distill.losses.distiller import Batch, Distiller, Side
-from msd_sweeps.distill.losses.logits import full_precision, logit_terms
+from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses
+from msd_sweeps.distill.losses.logits import full_precision
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import SpSettings
 
@@ -15,20 +15,12 @@ def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return (directions(student @ student.t()) - directions(teacher @ teacher.t())).square().mean()
 
 
-class SimilarityPreserving(Distiller):
+class SimilarityPreserving(Distiller[SpSettings]):
     """L = ce_weight · CE + similarity_weight · `similarity_loss` of the last feature maps [B, C, H, W].
 
     Defaults (1 and 3000) are RepDistiller's. It compares the last stages, which MobileNetV2 and ShuffleNetV2
     follow with one more convolution; here it is the map that is pooled, for every network.
     """
 
-    def __init__(self, settings: SpSettings, student: Side, teacher: Side, train_labels: Tensor) -> None:
-        super().__init__()
-        self.settings = settings
-
-    def forward(self, student: Taps, teacher: Taps, batch: Batch) -> dict[str, Tensor]:
-        terms = logit_terms(self.settings, student, teacher, batch)
-        if self.settings.similarity_weight > 0:
-            loss = similarity_loss(full_precision(student.last), full_precision(teacher.last.detach()))
-            terms["similarity"] = self.settings.similarity_weight * loss
-        return terms
+    def losses(self, student: Taps, teacher: Taps, batch: Batch) -> Losses:
+        return {"similarity": lambda: similarity_loss(full_precision(student.last), full_precision(teacher.last))}

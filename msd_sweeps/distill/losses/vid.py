@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from msd_sweeps.distill.losses.distiller import Batch, Distiller, Side
-from msd_sweeps.distill.losses.logits import full_precision, logit_terms
+from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, Side
+from msd_sweeps.distill.losses.logits import full_precision
 from msd_sweeps.distill.losses.stages import aligned, same_size
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import VidSettings
@@ -25,8 +25,7 @@ def gaussian_loss(mean: Tensor, variance: Tensor, target: Tensor) -> Tensor:
 
 
 class _StagePrediction(nn.Module):
-    """What the student's stage says of the teacher's: a mean from three 1 × 1 convolutions, a variance a
-    channel."""
+    """What the student's stage says of the teacher's: a mean from three 1 × 1 convolutions, a variance a channel."""
 
     def __init__(self, student_channels: int, teacher_channels: int, initial_variance: float) -> None:
         super().__init__()
@@ -45,27 +44,23 @@ class _StagePrediction(nn.Module):
         return gaussian_loss(self.mean(student), F.softplus(self.variance) + _LEAST_VARIANCE, teacher)
 
 
-class Vid(Distiller):
+class Vid(Distiller[VidSettings]):
     """L = ce_weight · CE + information_weight · Σ over stages of `gaussian_loss`, stages [B, C_i, H_i, W_i].
 
     The regressors, the softplus of the variance and the defaults (1 and 1, variance 5) are RepDistiller's.
     """
 
     def __init__(self, settings: VidSettings, student: Side, teacher: Side, train_labels: Tensor) -> None:
-        super().__init__()
-        self.settings = settings
+        super().__init__(settings, student, teacher, train_labels)
         self.predictions = nn.ModuleList(
             _StagePrediction(student_stage[1], teacher_stage[1], settings.initial_variance)
             for student_stage, teacher_stage in aligned(student.stages, teacher.stages)
         )
 
-    def forward(self, student: Taps, teacher: Taps, batch: Batch) -> dict[str, Tensor]:
-        terms = logit_terms(self.settings, student, teacher, batch)
-        if self.settings.information_weight > 0:
-            pairs = aligned(student.stages, teacher.stages)
-            losses = [
-                prediction(full_precision(student_map), full_precision(teacher_map.detach()))
-                for prediction, (student_map, teacher_map) in zip(self.predictions, pairs, strict=True)
-            ]
-            terms["information"] = self.settings.information_weight * torch.stack(losses).sum()
-        return terms
+    def losses(self, student: Taps, teacher: Taps, batch: Batch) -> Losses:
+        pairs = aligned(student.stages, teacher.stages)
+        losses = [
+            prediction(full_precision(student_map), full_precision(teacher_map))
+            for prediction, (student_map, teacher_map) in zip(self.predictions, pairs, strict=True)
+        ]
+        return {"information": torch.stack(losses).sum}

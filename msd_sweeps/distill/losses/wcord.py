@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from msd_sweeps.distill.losses.contrast import directions
-from msd_sweeps.distill.losses.distiller import Batch, Distiller, Side
-from msd_sweeps.distill.losses.logits import full_precision, logit_terms
+from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, Side
+from msd_sweeps.distill.losses.logits import full_precision
 from msd_sweeps.distill.losses.memory import Memory
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import WcordSettings
@@ -47,7 +47,7 @@ def transport_loss(student: Tensor, teacher: Tensor, entropy: float, iterations:
     return (transport_plan(cost.detach(), entropy, iterations) * cost).sum()
 
 
-class Wcord(Distiller):
+class Wcord(Distiller[WcordSettings]):
     """L = ce_weight · CE + global_weight · (critic gaps of both sides) + local_weight · `transport_loss`.
 
     Global: pooled features through spectrally normalised projections, then at unit length, so that their
@@ -60,26 +60,23 @@ class Wcord(Distiller):
     """
 
     def __init__(self, settings: WcordSettings, student: Side, teacher: Side, train_labels: Tensor) -> None:
-        super().__init__()
-        self.settings = settings
+        super().__init__(settings, student, teacher, train_labels)
         self.embed_student = spectral_norm(nn.Linear(student.pooled[-1], settings.width))
         self.embed_teacher = spectral_norm(nn.Linear(teacher.pooled[-1], settings.width))
         self.memory = Memory(train_labels, settings.width, settings.num_negatives, settings.momentum)
 
-    def forward(self, student: Taps, teacher: Taps, batch: Batch) -> dict[str, Tensor]:
-        settings = self.settings
-        terms = logit_terms(settings, student, teacher, batch)
-        if settings.global_weight == 0 and settings.local_weight == 0:
-            return terms
+    def losses(self, student: Taps, teacher: Taps, batch: Batch) -> Losses:
+        settings, index = self.settings, batch.index
         student_features = directions(self.embed_student(full_precision(student.pooled)))
-        teacher_features = directions(self.embed_teacher(full_precision(teacher.pooled.detach())))
-        if settings.global_weight > 0:
-            positions = self.memory.draw(batch.index)
-            student_scores, teacher_scores = self.memory.scores(student_features, teacher_features, positions)
-            gaps = critic_gap(student_scores) + critic_gap(teacher_scores)
-            terms["global"] = settings.global_weight * gaps.mean()
-            self.memory.remember(student_features, teacher_features, batch.index)
-        if settings.local_weight > 0:
-            loss = transport_loss(student_features, teacher_features, settings.entropy, settings.iterations)
-            terms["local"] = settings.local_weight * loss
-        return terms
+        teacher_features = directions(self.embed_teacher(full_precision(teacher.pooled)))
+        features = student_features, teacher_features
+
+        def critic_loss() -> Tensor:
+            student_scores, teacher_scores = self.memory.scores(*features, self.memory.draw(index))
+            self.memory.remember(*features, index)
+            return (critic_gap(student_scores) + critic_gap(teacher_scores)).mean()
+
+        return {
+            "global": critic_loss,
+            "local": lambda: transport_loss(*features, settings.entropy, settings.iterations),
+        }

@@ -7,8 +7,7 @@ from msd_sweeps.distill.models.folding import fold_batch_norm
 from msd_sweeps.distill.models.imagenet import ImageNetMobileNetV1, ImageNetMobileNetV2, ImageNetResNet
 from msd_sweeps.distill.models.mobilenet import MobileNetV2Cifar
 from msd_sweeps.distill.models.network import CannotClassifyRegions, Network, Taps
-from msd_sweeps.distill.models.resnet50_cifar import ResNet50Cifar
-from msd_sweeps.distill.models.resnet_cifar import ResNetCifar
+from msd_sweeps.distill.models.resnet_cifar import ResNet50Cifar, ResNetCifar
 from msd_sweeps.distill.models.shufflenet import ShuffleNetV1Cifar, ShuffleNetV2Cifar
 from msd_sweeps.distill.models.timm_networks import TimmConvNeXt, TimmMixer, TimmSwin, TimmViT
 from msd_sweeps.distill.models.vgg import VGG

@@ -22,6 +22,9 @@ def _through(layers: nn.Sequential, start: int, stop: int, x: Tensor) -> Tensor:
 class ImageNetResNet(Network):
     """torchvision's ResNet (He et al. 2016); last map [B, 512 or 2048, H/32, W/32]."""
 
+    image_size = 224
+    head_path = "fc"
+
     conv1: nn.Conv2d
     bn1: nn.BatchNorm2d
     relu: nn.ReLU
@@ -42,11 +45,7 @@ class ImageNetResNet(Network):
         stage2 = self.layer2(stage1)
         stage3 = self.layer3(stage2)
         last = self.layer4(stage3)
-        pooled = last.mean((2, 3))
-        return Taps((stage1, stage2, stage3, last), last, pooled, self.fc(pooled))
-
-    def classify(self, rows: Tensor) -> Tensor:
-        return self.fc(rows)
+        return self.taps((stage1, stage2, stage3, last), last)
 
 
 class ImageNetMobileNetV2(Network):
@@ -54,6 +53,9 @@ class ImageNetMobileNetV2(Network):
 
     A stage ends on a linear bottleneck: its map has no activation and carries signs.
     """
+
+    image_size = 224
+    head_path = "classifier.1"  # regions are read without the dropout before it
 
     features: nn.Sequential
     classifier: nn.Sequential
@@ -71,9 +73,6 @@ class ImageNetMobileNetV2(Network):
         pooled = last.mean((2, 3))
         return Taps((stage1, stage2, stage3, stage4), last, pooled, self.classifier(pooled))
 
-    def classify(self, rows: Tensor) -> Tensor:
-        return self.classifier[-1](rows)  # regions are read without the dropout before the linear layer
-
 
 def _separable(channels_in: int, channels: int, stride: int) -> nn.Sequential:
     return nn.Sequential(
@@ -88,6 +87,9 @@ def _separable(channels_in: int, channels: int, stride: int) -> nn.Sequential:
 
 class ImageNetMobileNetV1(Network):
     """MobileNetV1 (Howard et al. 2017), modules named as in mdistiller; last map [B, 1024, H/32, W/32]."""
+
+    image_size = 224
+    head_path = "fc"
 
     def __init__(self, num_classes: int):
         super().__init__()
@@ -111,8 +113,4 @@ class ImageNetMobileNetV1(Network):
         stage2 = _through(self.model, 4, 6, stage1)
         stage3 = _through(self.model, 6, 12, stage2)
         last = _through(self.model, 12, 14, stage3)
-        pooled = last.mean((2, 3))
-        return Taps((stage1, stage2, stage3, last), last, pooled, self.fc(pooled))
-
-    def classify(self, rows: Tensor) -> Tensor:
-        return self.fc(rows)
+        return self.taps((stage1, stage2, stage3, last), last)

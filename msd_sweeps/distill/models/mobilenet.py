@@ -41,6 +41,8 @@ class MobileNetV2Cifar(Network):
     its map has no activation and carries signs.
     """
 
+    head_path = "classifier"
+
     def __init__(self, width: float, expansion: int, num_classes: int):
         super().__init__()
         channels_in = int(32 * width)
@@ -65,8 +67,4 @@ class MobileNetV2Cifar(Network):
         stage3 = self.blocks[4](self.blocks[3](stage2))
         stage4 = self.blocks[6](self.blocks[5](stage3))
         last = self.conv2(stage4)
-        pooled = last.mean((2, 3))
-        return Taps((stage1, stage2, stage3, stage4), last, pooled, self.classifier(pooled))
-
-    def classify(self, rows: Tensor) -> Tensor:
-        return self.classifier(rows)
+        return self.taps((stage1, stage2, stage3, stage4), last)

@@ -1,7 +1,7 @@
 """What every network answers, whatever its family."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -38,12 +38,24 @@ class CannotClassifyRegions(ValueError):
 class Network(nn.Module):
     """A classifier whose forward pass returns its `Taps`."""
 
+    image_size: ClassVar[int] = 32
+    """Side, in pixels, of the images that the network is made for."""
+    head_path: ClassVar[str | None] = None
+    """Where the layer is that makes logits of the last feature map's channels; None where there is no such layer."""
+
     def forward(self, images: Tensor) -> Taps:  # [B, 3, H, W]
         raise NotImplementedError
+
+    def taps(self, stages: tuple[Tensor, ...], last: Tensor) -> Taps:
+        """The taps of a network whose head reads the mean of its last feature map."""
+        pooled = last.mean((2, 3))
+        return Taps(stages, last, pooled, self.classify(pooled))
 
     def classify(self, rows: Tensor) -> Tensor:
         """Logits [..., K] of rows [..., C] that lie in the channels of the last feature map.
 
         Raises CannotClassifyRegions where the classifier reads something else.
         """
-        raise CannotClassifyRegions(f"{type(self).__name__}: no classifier reads its last feature map")
+        if self.head_path is None:
+            raise CannotClassifyRegions(f"{type(self).__name__}: no classifier reads its last feature map")
+        return self.get_submodule(self.head_path)(rows)

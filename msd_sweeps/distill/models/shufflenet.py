@@ -44,6 +44,8 @@ class GroupedBottleneck(nn.Module):
 class ShuffleNetV1Cifar(Network):
     """Three groups, widths 240, 480, 960; last map [B, 960, H/8, W/8]."""
 
+    head_path = "linear"
+
     def __init__(self, num_classes: int):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 24, 1, bias=False)
@@ -64,11 +66,7 @@ class ShuffleNetV1Cifar(Network):
         stage1 = self.layer1(F.relu(self.bn1(self.conv1(images)), inplace=True))
         stage2 = self.layer2(stage1)
         last = self.layer3(stage2)
-        pooled = last.mean((2, 3))
-        return Taps((stage1, stage2, last), last, pooled, self.linear(pooled))
-
-    def classify(self, rows: Tensor) -> Tensor:
-        return self.linear(rows)
+        return self.taps((stage1, stage2, last), last)
 
 
 class SplitBlock(nn.Module):
@@ -123,6 +121,8 @@ class DownBlock(nn.Module):
 class ShuffleNetV2Cifar(Network):
     """Size 1: three groups, widths 116, 232, 464, then a 1×1 convolution; last map [B, 1024, H/8, W/8]."""
 
+    head_path = "linear"
+
     def __init__(self, num_classes: int):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 24, 1, bias=False)
@@ -143,8 +143,4 @@ class ShuffleNetV2Cifar(Network):
         stage2 = self.layer2(stage1)
         stage3 = self.layer3(stage2)
         last = F.relu(self.bn2(self.conv2(stage3)), inplace=True)
-        pooled = last.mean((2, 3))
-        return Taps((stage1, stage2, stage3), last, pooled, self.linear(pooled))
-
-    def classify(self, rows: Tensor) -> Tensor:
-        return self.linear(rows)
+        return self.taps((stage1, stage2, stage3), last)

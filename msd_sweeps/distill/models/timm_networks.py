@@ -1,7 +1,7 @@
 """Transformers, mixers and ConvNeXt from timm, their tokens read as feature maps."""
 
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Size, Tensor, nn
 
@@ -27,6 +27,9 @@ class TimmNetwork(Network):
     timm's own state dicts load unchanged.
     """
 
+    image_size = 224
+    head_path: ClassVar[str] = "model.head"
+
     def __init__(self, name: str, num_classes: int, **options: int):
         super().__init__()
         self.model: Any = _timm().create_model(name, pretrained=False, num_classes=num_classes, **options)
@@ -45,10 +48,8 @@ class TimmNetwork(Network):
     def forward(self, images: Tensor) -> Taps:
         features, stages = self.model.forward_intermediates(images, indices=self.indices, output_fmt="NCHW")
         pooled = self.model.forward_head(features, pre_logits=True)
-        return Taps(tuple(stages), self._map(features, stages[-1].shape[2:]), pooled, self._linear(pooled))
-
-    def _linear(self, pooled: Tensor) -> Tensor:
-        return self.model.head(pooled)
+        logits = self.get_submodule(self.head_path)(pooled)
+        return Taps(tuple(stages), self._map(features, stages[-1].shape[2:]), pooled, logits)
 
 
 class TimmViT(TimmNetwork):
@@ -64,12 +65,11 @@ class TimmViT(TimmNetwork):
 class TimmMixer(TimmNetwork):
     """MLP-Mixer (Tolstikhin et al. 2021): last map [B, 768, H/16, W/16]."""
 
-    def classify(self, rows: Tensor) -> Tensor:
-        return self.model.head(rows)
-
 
 class TimmSwin(TimmNetwork):
     """Swin transformer (Liu et al. 2021): last map [B, 768, H/32, W/32]."""
+
+    head_path = "model.head.fc"
 
     def _stage_indices(self) -> list[int]:
         return list(range(len(self.model.layers)))
@@ -77,24 +77,17 @@ class TimmSwin(TimmNetwork):
     def _map(self, features: Tensor, grid: Size) -> Tensor:
         return features.permute(0, 3, 1, 2)  # timm keeps [B, H, W, C]
 
-    def _linear(self, pooled: Tensor) -> Tensor:
-        return self.model.head.fc(pooled)
-
-    def classify(self, rows: Tensor) -> Tensor:
-        return self.model.head.fc(rows)
-
 
 class TimmConvNeXt(TimmNetwork):
     """ConvNeXt (Liu et al. 2022): last map [B, 768, H/32, W/32]; the norm follows the pooling."""
+
+    head_path = "model.head.fc"
 
     def _stage_indices(self) -> list[int]:
         return list(range(len(self.model.stages)))
 
     def _map(self, features: Tensor, grid: Size) -> Tensor:
         return features
-
-    def _linear(self, pooled: Tensor) -> Tensor:
-        return self.model.head.fc(pooled)
 
     def classify(self, rows: Tensor) -> Tensor:
         channels_first = rows.reshape(-1, rows.shape[-1], 1, 1)

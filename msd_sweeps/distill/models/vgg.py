@@ -23,6 +23,8 @@ class VGG(Network):
     The stages are the last four blocks: the first one, at full resolution, is the stem.
     """
 
+    head_path = "classifier"
+
     def __init__(self, widths: tuple[tuple[int, ...], ...], num_classes: int):
         super().__init__()
         self.block0 = _convolutions(3, widths[0])
@@ -39,8 +41,4 @@ class VGG(Network):
         stage2 = F.relu(self.block2(F.max_pool2d(stage1, 2)), inplace=True)
         stage3 = F.relu(self.block3(F.max_pool2d(stage2, 2)), inplace=True)
         last = F.relu(self.block4(stage3), inplace=True)
-        pooled = last.mean((2, 3))
-        return Taps((stage1, stage2, stage3, last), last, pooled, self.classifier(pooled))
-
-    def classify(self, rows: Tensor) -> Tensor:
-        return self.classifier(rows)
+        return self.taps((stage1, stage2, stage3, last), last)

@@ -59,6 +59,8 @@ class WideResNet(Network):
     methods read the sum before it, without batch norm and relu.)
     """
 
+    head_path = "fc"
+
     def __init__(self, depth: int, widen: int, num_classes: int):
         super().__init__()
         blocks, rest = divmod(depth - 4, 6)
@@ -78,8 +80,4 @@ class WideResNet(Network):
         stage1, x = self.block2(x)
         stage2, x = self.block3(x)
         last = F.relu(self.bn1(x), inplace=True)
-        pooled = last.mean((2, 3))
-        return Taps((stage1, stage2, last), last, pooled, self.fc(pooled))
-
-    def classify(self, rows: Tensor) -> Tensor:
-        return self.fc(rows)
+        return self.taps((stage1, stage2, last), last)

@@ -61,11 +61,20 @@ def encoded(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def write_parquet(path: Path, content: dict[str, np.ndarray], **changes: list[object]) -> Path:
-    """The content of an npz file as one Parquet file with encoded images and a column `split`."""
-    images = [encoded(image) for split in ("train", "test") for image in content[f"{split}_images"]]
-    labels = np.concatenate([content["train_labels"], content["test_labels"]]).tolist()
-    splits = ["train"] * len(content["train_labels"]) + ["test"] * len(content["test_labels"])
-    columns = {"image": images, "label": labels, "split": splits} | changes
-    pq.write_table(pa.table({name: column for name, column in columns.items() if column}), path)
-    return path
+def write_parquet(
+    folder: Path, content: dict[str, np.ndarray], structured: bool = False, **changes: list[object]
+) -> Path:
+    """The content of an npz file as a folder of Parquet files, two for each split.
+
+    structured: the bytes of an image stand under `bytes`, as Hugging Face writes them.
+    """
+    folder.mkdir(exist_ok=True)
+    for split in ("train", "test"):
+        images = [encoded(image) for image in content[f"{split}_images"]]
+        column = [{"bytes": image, "path": None} for image in images] if structured else images
+        columns = {"image": column, "label": content[f"{split}_labels"].tolist()} | changes
+        table = pa.table({name: values[: len(images)] for name, values in columns.items() if values})
+        half = len(table) // 2
+        pq.write_table(table.slice(0, half), folder / f"{split}-00000-of-00002.parquet")
+        pq.write_table(table.slice(half), folder / f"{split}-00001-of-00002.parquet")
+    return folder

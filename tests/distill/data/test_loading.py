@@ -6,8 +6,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -18,7 +16,8 @@ from msd_sweeps.distill.data import loading as data
 from msd_sweeps.distill.data.splits import Images
 from msd_sweeps.distill.models.vision import torchvision
 from msd_sweeps.distill.teacher import cache_key
-from msd_sweeps.space.trial import Data, Trial
+from msd_sweeps.space.data import Data
+from msd_sweeps.space.trial import Trial
 from tests.distill.conftest import make_trial
 from tests.distill.data.image_files import CLASSES, arrays, pixels, write_parquet, write_tree
 
@@ -49,7 +48,7 @@ def test_planning_brings_no_torch(tmp_path):
     write_tree(tmp_path / "tree")
     np.savez(tmp_path / "all.npz", **arrays())
     code = (
-        "import sys; from msd_sweeps.space.trial import Data; from pathlib import Path;"
+        "import sys; from msd_sweeps.space.data import Data; from pathlib import Path;"
         f"root = Path({str(tmp_path)!r});"
         "print(Data(name='folder', root=str(root / 'tree'), image_size=8).facts);"
         "assert not {'numpy', 'pyarrow', 'PIL', 'torch'} & set(sys.modules);"
@@ -224,7 +223,7 @@ def test_an_unreadable_folder_is_told(tmp_path):
     assert "cannot be read" in told(lambda: folder(root))
 
 
-@pytest.mark.parametrize("layout", ["channels last", "channels first", "grey", "one channel", "keras"])
+@pytest.mark.parametrize("layout", ["channels last", "channels first", "grey", "one channel"])
 def test_npz_layouts(tmp_path, layout):
     content = arrays()
     expected = torch.from_numpy(content["train_images"]).permute(0, 3, 1, 2)
@@ -235,9 +234,6 @@ def test_npz_layouts(tmp_path, layout):
         content |= {k: v[..., keep] for k, v in content.items() if v.ndim == 4}
         content |= {k: v[:, None] for k, v in content.items() if v.ndim == 1}  # as MedMNIST has its labels
         expected = expected[:, :1].expand(-1, 3, -1, -1)
-    elif layout == "keras":
-        names = {"images": "x", "labels": "y"}
-        content = {f"{names[k.split('_')[1]]}_{k.split('_')[0]}": v for k, v in content.items()}
     np.savez_compressed(tmp_path / "all.npz", **content)
     found = tensors(tmp_path / "all.npz")
     assert found.facts == (3, 20, 24, 6)
@@ -255,22 +251,10 @@ def test_npz_images_are_scaled_where_asked(tmp_path):
     assert np.array_equal(splits.train.images[0].permute(1, 2, 0).numpy(), np.array(first))
 
 
-@pytest.mark.parametrize("form", ["one file", "folder", "Hugging Face"])
-def test_parquet_forms(tmp_path, form):
+@pytest.mark.parametrize("structured", [False, True], ids=["bare bytes", "Hugging Face"])
+def test_parquet_forms(tmp_path, structured):
     content = arrays()
-    path = write_parquet(tmp_path / "all.parquet", content)
-    if form != "one file":
-        table = pq.read_table(path)
-        path.unlink()
-        path = tmp_path
-        for split in ("train", "test"):
-            part = table.filter(pa.compute.equal(table["split"], split)).drop_columns("split")
-            if form == "Hugging Face":
-                images = [{"bytes": value, "path": None} for value in part["image"].to_pylist()]
-                part = part.set_column(0, "image", pa.array(images))
-            half = len(part) // 2
-            pq.write_table(part.slice(0, half), tmp_path / f"{split}-00000-of-00002.parquet")
-            pq.write_table(part.slice(half), tmp_path / f"{split}-00001-of-00002.parquet")
+    path = write_parquet(tmp_path / "all", content, structured)
     assert "image_size is missing" in told(lambda: tensors(path))
     splits = data.load(tensors(path, image_size=20))
     assert isinstance(splits.train, Images)
@@ -281,7 +265,7 @@ def test_parquet_forms(tmp_path, form):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"train_images": None}, "no array train_images or x_train"),
+        ({"train_images": None}, "no array train_images; it has test_images"),
         ({"train_images": np.zeros((24, 20, 20), np.float32)}, "expected uint8 from 0 to 255"),
         ({"train_images": np.zeros((24, 20, 20, 7), np.uint8)}, "expected [N, H, W]"),
         ({"train_images": np.zeros((24, 20, 18), np.uint8)}, "image_size is missing"),
@@ -304,21 +288,25 @@ def test_pickled_arrays_are_not_run(tmp_path):
     assert "cannot be read as .npz" in told(lambda: tensors(tmp_path / "all.npz"))
 
 
-@pytest.mark.parametrize("name", ["all.npz", "all.parquet"])
+@pytest.mark.parametrize("name", ["all.npz", "train.parquet"])
 def test_a_damaged_file_is_told_by_the_plan(tmp_path, name):
     (tmp_path / name).write_bytes(b"not what the name says")
-    assert "cannot be read as" in told(lambda: tensors(tmp_path / name, image_size=16))
+    root = tmp_path / name if name == "all.npz" else tmp_path
+    assert "cannot be read as" in told(lambda: tensors(root, image_size=16))
 
 
 def test_mistakes_in_parquet_are_told(tmp_path):
     content = arrays()
-    path = write_parquet(tmp_path / "all.parquet", content, split=[])
-    assert "no column 'split'" in told(lambda: tensors(path, image_size=16))
-    path = write_parquet(tmp_path / "all.parquet", content, image=["text"] * 30)
+    path = write_parquet(tmp_path / "all", content, image=[])
+    assert "no column 'image'; it has label" in told(lambda: tensors(path, image_size=16))
+    write_parquet(path, content, image=["text"] * 30)
     with pytest.raises(data.DataError, match="image 0 of the train split is str"):
         data.load(tensors(path, image_size=16))
-    path = write_parquet(tmp_path / "all.parquet", content, image=[b"noise"] * 30)
+    write_parquet(path, content, image=[b"noise"] * 30)
     with pytest.raises(data.DataError, match="train image 0: cannot be read as an image"):
         data.load(tensors(path, image_size=16))
+    write_parquet(path, content, label=["text"] * 30)
+    assert "expected whole numbers" in told(lambda: tensors(path, image_size=16))
     assert "no such file" in told(lambda: tensors(tmp_path / "none.npz"))
+    assert "is neither" in told(lambda: tensors(path / "train-00000-of-00002.parquet"))
     assert "no train*.parquet here" in told(lambda: tensors(write_tree(tmp_path / "tree"), image_size=16))

@@ -17,7 +17,8 @@ from msd_sweeps.distill.data.images import augmented, random_box
 from msd_sweeps.distill.data.splits import ImageFiles, Images, Splits
 from msd_sweeps.distill.data.stream import FileStream, Stream, StreamBatch, open_stream, plain_batches
 from msd_sweeps.distill.models.vision import torchvision
-from msd_sweeps.space.trial import Data, Recipe
+from msd_sweeps.space.data import Data
+from msd_sweeps.space.trial import Recipe
 from tests.distill.data.image_files import write_tree
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)

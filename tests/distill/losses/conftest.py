@@ -5,25 +5,28 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from msd_sweeps.distill.losses import Batch, Distiller, Side, build
 from msd_sweeps.distill.models.network import Network, Taps
-from msd_sweeps.space.methods import Method
+from msd_sweeps.space.methods import METHODS
 
 NUM_CLASSES = 5
 TRAIN_LABELS = torch.arange(40) % NUM_CLASSES
 _SMALL = {"num_negatives": 8, "width": 6}
-_ANY_METHOD: TypeAdapter[Any] = TypeAdapter(Method)
 
 torch.set_num_threads(1)
 
 
 def settings_of(name: str, **changes: Any) -> Any:
     """Settings of a method, with a memory that suits tests."""
-    small = _SMALL if name in ("crd", "wcord") else {}
-    return _ANY_METHOD.validate_python({"name": name, **small, **changes})
+    small = _SMALL if has_memory(name) else {}
+    return METHODS[name](name=name, **small | changes)
+
+
+def has_memory(name: str) -> bool:
+    """Whether a method remembers features of the training images, from which it draws negatives."""
+    return METHODS[name](name=name).kept_floats(1) > 0
 
 
 class SmallNetwork(Network):

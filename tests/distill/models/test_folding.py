@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from msd_sweeps.catalog.networks import ARCHITECTURES
+from msd_sweeps.catalog.networks import NETWORKS
 from msd_sweeps.distill.models import Network, build, fold_batch_norm
 
-CIFAR = [name for name, facts in ARCHITECTURES.items() if facts.image_size == 32]
+CIFAR = [name for name, facts in NETWORKS.items() if facts.image_size == 32]
 
 # what follows an addition, or a convolution that a shortcut reads too, cannot fold
 REMAINING = {"wrn_16_1": 7, "wrn_16_2": 6, "wrn_40_1": 19, "wrn_40_2": 18}

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from msd_sweeps.catalog.networks import ARCHITECTURES
+from msd_sweeps.catalog import networks as catalog
 from msd_sweeps.distill.models import NETWORKS, CannotClassifyRegions, Network, build
 from msd_sweeps.distill.models.layers import ChannelShuffle
 
-CIFAR = [name for name, facts in ARCHITECTURES.items() if facts.image_size == 32]
+CIFAR = [name for name, facts in catalog.NETWORKS.items() if facts.image_size == 32]
 WEIGHTS = Path(__file__).resolve().parents[3] / "../shared/data/weights"
 
 # counted in RepDistiller with 100 classes

@@ -35,7 +35,7 @@ def test_missing_operators_are_declared(tmp_path):
 import sys
 import msd_sweeps.distill.models
 assert "torchvision" not in sys.modules and "timm" not in sys.modules  # only what needs it imports it
-from msd_sweeps.distill.vision import torchvision
+from msd_sweeps.distill.models.vision import torchvision
 try:
     import torchvision as broken
 except RuntimeError:

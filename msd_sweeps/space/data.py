@@ -1,0 +1,96 @@
+"""Which images a student is trained on: the data set, and the part of it that is used."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from msd_sweeps.catalog.datasets import DATASETS, examine
+from msd_sweeps.catalog.files import DataError, Dataset
+from msd_sweeps.space.settings import Count, Seed, Settings
+
+
+class Content(Settings):
+    """What was found in the files of a data set that the user brings."""
+
+    fingerprint: str
+    num_classes: Count
+    image_size: Count
+    train_images: Count
+    test_images: Count
+
+
+class Data(Settings):
+    """The images of a trial."""
+
+    name: Literal["digits", "cifar10", "cifar100", "imagenet", "folder", "tensors"]
+    """folder: any images in class folders `train/<class>/` and `test/<class>/` (or `val/<class>/`), kept decoded in
+    memory. imagenet: the same folders, but read during training, with the crops and sizes of ImageNet. tensors: an
+    .npz file or a folder of Parquet files."""
+    root: str = "data"
+    """Folder or file that holds the images; not part of a trial's identity."""
+    image_size: Annotated[int, Field(ge=8, le=1024)] | None = None
+    """Side of the square images in pixels, for `folder`, `imagenet` (224 when absent) and `tensors`. For the others,
+    where a network needs larger images, the side to which each batch is scaled up."""
+    loader_workers: Annotated[int, Field(ge=1, le=128)] = 4
+    """Threads per worker that decode images, for `imagenet`; not part of a trial's identity."""
+    train_samples: Count | None = None
+    """Use only so many training images, the same share of every class."""
+    val_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Share of the training set that is held out, stratified. A search sets it; a confirmation trains on everything."""
+    split_seed: Seed = 0
+    content: Content | None = None
+    """Found in the files, not written by hand: with it a trial keeps its id on machines without the files."""
+
+    @model_validator(mode="after")
+    def _find_content(self) -> Self:
+        if self.name in DATASETS:
+            size = DATASETS[self.name].image_size
+            if self.content is not None:
+                raise ValueError(f"content: {self.name} is known; leave it out")
+            if self.image_size is not None and self.image_size < size:
+                raise ValueError(
+                    f"image_size: {self.name} has images of {size} px, which are only scaled up, found "
+                    f"{self.image_size}; give more, or leave it out"
+                )
+        elif self.content is None:
+            if self.name == "folder" and self.image_size is None:
+                raise ValueError("image_size: missing; folder needs the side of its images in pixels, such as 32 or 64")
+            try:
+                facts, fingerprint = examine(self.name, self.path, self.image_size)
+            except DataError as error:
+                raise ValueError(f"root: {error}") from error
+            content = Content(fingerprint=fingerprint, **facts._asdict())
+            object.__setattr__(self, "content", content)  # frozen, but still under construction
+        return self
+
+    @property
+    def path(self) -> Path:
+        """Where the images lie, with `~` for the home folder."""
+        return Path(self.root).expanduser()
+
+    @property
+    def facts(self) -> Dataset:
+        """Sizes of the whole data set."""
+        if self.content is None:
+            known = DATASETS[self.name]
+            return known._replace(image_size=self.image_size or known.image_size)
+        return Dataset(**self.content.model_dump(exclude={"fingerprint"}))
+
+    @property
+    def whole(self) -> "Data":
+        """The same images without a selection: a teacher is trained and measured on them."""
+        return self.model_copy(update={"train_samples": None, "val_fraction": 0.0, "split_seed": 0})
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """The settings and hashes that decide the bytes of the images, wherever they lie."""
+        if self.content is not None:
+            return {"name": self.name, **self.content.model_dump(include={"fingerprint", "image_size"})}
+        is_scaled = self.facts != DATASETS[self.name]
+        return {"name": self.name} | ({"image_size": self.image_size} if is_scaled else {})
+
+    @property
+    def identified(self) -> dict[str, Any]:
+        """The settings and hashes that decide which images a student is trained on."""
+        return self.source | self.model_dump(mode="json", include={"train_samples", "val_fraction", "split_seed"})

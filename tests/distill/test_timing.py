@@ -1,0 +1,39 @@
+"""How steps are timed and packs are tried. How fast anything is, no test says."""
+
+import pytest
+import torch
+
+from msd_sweeps.distill.timing import PackCost, measure, time_in_turns, worthwhile_pack
+from tests.distill.conftest import make_trial
+
+
+def test_candidates_take_turns():
+    order: list[str] = []
+    steps = {name: (lambda name=name: order.append(name)) for name in "ab"}
+    ticks = iter(range(100))
+    timings = time_in_turns(steps, rounds=2, steps=2, clock=lambda: next(ticks))
+    assert "".join(order) == "aaaaabbbbb" + "aabb" * 2
+    assert timings == {"a": [0.5, 0.5], "b": [0.5, 0.5]}  # one tick for two steps
+
+
+def test_a_step_of_a_trial_takes_time():
+    assert measure(make_trial(), steps=1) > 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "bytes_each", "pack"),
+    [
+        ({1: 1.0, 2: 0.6, 4: 0.4, 8: 0.38, 16: 0.37}, 1, 8),  # 8 is still 5 % cheaper, 16 is not
+        ({1: 1.0, 2: 0.99}, 1, 1),
+        ({1: 1.0, 2: 0.5, 4: 0.25, 8: 0.12, 16: 0.06}, 1, 16),  # the most
+        ({1: 1.0, 2: 0.5, 4: 0.25, 8: 0.12, 16: 0.06}, 15, 4),  # 8 would take 120 of 100 bytes
+        ({1: 1.0, 2: 0.5}, 1, 2),  # 4 does not fit, as is seen when it is tried
+    ],
+)
+def test_a_pack_grows_while_it_is_worth_it_and_fits(seconds, bytes_each, pack):
+    def cost(students: int) -> PackCost:
+        if students not in seconds:
+            raise torch.OutOfMemoryError
+        return PackCost(seconds[students], bytes_each * students)
+
+    assert worthwhile_pack(cost, 16, 100) == pack
