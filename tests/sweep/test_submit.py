@@ -72,7 +72,7 @@ def test_a_base_given_by_its_path_is_found_by_its_name(tmp_path, monkeypatch):
         (["--submit", "http://127.0.0.1:1", "--storage", "s3://b/s", "--reports", "/r"], "nothing answers there"),
         (
             ["--submit", "http://127.0.0.1:1", "--storage", "s3://b?secret_key=S", "--reports", "/r"],
-            "secret_key=***: holds",
+            "s3://b: holds secret_key",
         ),
         (["--submit", "http://127.0.0.1:8265", "--address", "auto"], "leave out --address"),
         (
