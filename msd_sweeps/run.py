@@ -66,9 +66,9 @@ def _launch(plan: Plan, options: Options, trainer: "Trainer | None") -> int:
     state = "nothing that was recorded is lost. To go on"
     with noted_signals() as signals:
         try:
-            outcome = run_sweep(plan, options, signals, trainer)
+            run = run_sweep(plan, options, signals, trainer)
             state = "the sweep is complete, this compiles its report"
-            return finish(plan, options, outcome)
+            return finish(run)
         except Interrupted as error:
             print(f"stopped by {error}; {state}:\n  {again}", file=sys.stderr)
             return 128 + error.signal_number

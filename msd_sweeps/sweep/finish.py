@@ -2,51 +2,48 @@
 
 import sys
 
-from msd_sweeps.plan.plan import Plan
 from msd_sweeps.records import ledger
 from msd_sweeps.records.header import Header
 from msd_sweeps.records.mlflow_sync import Mirror, choose_uri, how_to_open
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.schema import Tracking
-from msd_sweeps.sweep.launch import Outcome
 from msd_sweeps.sweep.lock import locked
 from msd_sweeps.sweep.options import Options
 from msd_sweeps.sweep.resume import existing_ledger
+from msd_sweeps.sweep.run_state import JOURNAL, Run
 
 _SYNC_SECONDS = 60.0
 
 
-def finish(plan: Plan, options: Options, outcome: Outcome) -> int:
+def finish(run: Run) -> int:
     """Compile the report of a complete sweep and print where everything is; the exit code."""
     from msd_sweeps.report import compile_report
     from msd_sweeps.report.index import write_index
 
-    sweep = plan.sweep
+    options, name = run.options, run.sweep.name
     try:
-        report = compile_report(outcome.ledger, options.reports / sweep.name)
+        report = compile_report(run.ledger.path, options.reports / name)
         write_index(options.reports)
     except OSError as error:
-        again = options.resume_command(sweep.name)
+        again = options.resume_command(name)
         print(f"error: {error}\nThe sweep is complete; this compiles its report:\n  {again}", file=sys.stderr)
         return 1
     print(f"\n{report.table_text}\n")
-    if outcome.copied:
-        print(f"{outcome.copied} trials were taken over from other sweeps of {options.kept_in}/")
-    elif not outcome.trained:
+    if run.copied:
+        print(f"{run.copied} trials were taken over from other sweeps of {options.kept_in}/")
+    elif not run.begun:
         print("everything was there already; nothing was trained")
-    if outcome.unsent:
-        sync = options.command("--sync-mlflow", sweep.name)
-        print(f"MLflow has not taken {outcome.unsent} records yet; this sends them again:\n  {sync}")
+    if run.unsent:
+        sync = options.command("--sync-mlflow", name)
+        print(f"MLflow has not taken {run.unsent} records yet; this sends them again:\n  {sync}")
     if options.store is not None:
-        print(f"kept in   {options.store / sweep.name}")
-    print(f"ledger    {outcome.ledger}")
-    uri = choose_uri(outcome.ledger.parent, sweep.space.tracking.uri)
-    print(f"MLflow    {how_to_open(uri)}")
-    if sweep.space.design == "search":
-        journal = outcome.ledger.with_name("optuna.journal")
-        print(f"Optuna    optuna-dashboard {journal}    (pip install optuna-dashboard)")
+        print(f"kept in   {options.store / name}")
+    print(f"ledger    {run.ledger.path}")
+    print(f"MLflow    {how_to_open(choose_uri(run.folder, run.sweep.space.tracking.uri))}")
+    if run.sweep.space.design == "search":
+        print(f"Optuna    optuna-dashboard {run.folder / JOURNAL}    (pip install optuna-dashboard)")
     print(f"report    {report.paths[0]}")
-    return 0 if outcome.is_stored else 1
+    return 0 if run.is_stored else 1
 
 
 def sync_mlflow(options: Options) -> int:

@@ -5,8 +5,7 @@ Ray is started, and Ray Tune takes the trials from the queue.
 """
 
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 from msd_sweeps.plan.plan import Plan, duration
 from msd_sweeps.records.header import CloseRecord
@@ -18,29 +17,13 @@ from msd_sweeps.sweep.run_state import Run, Trainer, opened
 from msd_sweeps.sweep.stopping import Interrupted, Signals
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a launch left behind."""
-
-    ledger: Path
-    trained: int = 0
-    """Trials that this launch began."""
-    copied: int = 0
-    """Trials that it copied from other sweeps of the storage."""
-    unsent: int = 0
-    """Records that MLflow has not taken."""
-    is_stored: bool = True
-    """Whether the object store, if there is one, has the whole ledger."""
-
-
-def run_sweep(plan: Plan, options: Options, signals: Signals, trainer: Trainer | None = None) -> Outcome:
-    """Train what is missing of a sweep.
+def run_sweep(plan: Plan, options: Options, signals: Signals, trainer: Trainer | None = None) -> Run:
+    """Train what is missing of a sweep; the run, which is closed.
 
     trainer: what trains; by default prepare.Distillation. Raises InputError for a name that another space has, for
     missing data or teachers and for resources that are not there; Interrupted after a signal; SweepStopped.
     """
     with opened(plan.sweep, options, signals) as run:
-        known = set(run.trials)
         if not run.is_complete:
             if trainer is None:
                 from msd_sweeps.sweep.prepare import Distillation  # imported late: a complete sweep needs no torch
@@ -48,14 +31,12 @@ def run_sweep(plan: Plan, options: Options, signals: Signals, trainer: Trainer |
                 trainer = Distillation()
             _train(run, replace(plan, sweep=run.sweep), trainer)
             record_step_seconds(options.storage, [trial for trial in run.trials.values() if not trial.source])
-    new = [trial for name, trial in run.trials.items() if name not in known]
-    copied = sum(bool(trial.source) for trial in new)
-    return Outcome(run.ledger.path, len(new) - copied, copied, run.unsent, run.is_stored)
+    return run
 
 
 def _train(run: Run, plan: Plan, trainer: Trainer) -> None:
     """Record the launch, train, and record how the launch ended."""
-    started, known = time.time(), len(run.trials)
+    started = time.time()
     run.progress = Progress(run.sweep, run.trials, plan.trials)
     with run.progress.live:
         if run.store_sync is not None:
@@ -73,10 +54,8 @@ def _train(run: Run, plan: Plan, trainer: Trainer) -> None:
         finally:
             close = CloseRecord(outcome=outcome, seconds=round(time.time() - started, 1))
             run.record(close.event, **close.record())
-            new = list(run.trials.values())[known:]
-            begun = sum(not trial.source for trial in new)
-            copied = f", {len(new) - begun} taken over" * (begun < len(new))
-            run.say(f"{begun} trials started{copied} in {duration(time.time() - started)}")
+            copied = f", {run.copied} taken over" if run.copied else ""
+            run.say(f"{run.begun} trials started{copied} in {duration(time.time() - started)}")
 
 
 def _work_off(run: Run, plan: Plan, trainer: Trainer) -> None:

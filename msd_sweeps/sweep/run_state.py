@@ -25,6 +25,8 @@ from msd_sweeps.sweep.resume import as_grown, refuse_another_space
 from msd_sweeps.sweep.stopping import Signals
 from msd_sweeps.sweep.store_sync import StoreSync, checkpoints_of
 
+JOURNAL = "optuna.journal"
+"""The file of Optuna's study in a sweep's folder."""
 _MIRROR_SECONDS = 20.0
 _HURRIED_MIRROR_SECONDS = 6.0
 _COPY_SECONDS = 20.0
@@ -51,6 +53,19 @@ class Run:
     progress: Progress | None = None
     unsent: int = 0
     """Records that MLflow had not taken in the end."""
+
+    def __post_init__(self) -> None:
+        self._known = len(self.trials)
+
+    @property
+    def copied(self) -> int:
+        """Trials that this launch copied from other sweeps of the storage."""
+        return sum(bool(trial.source) for trial in list(self.trials.values())[self._known :])
+
+    @property
+    def begun(self) -> int:
+        """Trials that this launch began to train."""
+        return len(self.trials) - self._known - self.copied
 
     def record(self, event: str, **fields: Any) -> Record:
         """Write one record to the ledger, and then show it and send it to MLflow. Raises LedgerError."""

@@ -19,7 +19,7 @@ from msd_sweeps.space.errors import InputError
 from msd_sweeps.sweep.job import MOST_ATTEMPTS, Job
 from msd_sweeps.sweep.remaining import every_search_trial, is_recorded, reported_trials, searched
 from msd_sweeps.sweep.reuse import FinishedTrials
-from msd_sweeps.sweep.run_state import Run, Trainer
+from msd_sweeps.sweep.run_state import JOURNAL, Run, Trainer
 from msd_sweeps.sweep.stopping import FirstFailures
 from msd_sweeps.sweep.study import Study
 
@@ -48,7 +48,7 @@ class TrialQueue:
         self._end_whole_trials()
         self.study: Study | None = None
         if self.sweep.space.design == "search":
-            journal = run.folder / "optuna.journal"
+            journal = run.folder / JOURNAL
             self.study = Study(self.sweep.space, self.sweep.name, journal, searched(self.trials), self.sweep.base)
         self._asked: dict[str, int] = {}
         """The Optuna number of each search trial that runs."""

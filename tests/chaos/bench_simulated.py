@@ -77,8 +77,8 @@ if len(sys.argv) > 1:  # as it stands when MLflow has taken everything
     count = sum(1 for line in (folder / "ledger.jsonl").open())
     (folder / "mlflow.synced").write_text(_cursor(count, choose_uri(folder, None)))
     began = time.perf_counter()
-outcome = run_sweep(Plan(sweep), Options(), Signals())
-assert outcome.trained == 0
+run = run_sweep(Plan(sweep), Options(), Signals())
+assert run.begun == 0
 print(time.perf_counter() - began)
 """
 

@@ -11,9 +11,11 @@ import traceback
 import pytest
 
 from msd_sweeps import run
+from msd_sweeps.records.ledger import Ledger
 from msd_sweeps.space.errors import InputError
-from msd_sweeps.sweep.launch import Outcome
+from msd_sweeps.space.load import load
 from msd_sweeps.sweep.lock import locked
+from msd_sweeps.sweep.run_state import Run
 from msd_sweeps.sweep.stopping import FirstFailures, Interrupted, noted_signals, way
 
 
@@ -107,7 +109,7 @@ def test_a_second_driver_is_refused_and_a_dead_ones_lock_is_taken_over(tmp_path)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_that_meets_the_report_tells_how_to_compile_it(number, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
-    complete = Outcome(tmp_path / "ledger.jsonl", 3)
+    complete = Run(load("scales"), tmp_path, {}, Ledger(tmp_path / "ledger.jsonl"))
     monkeypatch.setattr("msd_sweeps.sweep.launch.run_sweep", lambda *args: complete)
     monkeypatch.setattr("msd_sweeps.report.compile_report", lambda *args: signal.raise_signal(number))
     before = signal.getsignal(number)
