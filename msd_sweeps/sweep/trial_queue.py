@@ -104,7 +104,8 @@ class TrialQueue:
             trial = self._start(planned)
             if not trial.is_final:
                 return trial
-        return Pause.DONE
+        # A trial that runs may have to be given out again.
+        return Pause.WAIT if self.running else Pause.DONE
 
     def reuse_fixed_trials(self) -> None:
         """Copy from other sweeps what they have finished of the trials that are known without a search."""

@@ -386,6 +386,19 @@ def test_a_trial_whose_actor_keeps_dying_fails(tmp_path):
     assert (trial.state, trial.reason) == ("failed", f"its Tune actor died {MOST_ATTEMPTS} times")
 
 
+def test_nothing_is_done_while_a_trial_runs_whose_actor_may_die(tmp_path):
+    life = Life(make(GRID), tmp_path)
+    trials = [life.next() for _ in life.sweep.fixed_trials]
+    assert life.queue.next() is Pause.WAIT
+    for trial in trials[1:]:
+        life.finish(trial)
+    assert life.queue.next() is Pause.WAIT
+    life.queue.retry(trials[0].trial, "its Tune actor died")
+    assert life.next() is trials[0]
+    life.finish(trials[0])
+    life.check_done()
+
+
 def test_first_trials_that_fail_alike_are_a_trouble(tmp_path):
     life = Life(make(GRID), tmp_path)
     for count in range(3):
