@@ -28,14 +28,12 @@ def main(arguments: list[str] | None = None) -> int:
         trial = load_base(options.base, settings)
 
         # Imported late: --help and mistakes in a base need no torch.
-        from rich.console import Console
-
         from msd_sweeps.distill.data.loading import DataError
         from msd_sweeps.distill.teacher import TeacherError
         from msd_sweeps.sweep.prepare import prepare_teacher
 
         try:
-            ready = prepare_teacher(trial, options.storage, Console(highlight=False))
+            ready = prepare_teacher(trial, options.storage, lambda text: print(text, flush=True))
         except (DataError, TeacherError) as error:
             raise InputError(str(error)) from error
     except InputError as error:

@@ -2,18 +2,20 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from msd_sweeps import run
-from msd_sweeps.records import ledger
+from msd_sweeps.records.header import header_of
 from msd_sweeps.records.ledger import FILE_NAME, Ledger
 from msd_sweeps.space.designs import fresh_seeds
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import load
-from msd_sweeps.sweep.launch import as_grown, refuse_another_space
+from msd_sweeps.sweep.resume import as_grown, refuse_another_space
 from msd_sweeps.teach import main as teach
+from tests.sweep.life import launch_record
 
 
 @pytest.fixture(autouse=True)
@@ -23,21 +25,9 @@ def _elsewhere(tmp_path, monkeypatch):
 
 def begun(name: str, sweep) -> None:
     """A ledger that a sweep began and never went on with."""
-    book = Ledger(Path("runs") / name / FILE_NAME)
-    book.append("sweep", name=name, sweep=sweep.space.model_dump(mode="json"), base=sweep.base.model_dump(mode="json"))
-    book.close()
-
-
-def test_help_names_every_option_and_exit_code(capsys):
-    with pytest.raises(SystemExit) as done:
-        run.main(["--help"])
-    assert done.value.code == 0
-    text = capsys.readouterr().out
-    options = {option for action in run.parser()._actions for option in action.option_strings if option[:2] == "--"}
-    assert {option for option in options if option not in text} == set()
-    assert {"--space", "--base", "--name", "--num-samples", "--set", "--address", "--dry-run", "--resume"} <= options
-    assert "exit codes: 0 done; 1 " in text
-    assert "2 bad input" in text
+    ledger = Ledger(Path("runs") / name / FILE_NAME)
+    ledger.append("sweep", **launch_record(sweep))
+    ledger.close()
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(capsys):
@@ -63,13 +53,6 @@ def test_with_a_cluster_the_plan_leaves_the_slots_to_it(capsys):
     assert "as many as the cluster has room for" in capsys.readouterr().out
 
 
-def test_every_option_of_the_examples_is_one(capsys):
-    for line in run.parser().epilog.splitlines():
-        if line.strip().startswith("python -m msd_sweeps.run"):
-            words = line.replace("'[0, 1, 2]'", "[0,1,2]").split()[3:]
-            run.parser().parse_args(words)  # exits where an example is wrong
-
-
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -80,7 +63,6 @@ def test_every_option_of_the_examples_is_one(capsys):
         (["--resume", "--name", "scales", "--set", "recipe.epochs=2"], "--resume without --space goes on unchanged"),
         (["--resume", "--name", "empty"], "the sweep stopped before it began; start it with --space"),
         (["--resume", "--space", "scales.yaml", "--name", "other"], "--resume: no sweep 'other' in runs/"),
-        (["--add-seeds", "0", "--name", "scales"], "--add-seeds 0: expected a whole number of at least 1"),
         (["--add-seeds", "2"], "give its --name, and no --space"),
         (["--add-seeds", "2", "--name", "scales", "--space", "scales.yaml"], "give its --name, and no --space"),
         (["--add-seeds", "2", "--name", "sacles"], "--add-seeds: no sweep 'sacles' in runs/; did you mean 'scales'?"),
@@ -127,13 +109,14 @@ def test_a_resume_without_a_space_goes_on_with_the_recorded_one(capsys):
 def finished(name: str, sweep) -> None:
     """A ledger in which every trial of a design has ended."""
     begun(name, sweep)
-    book = Ledger(Path("runs") / name / FILE_NAME)
+    ledger = Ledger(Path("runs") / name / FILE_NAME)
     for number, planned in enumerate(sweep.fixed_trials):
         trial = planned.trial
         who = {"trial": trial.id, "cell": trial.cell, "label": planned.label, "phase": planned.phase, "number": number}
-        book.append("start", attempt=1, seed=trial.seed, config=trial.model_dump(mode="json"), values={}, **who)
-        book.append("end", trial=trial.id, attempt=1, state="failed" if number else "finished", reason="")
-    book.close()
+        who |= {"levels": list(planned.levels), "search_trial": ""}
+        ledger.append("start", attempt=1, seed=trial.seed, config=trial.model_dump(mode="json"), **who)
+        ledger.append("end", trial=trial.id, attempt=1, state="failed" if number else "finished", reason="")
+    ledger.close()
 
 
 def test_seeds_are_added_above_the_largest(capsys):
@@ -148,25 +131,21 @@ def test_what_was_added_stays_asked_for():
     small, large = (load("ablation", settings=[f"seeds={seeds}"]) for seeds in ("[0, 1]", "[0, 1, 2]"))
     begun("mine", small)
     begun("mine", large)
-    history = list(ledger.read(Path("runs/mine") / FILE_NAME))
+    launches = header_of(Path("runs/mine") / FILE_NAME).launches
     for sweep in (small, large):
-        refuse_another_space(sweep, history)
-        assert as_grown(sweep, history).space.seeds == [0, 1, 2]
+        refuse_another_space(sweep, launches)
+        assert as_grown(sweep, launches).space.seeds == [0, 1, 2]
+    labelled = dict(small.space.also) | {"nothing else": {}}
+    other = replace(small, space=small.space.model_copy(update={"also": labelled}))
+    with pytest.raises(InputError, match=r"space\.also\.nothing else: null there, {} here"):
+        refuse_another_space(other, launches)
     fewer = load("ablation", settings=["seeds=[1, 2]"])
     with pytest.raises(InputError, match=r"space\.seeds: \[0, 1\] there, \[1, 2\] here"):
-        refuse_another_space(fewer, history)
+        refuse_another_space(fewer, launches)
     begun("search", load("scales"))
     begun("search", load("scales", settings=["confirm.seeds=[1, 2, 3, 4]", "search.num_samples=40"]))
-    grown = as_grown(load("scales"), list(ledger.read(Path("runs/search") / FILE_NAME))).space
+    grown = as_grown(load("scales"), header_of(Path("runs/search") / FILE_NAME).launches).space
     assert (grown.confirm.seeds, grown.search.num_samples) == ([1, 2, 3, 4], 40)
-
-
-@pytest.mark.parametrize("option", ["--num-samples=many", "--dry-runs", "--set"])
-def test_options_that_are_none_exit_with_2(option, capsys):
-    with pytest.raises(SystemExit) as done:
-        run.main(["--space", "scales.yaml", option])
-    assert done.value.code == 2
-    assert "usage: python -m msd_sweeps.run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -186,4 +165,4 @@ def test_making_a_teacher_refuses_bad_input_too(arguments, says, capsys):
 def test_a_recorded_space_is_plain_json():
     begun("mine", load("joint"))
     line = (Path("runs/mine") / FILE_NAME).read_bytes()
-    assert json.loads(line)["sweep"]["design"] == "search"
+    assert json.loads(line)["space"]["design"] == "search"

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from msd_sweeps.bench.results import Ratio, command_line, markdown, publish
-from msd_sweeps.plan.description import local_cpus
+from msd_sweeps.plan.machine import local_cpus
 from msd_sweeps.records import ledger
 from msd_sweeps.records.object_store import local_folder
 from msd_sweeps.space.errors import InputError
@@ -205,11 +205,9 @@ def time_sweep(base: Trial, trials: int, pack: str, storage: Path, folder: Path)
 
 
 def _teacher(base: Trial, storage: Path) -> Path:
-    from rich.console import Console
-
     from msd_sweeps.sweep.prepare import prepare_teacher
 
-    return prepare_teacher(base, storage, Console(stderr=True)).weights.resolve()
+    return prepare_teacher(base, storage, lambda text: print(text, file=sys.stderr, flush=True)).weights.resolve()
 
 
 def time_fits(base: Trial, trials: int, weights: Path, folder: Path) -> Measured:

@@ -7,27 +7,34 @@ import contextlib
 import errno
 import itertools
 import json
+import mmap
 import os
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from msd_sweeps.records.files import sync_folder
 
 Record = dict[str, Any]
 
 FILE_NAME = "ledger.jsonl"
-_BLOCK = 65536
 _START = b'{"crc":"'
 LAYOUT = 3
-"""The layout of the records; a ledger of another layout is refused."""
+"""The layout of the records, which every "sweep" record names; a ledger of another layout is refused."""
 
 
 class LedgerError(Exception):
     """A ledger cannot be read or written; the message names the file."""
 
 
-def _encode(record: Record) -> bytes:
+class LayoutError(LedgerError):
+    """A ledger was written by a version of msd_sweeps with another layout of records."""
+
+
+def encode(record: Record) -> bytes:
+    """The line of a record. Raises ValueError for numbers that are not finite."""
     text = json.dumps(record, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
     # Half a character (from a file name that is no text) is written as JSON escapes it, and read back the same.
     body = text.encode(errors="backslashreplace")[1:]
@@ -45,36 +52,50 @@ def decode(line: bytes) -> Record | None:
 
 
 def _records_in(line: bytes) -> Iterator[Record]:
-    """The record of a line; of one that is whole and altered, those that can be saved."""
+    """The record of a line; several, where an altered line end has joined it with the next."""
     record = decode(line)
     if record is not None:
         yield record
     elif line.endswith(b"\n"):
-        yield from _salvage(line)
-
-
-def _salvage(line: bytes) -> Iterator[Record]:
-    """The records in a line that is none: an altered line end has joined it with the next."""
-    starts = [index for index in range(len(line)) if line.startswith(_START, index)]
-    for start, end in itertools.pairwise([*starts, len(line)]):
-        record = decode(line[start : end - 1] + b"\n")
-        if record is not None:
-            yield record
+        starts = [index for index in range(len(line)) if line.startswith(_START, index)]
+        for start, end in itertools.pairwise([*starts, len(line)]):
+            record = decode(line[start : end - 1] + b"\n")
+            if record is not None:
+                yield record
 
 
 def read(path: Path) -> Iterator[Record]:
     """The records of a ledger, in order. What does not match its checksum is passed over.
 
-    Raises LedgerError if the file is absent or cannot be read.
+    Raises LedgerError if the file is absent or cannot be read, LayoutError if its records have another layout.
     """
     try:
         with path.open("rb") as file:
             for line in file:
-                yield from _records_in(line)
+                for record in _records_in(line):
+                    if not is_current(record):
+                        raise LayoutError(_layout_problem(path, record))
+                    yield record
     except FileNotFoundError as error:
         raise LedgerError(f"{path}: no ledger here; is the name of the sweep right?") from error
     except OSError as error:
         raise LedgerError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def is_current(record: Record) -> bool:
+    """Whether a record has this version's layout, as far as one record shows it."""
+    if record["event"] == "sweep":
+        return bool(record.get("layout") == LAYOUT)
+    return record["event"] != "start" or "levels" in record
+
+
+def _layout_problem(path: Path, record: Record) -> str:
+    layout = record.get("layout", "unnumbered")
+    age = "a newer" if isinstance(layout, int) and layout > LAYOUT else "an older"
+    return (
+        f"{path}: written by {age} msd_sweeps (layout {layout}, this one reads {LAYOUT}); choose another --name, or "
+        "remove its folder"
+    )
 
 
 def follow(path: Path) -> Iterator[Record | None]:
@@ -92,13 +113,6 @@ def follow(path: Path) -> Iterator[Record | None]:
                 yield from _records_in(line)
 
 
-def write(path: Path, records: Iterable[Record]) -> None:
-    """Write a ledger anew, its records as they stand: a copy, whose original is elsewhere."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        file.writelines(_encode(_finite(record)) for record in records)
-
-
 class Ledger:
     """Appends records; each is on disk when `append` returns. A torn last line is cut off when opened."""
 
@@ -110,24 +124,16 @@ class Ledger:
             is_new = not path.exists()
             self._file = path.open("ab+", buffering=0)
             size = os.fstat(self._file.fileno()).st_size
-            self._end = self._end_of_whole_lines(size)
-            if self._end != size:
+            self._end = 0
+            """Where the last whole line ends."""
+            if size:
+                with mmap.mmap(self._file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ) as content:
+                    self._end = content.rfind(b"\n") + 1
                 self._file.truncate(self._end)
             if is_new:
-                _sync_folder(path.parent)
+                sync_folder(path.parent)
         except OSError as error:
             raise LedgerError(f"{path}: cannot be written: {error.strerror}") from error
-
-    def _end_of_whole_lines(self, size: int) -> int:
-        """Where the last whole line ends."""
-        start = size
-        while start > 0:
-            start = max(0, start - _BLOCK)
-            self._file.seek(start)
-            found = self._file.read(_BLOCK).rfind(b"\n")
-            if found >= 0:
-                return start + found + 1
-        return 0
 
     def append(self, event: str, **fields: Any) -> Record:
         """Write one record durably and return it. Non-finite numbers are written as null.
@@ -136,7 +142,7 @@ class Ledger:
         again.
         """
         record: Record = {"event": event, "time": round(time.time(), 3), **_finite(fields)}
-        line = _encode(record)
+        line = encode(record)
         try:
             if self._file.seek(0, os.SEEK_END) != self._end:
                 self._file.truncate(self._end)
@@ -155,15 +161,6 @@ class Ledger:
 
     def close(self) -> None:
         self._file.close()
-
-
-def _sync_folder(folder: Path) -> None:
-    """A new file is there after a power cut only once its folder is on disk, too."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _finite(value: Any) -> Any:

@@ -1,8 +1,18 @@
-"""Which code this is: the git commit, also where the code was sent without its repository."""
+"""Which code runs where: the git commit, also where the code was sent without its repository, and the versions."""
 
 import os
+import platform
+import socket
 import subprocess
+import sys
+from importlib import metadata
 from pathlib import Path
+
+from msd_sweeps import __version__
+from msd_sweeps.records.header import Launch
+from msd_sweeps.space.designs import Sweep
+
+_PACKAGES = ("torch", "ray", "optuna", "mlflow", "numpy")
 
 COMMIT = "MSD_SWEEPS_COMMIT"
 """Set for a submitted job: the commit that was sent, and whether the tree differed from it."""
@@ -26,3 +36,20 @@ def commit() -> tuple[str | None, bool]:
         return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no", *code))
     except (OSError, subprocess.SubprocessError):
         return None, False
+
+
+def this_launch(sweep: Sweep, device: str) -> Launch:
+    """The record of this process's launch of a sweep. device: the device that trains, by its name."""
+    revision, dirty = commit()
+    versions = {name: metadata.version(name) for name in _PACKAGES}
+    return Launch(
+        name=sweep.name,
+        space=sweep.space,
+        base=sweep.base,
+        command=["python", "-m", "msd_sweeps.run", *sys.argv[1:]],
+        versions=versions | {"msd-sweeps": __version__, "python": platform.python_version()},
+        commit=revision,
+        dirty=dirty,
+        host=socket.gethostname(),
+        device=device,
+    )

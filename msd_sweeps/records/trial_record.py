@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
 from msd_sweeps.records.ledger import Record
-from msd_sweeps.space.choices import Values
 from msd_sweeps.space.trial import Trial
 
 FINAL_STATES = ("finished", "stopped", "diverged", "failed", "out_of_memory")
@@ -59,7 +58,7 @@ class TrialRecord:
     number: int
     seed: int
     config: Record
-    levels: list[Values] = field(default_factory=list)
+    levels: list[Record] = field(default_factory=list)
     """The level of each factor, once for each place of the design that this trial fills; of a search what the sampler
     chose. Empty for a cell beside the design, such as a baseline."""
     search_trial: str = ""
@@ -82,7 +81,7 @@ class TrialRecord:
         return Trial.model_validate_json(json.dumps(self.config))
 
     @property
-    def values(self) -> Values:
+    def values(self) -> Record:
         """What the sampler of a search chose, by parameter."""
         return self.levels[0] if self.levels else {}
 
@@ -127,6 +126,9 @@ class TrialRecord:
         elif record["event"] == "end":
             self.state, self.reason = record["state"], record["reason"]
             self.traceback = record.get("traceback", "")
+        elif record["event"] == "label":  # a baseline that began before it was found to be a winner, too
+            self.label, self.levels = record["label"], record["levels"]
+            self.search_trial = record["search_trial"]
 
 
 def _shared(config: Record) -> Record:
@@ -141,7 +143,7 @@ def trials_of(records: Iterable[Record]) -> dict[str, TrialRecord]:
     """Every trial of a ledger by its id, in the order of first start."""
     found: dict[str, TrialRecord] = {}
     for record in records:
-        if record["event"] not in ("start", "epoch", "end"):
+        if record["event"] not in ("start", "epoch", "end", "label"):
             continue
         trial = record["trial"]
         if trial not in found:

@@ -1,19 +1,15 @@
-"""How many trials a cluster has room for while its nodes come and go, and how long it may have none."""
+"""The capacity of a cluster: how many trials it can train while its nodes come and go."""
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from msd_sweeps.plan.slots import Node, SlotPlan
 
 _LOOK_SECONDS = 3.0
 
 
-class Room:
-    """What the slots of a sweep find on the nodes that are there, looked at every few seconds.
-
-    Tune writes its parts to disk with pickle; this one stays in the driver.
-    """
+class Capacity:
+    """How many slots the nodes have room for; the nodes are looked at every few seconds."""
 
     def __init__(
         self,
@@ -23,18 +19,15 @@ class Room:
         nodes: Callable[[], Sequence[Node]],
         clock: Callable[[], float] = time.monotonic,
     ):
-        """wait_seconds: how long a sweep waits for nodes when not one of its slots has room.
+        """wait_seconds: how long a sweep waits for nodes when there is room for none of its slots.
 
-        nodes: what is there; clock: seconds.
+        say: shows the user a line. nodes: the nodes of now. clock: seconds.
         """
         self._plan, self._wait_seconds, self._say = plan, wait_seconds, say
         self._nodes, self._clock = nodes, clock
         self._slots, self._looked = plan.slots, clock()
         self._none_since: float | None = None
         self._lack = ""
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[()]]:
-        return object, ()
 
     @property
     def seats(self) -> int:
@@ -44,12 +37,12 @@ class Room:
 
     @property
     def ahead(self) -> int:
-        """How many more may be made ready: Tune keeps an actor for another trial only while one waits for it."""
+        """Trials to ask for beyond the seats: Tune keeps an idle actor only while a trial waits for it."""
         return max(self._plan.pack, self._plan.slots)
 
     @property
     def trouble(self) -> str | None:
-        """What the slots need and the cluster has, once it has had no room for any of them for too long."""
+        """What a slot needs and the cluster has, once it had room for none of them for `wait_seconds`."""
         self._look()
         if self._none_since is None or self._clock() - self._none_since < self._wait_seconds:
             return None

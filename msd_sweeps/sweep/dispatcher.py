@@ -1,4 +1,11 @@
-"""Packed execution: slots are long-lived worker groups, and a dispatcher decides which slot runs which trial."""
+"""The dispatcher: which slot trains which trial. A slot is a long-lived worker group that trains several at once.
+
+- A trial is in one place: it waits, or it has a seat in one slot.
+- A slot asks for orders before each epoch. It gets trials of the stream that it reads, up to `pack` of them; an empty
+  slot turns to the stream of the trial that has waited longest.
+- Where workers die, their trials wait again, in front of all others, and go on from their checkpoints.
+- Every submission gets each epoch's result once, in order, and then one end, unless it is dropped.
+"""
 
 import asyncio
 from collections import defaultdict
@@ -9,44 +16,37 @@ from typing import Any, NamedTuple
 from msd_sweeps.distill import checkpoint
 from msd_sweeps.records.object_store import StoreError, place
 from msd_sweeps.records.trial_record import EpochResult
-
-Job = dict[str, Any]
-"""What a slot needs to run a trial: trial (its id), config, key (its stream), weights (the teacher's file), data_sha256
-and weights_sha256 (what its files are where the sweep was prepared), folder (its checkpoints), reported (epochs that
-the driver has seen), launch (a number that grows with each that the driver makes of the trial), attempt (the same, and
-one more whenever its workers die), and positions (stream positions at which it can join, newest first; None for a
-fresh trial, which can join anywhere). weights and folder are paths or URIs."""
-Launch = tuple[str, int]
-"""A trial, and which of its launches."""
-
-MOST_ATTEMPTS = 3
-"""A trial whose workers die so often is given up."""
-_QUIET_SECONDS = 0.25
+from msd_sweeps.sweep.job import MOST_ATTEMPTS, Job, Submission
 
 
 class Orders(NamedTuple):
-    """What a slot does before its next epoch. `position` counts for a slot without students."""
+    """What a slot does before its next epoch."""
 
     admit: list[Job]
+    """Trials that take a seat."""
     drop: list[str]
+    """Ids of the trials that leave."""
     position: int
+    """The epoch of the stream that a slot without students begins with."""
     close: bool
+    """Whether the slot ends."""
 
 
 class Dispatcher:
-    """Stands between Tune's trials and the slots; runs as one asynchronous actor without a CPU of its own."""
+    """Runs as one asynchronous Ray actor; Tune's trials call it from one side, the slots' workers from the other."""
 
-    def __init__(self, pack: int):
-        self.pack = pack
+    def __init__(self, pack: int, quiet_seconds: float = 0.25):
+        """pack: students of a slot. quiet_seconds: an empty slot starts when no trial has come for so long."""
+        self.pack, self.quiet_seconds = pack, quiet_seconds
         self.waiting: list[Job] = []
         self.seated: dict[int, dict[str, Job]] = {}
-        self.away: dict[int, Any] = {}
+        self.lost: dict[int, Any] = {}
         """Slots whose workers have died and may come back, each with the handle of its controller."""
         self.dropped: set[tuple[int, str]] = set()
-        """Slots and the trials that they are told to let go at their next epoch boundary."""
-        self.results: defaultdict[Launch, asyncio.Queue[EpochResult]] = defaultdict(asyncio.Queue)
-        self._launches: dict[str, int] = {}
-        """The newest launch of each trial."""
+        """Slots, and the trials that leave them at their next epoch boundary."""
+        self.results: defaultdict[Submission, asyncio.Queue[EpochResult]] = defaultdict(asyncio.Queue)
+        self._submissions: dict[str, int] = {}
+        """The newest submission of each trial."""
         self.changed = asyncio.Condition()
         self.closed = False
         self.failure: str | None = None
@@ -54,79 +54,81 @@ class Dispatcher:
     # --- the trials' side
 
     async def submit(self, job: Job) -> None:
-        """Queue a trial; a launch of it that still runs is let go."""
+        """Let a trial wait for a seat; an earlier submission of it that still runs is dropped."""
         async with self.changed:
-            trial = job["trial"]
-            self._let_go(trial)
-            self._launches[trial] = job["launch"]
+            self._let_go(job.trial)
+            self._submissions[job.trial] = job.submission
             if self.failure is not None:
                 self._fail(job, self.failure)
             else:
                 self.waiting.append(job)
             self.changed.notify_all()
 
-    async def next_result(self, trial: str, launch: int, timeout: float) -> EpochResult | None:
-        """The next result of a launch, or None when there is none in `timeout` seconds."""
+    async def next_result(self, trial: str, submission: int, timeout: float) -> EpochResult | None:
+        """The next result of a submission, or None when there is none in `timeout` seconds."""
         try:
-            result = await asyncio.wait_for(self.results[trial, launch].get(), timeout)
+            result = await asyncio.wait_for(self.results[trial, submission].get(), timeout)
         except TimeoutError:
             return None
         if result.state != "running":
-            self.results.pop((trial, launch), None)
+            self.results.pop((trial, submission), None)
         return result
 
-    async def drop(self, trial: str, launch: int) -> None:
-        """Take a launch out of the queue, or out of its slot at the next epoch boundary.
+    async def drop(self, trial: str, submission: int) -> None:
+        """Take a submission out of those that wait, or out of its slot at the next epoch boundary.
 
-        Calls reach an asynchronous actor in any order: a later launch that is there already stays.
+        Calls reach an asynchronous actor in any order: a later submission that is there already stays.
         """
         async with self.changed:
-            self.results.pop((trial, launch), None)
-            if self._launches.get(trial) == launch:
+            self.results.pop((trial, submission), None)
+            if self._submissions.get(trial) == submission:
                 self._let_go(trial)
             self.changed.notify_all()
 
     async def close(self) -> list[Any]:
-        """Send the slots home as soon as they ask; those that wait for a host cannot: their controllers are given."""
+        """End the slots when they next ask. Returns the controllers of lost slots, which wait for a host instead."""
         async with self.changed:
             self.closed = True
             self.changed.notify_all()
-            return list(self.away.values())
+            return list(self.lost.values())
 
     # --- the slots' side
 
     async def enter(self, slot: int) -> None:
-        """A slot's workers have started, or started again: what they ran goes on from its checkpoints."""
+        """A slot's workers have started, or started again; the trials that they had go on from their checkpoints."""
         async with self.changed:
             self._requeue(slot)
-            self.away.pop(slot, None)
+            self.lost.pop(slot, None)
             self.seated[slot] = {}
             self.changed.notify_all()
 
     async def vacate(self, slot: int, controller: Any) -> None:
-        """A slot's workers have died: what they ran goes to whoever asks first, not to them alone, for their host may
-        never come back. controller: the handle of who waits for it."""
+        """A slot's workers have died. Any slot may take their trials, as their host may never come back.
+
+        controller: the handle of the actor that starts the workers again.
+        """
         async with self.changed:
             self._requeue(slot)
-            self.away[slot] = controller
+            self.lost[slot] = controller
             self.changed.notify_all()
 
     async def leave(self, slot: int, failure: str | None) -> None:
-        """A slot has ended; after a failure the others take over, and without others the trials fail."""
+        """A slot has ended for good: the others take its trials over; without others the trials fail."""
         async with self.changed:
             self._requeue(slot)
-            self.away.pop(slot, None)
-            if failure is not None and not self.seated and not self.away:
+            self.lost.pop(slot, None)
+            if failure is not None and not self.seated and not self.lost:
                 self.failure = failure
                 for job in self.waiting:
                     self._fail(job, failure)
                 self.waiting.clear()
             self.changed.notify_all()
 
-    async def orders(self, slot: int, key: str | None, position: int, live: list[str], timeout: float) -> Orders:
-        """What `slot` does next; one without students waits up to `timeout` seconds for some.
+    async def orders(self, slot: int, stream: str | None, position: int, live: list[str], timeout: float) -> Orders:
+        """What `slot` does next; a slot without students waits up to `timeout` seconds for some.
 
-        Workers that are taken for dead, and ask all the same, are sent home.
+        stream, position, live: what the slot reads, where, and its trials. Workers that count as dead and ask all the
+        same are ended.
         """
         async with self.changed:
             seats = self.seated.get(slot)
@@ -144,19 +146,19 @@ class Dispatcher:
                 if self.closed or self.seated.get(slot) is not seats:
                     return Orders([], drop, position, True)
                 if self.waiting:
-                    key = self.waiting[0]["key"]
-                    position = _best_position([job for job in self.waiting if job["key"] == key])
+                    stream = self.waiting[0].stream
+                    position = _best_position([job for job in self.waiting if job.stream == stream])
             admitted: list[Job] = []
             for job in list(self.waiting):
-                fits = job["key"] == key and (job["positions"] is None or position in job["positions"])
+                fits = job.stream == stream and (job.positions is None or position in job.positions)
                 if fits and staying + len(admitted) < self.pack:
                     self.waiting.remove(job)
-                    seats[job["trial"]] = job
-                    admitted.append(dict(job))
+                    seats[job.trial] = job
+                    admitted.append(job)
             return Orders(admitted, drop, position, False)
 
     async def give_up(self, slot: int, reason: str) -> None:
-        """A slot cannot go on, and nor could others: every trial is broken off and the slots go home."""
+        """A slot cannot go on, and nor could others: every trial is interrupted and the slots end."""
         async with self.changed:
             jobs = [*self.waiting, *(job for jobs in self.seated.values() for job in jobs.values())]
             self.waiting.clear()
@@ -167,24 +169,25 @@ class Dispatcher:
             self.changed.notify_all()
 
     async def report(self, slot: int, results: list[EpochResult]) -> None:
-        """Pass results on; an epoch that was reported before is passed over."""
+        """Pass results on; an epoch that was reported before is left out."""
         async with self.changed:
+            seats = self.seated.get(slot, {})
             for result in results:
-                trial = result.trial
-                job = self.seated.get(slot, {}).get(trial)
+                job = seats.get(result.trial)
                 if job is None:
                     continue
-                is_dropped = (slot, trial) in self.dropped
+                is_dropped = (slot, result.trial) in self.dropped
                 if result.state != "running":
-                    del self.seated[slot][trial]
-                    self.dropped.discard((slot, trial))
-                elif result.epoch <= job["reported"]:
+                    del seats[result.trial]
+                    self.dropped.discard((slot, result.trial))
+                elif result.epoch <= job.reported:
                     continue
                 if is_dropped:
                     continue
-                job["reported"] = max(job["reported"], result.epoch)
-                of_job = replace(result, slot=slot, attempt=job["attempt"], afresh=job.get("afresh", False))
-                self.results[trial, job["launch"]].put_nowait(of_job)
+                if result.trial in seats:
+                    seats[result.trial] = replace(job, reported=result.epoch)
+                of_job = replace(result, slot=slot, attempt=job.attempt, afresh=job.afresh)
+                self.results[job.trial, job.submission].put_nowait(of_job)
 
     # --- inside
 
@@ -196,7 +199,7 @@ class Dispatcher:
 
         def together() -> int:
             """How many wait of the stream that comes next."""
-            return sum(job["key"] == self.waiting[0]["key"] for job in self.waiting)
+            return sum(job.stream == self.waiting[0].stream for job in self.waiting)
 
         def is_another(known: int) -> bool:
             return self.closed or together() != known
@@ -204,45 +207,42 @@ class Dispatcher:
         try:
             await asyncio.wait_for(self.changed.wait_for(arrived), timeout)
             while not self.closed and (waiting := together()) < self.pack:
-                await asyncio.wait_for(self.changed.wait_for(partial(is_another, waiting)), _QUIET_SECONDS)
+                await asyncio.wait_for(self.changed.wait_for(partial(is_another, waiting)), self.quiet_seconds)
         except TimeoutError:
             return
 
     def _let_go(self, trial: str) -> None:
-        self.waiting = [job for job in self.waiting if job["trial"] != trial]
+        self.waiting = [job for job in self.waiting if job.trial != trial]
         self.dropped |= {(slot, trial) for slot, jobs in self.seated.items() if trial in jobs}
 
     def _requeue(self, slot: int) -> None:
-        jobs = self.seated.pop(slot, {})
         again = []
-        for trial, job in jobs.items():
+        for trial, job in self.seated.pop(slot, {}).items():
             if (slot, trial) in self.dropped:
                 self.dropped.discard((slot, trial))
                 continue
-            job["attempt"] += 1
-            if job["attempt"] > MOST_ATTEMPTS:
+            if job.attempt >= MOST_ATTEMPTS:
                 self._fail(job, f"its workers died {MOST_ATTEMPTS} times")
                 continue
+            job = replace(job, attempt=job.attempt + 1)
             try:
-                found = checkpoint.positions(place(job["folder"]))
+                found = tuple(checkpoint.positions(place(job.folder)))
             except StoreError as error:
                 self._fail(job, str(error), "interrupted")
                 continue
-            # Without a checkpoint it starts afresh where it joined, for the same numbers.
-            job["positions"] = list(found) or job["positions"]
-            job["afresh"] = not found and job["reported"] > 0
-            again.append(job)
+            # Without a checkpoint it begins again where it joined the stream, for the same numbers.
+            again.append(replace(job, positions=found or job.positions, afresh=not found and job.reported > 0))
         self.waiting[:0] = again
 
     def _fail(self, job: Job, reason: str, state: str = "failed") -> None:
-        attempt = min(job["attempt"], MOST_ATTEMPTS)
-        result = EpochResult(job["trial"], state, job["reported"], 0, 0.0, {}, reason, attempt=attempt)
-        self.results[job["trial"], job["launch"]].put_nowait(result)
+        result = EpochResult(job.trial, state, job.reported, 0, 0.0, {}, reason, attempt=job.attempt)
+        self.results[job.trial, job.submission].put_nowait(result)
 
 
 def _best_position(jobs: list[Job]) -> int:
-    """Where an empty cohort starts so that most of the waiting trials can go on; 0 when all are fresh."""
-    candidates = [position for job in jobs for position in job["positions"] or ()]
-    if jobs[0]["positions"] is None:
+    """Where an empty slot begins so that most of the waiting trials can go on; 0 for a new trial."""
+    first = jobs[0].positions
+    if first is None:
         return 0
-    return max(jobs[0]["positions"], key=lambda position: (candidates.count(position), position))
+    candidates = [position for job in jobs for position in job.positions or ()]
+    return max(first, key=lambda position: (candidates.count(position), position))

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from concurrent import futures
 from typing import Any
 
-from msd_sweeps.plan.packing import Packing
-from msd_sweeps.plan.slots import Node, SlotPlan, plan_slots
+from msd_sweeps.plan.machine import local_cpus
+from msd_sweeps.plan.plan import Plan
+from msd_sweeps.plan.slots import Node, SlotPlan
 from msd_sweeps.space.errors import InputError
-from msd_sweeps.space.schema import Resources
 from msd_sweeps.sweep import ENVIRONMENT
 from msd_sweeps.sweep.stopping import Interrupted, SweepStopped
 
@@ -26,11 +26,11 @@ _SIGNAL_POLL_SECONDS = 0.01
 
 
 @contextlib.contextmanager
-def session(address: str | None, cpus: int, verbose: bool) -> Iterator[None]:
+def session(address: str | None, cpus: int | None, verbose: bool) -> Iterator[None]:
     """A local Ray, or a connection to a running cluster, for as long as the context lasts.
 
-    Ray's own answers to SIGTERM give way to the one that was there before. Raises InputError where the address does not
-    answer, SweepStopped where a local Ray does not come up, Interrupted by SIGTERM while Ray starts.
+    The handler of SIGTERM stays the one from before, although Ray sets its own. Raises InputError where the address
+    does not answer, SweepStopped where a local Ray does not come up, Interrupted by SIGTERM while Ray starts.
     """
     on_sigterm = signal.getsignal(signal.SIGTERM)
     if address not in (None, "auto"):
@@ -43,7 +43,7 @@ def session(address: str | None, cpus: int, verbose: bool) -> Iterator[None]:
         logging.getLogger(name).setLevel(level)
     try:
         if address is None:
-            _start_local(cpus, verbose, level)
+            _start_local(cpus or local_cpus(), verbose, level)
         else:
             ray.init(
                 address=address,
@@ -89,13 +89,13 @@ def _shut_down() -> None:
 
 
 def _answer_sigterm(handler: Any) -> None:
-    """handler: as signal.getsignal gives it. Nothing in another thread than the main one."""
+    """Set the handler of SIGTERM, in the main thread alone; None, which stands for a foreign handler, is left alone."""
     if threading.current_thread() is threading.main_thread() and handler is not None:
         signal.signal(signal.SIGTERM, handler)
 
 
 def _start_local(cpus: int, verbose: bool, level: int) -> None:
-    """Start a Ray of this machine; one that has not come up in Ray's half minute, on a busy machine, is tried again."""
+    """Start a Ray of this machine, again where a busy machine has kept it from coming up within Ray's half minute."""
     import ray
 
     for more_starts in reversed(range(_STARTS)):
@@ -109,7 +109,7 @@ def _start_local(cpus: int, verbose: bool, level: int) -> None:
                 logging_level=level,
             )
         except Exception as error:
-            if type(error) is not Exception:  # Ray tells this one thing with a bare exception
+            if type(error) is not Exception:  # Ray raises a bare Exception for this alone
                 raise
             ray.shutdown()
             if not more_starts:
@@ -141,25 +141,26 @@ def nodes() -> list[Node]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def plan_for_cluster(resources: Resources, trials: int, packing: Packing, say: Callable[[str], None]) -> SlotPlan:
-    """The plan on the cluster that this session has joined; one that is still starting is given time to grow.
+def plan_for_cluster(plan: Plan, say: Callable[[str], None]) -> SlotPlan:
+    """The slots on the cluster that this session has joined, which has `wait_seconds` to grow.
 
-    Raises InputError that says what is needed and what is there.
+    Raises InputError with what a slot needs and what the cluster has.
     """
     import ray.autoscaler.sdk
 
-    end, told = time.monotonic() + resources.wait_seconds, ""
+    resources = plan.sweep.space.resources
+    end, shown = time.monotonic() + resources.wait_seconds, ""
     while True:
         try:
             there = nodes()
             memory = sum(node.get("memory", 0) for node in there)
-            return plan_slots(resources, there, trials, packing, memory)
+            return plan.slots_on(there, memory)
         except InputError as error:
             left = end - time.monotonic()
             if left <= 0:
                 raise
-            if str(error) != told:
-                told = str(error)
+            if str(error) != shown:
+                shown = str(error)
                 say(f"no room yet: {error}; waiting {left:.0f} s for nodes to join")
         asked = {"CPU": 1.0} | resources.resources_per_worker
         ray.autoscaler.sdk.request_resources(bundles=[asked] * resources.num_workers)

@@ -1,57 +1,55 @@
-"""What the other sweeps of a store have finished: found by a trial's id, and read when it is wanted."""
+"""The trials that other sweeps of the same storage have finished: found by id, read when they are asked for."""
 
 import contextlib
 import re
 from array import array
 from pathlib import Path
-from typing import NamedTuple
 
 from msd_sweeps.records import ledger
+from msd_sweeps.records.object_store import StorePath
 from msd_sweeps.records.trial_record import TrialRecord, trials_of
+from msd_sweeps.sweep.store_sync import fetch_others
 
 _TRIAL = re.compile(rb'"trial":"([0-9a-f]{12})"')
 _HEAD = 200
 """Bytes at the start of a line in which the id of its trial stands."""
 
 
-class _Place(NamedTuple):
-    """Where a trial's records lie: the ledger, and the offset of each line in it."""
+class FinishedTrials:
+    """The finished trials of every sweep in `storage` but `name`. Trials of the same id have the same numbers.
 
-    path: Path
-    offsets: "array[int]"
-
-
-class Elsewhere:
-    """The finished trials of every sweep in `storage` but `name`. A trial's id says that its numbers are the same.
-
-    The ledgers are gone through once, when the first trial is asked for. One that cannot be read counts as empty.
+    The ledgers are searched once, when the first trial is asked for. A ledger that cannot be read counts as empty.
     """
 
-    def __init__(self, storage: Path, name: str):
-        self._storage, self._name = storage, name
-        self._places: dict[str, _Place] | None = None
+    def __init__(self, storage: Path, name: str, store: StorePath | None = None):
+        """store: the object store that `storage` is the working copy of; newer ledgers are fetched from there."""
+        self._storage, self._name, self._store = storage, name, store
+        self._lines: dict[str, tuple[Path, array[int]]] | None = None
+        """Of each finished trial: its ledger, and the offset of each of its lines."""
 
     def find(self, trial: str) -> TrialRecord | None:
-        """The finished trial with every epoch it had; `source` is the sweep that trained it. None if there is none."""
-        if self._places is None:
-            self._places = self._look_around()
-        place = self._places.get(trial)
-        if place is None:
+        """The finished trial with all its epochs; `source` is the sweep that trained it. None if there is none."""
+        if self._lines is None:
+            self._lines = self._search()
+        if trial not in self._lines:
             return None
+        path, offsets = self._lines[trial]
         records = []
-        with contextlib.suppress(OSError), place.path.open("rb") as file:
-            for offset in place.offsets:
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            for offset in offsets:
                 file.seek(offset)
                 record = ledger.decode(file.readline())
-                records += [record] if record is not None else []
+                records += [record] if record is not None and ledger.is_current(record) else []
         found = trials_of(records).get(trial)
-        if found is None or found.state != "finished" or not _is_whole(found):
+        if found is None or found.state != "finished" or not _has_each_epoch(found):
             return None
-        found.source = found.source or place.path.parent.name
+        found.source = found.source or path.parent.name
         return found
 
-    def _look_around(self) -> dict[str, _Place]:
-        places: dict[str, _Place] = {}
+    def _search(self) -> dict[str, tuple[Path, "array[int]"]]:
+        if self._store is not None:
+            fetch_others(self._store, self._storage, self._name)
+        lines: dict[str, tuple[Path, array[int]]] = {}
         for path in sorted(self._storage.glob(f"*/{ledger.FILE_NAME}")):
             if path.parent.name == self._name:
                 continue
@@ -68,10 +66,9 @@ class Elsewhere:
                             finished.append(trial)
                     offset += len(line)
             for trial in finished:
-                places.setdefault(trial, _Place(path, offsets[trial]))
-        return places
+                lines.setdefault(trial, (path, offsets[trial]))
+        return lines
 
 
-def _is_whole(trial: TrialRecord) -> bool:
-    """Whether the record of every epoch is there."""
+def _has_each_epoch(trial: TrialRecord) -> bool:
     return [epoch.epoch for epoch in trial.epochs] == list(range(1, trial.config["recipe"]["epochs"] + 1))

@@ -1,4 +1,4 @@
-"""How a sweep ends before its time: by a signal, or by a trouble that every trial would meet."""
+"""How a sweep ends early: by a signal, or by a failure that every trial would meet."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ from typing import Any
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 SAME_FAILURES = 3
-"""So many first trials that fail in one way end the sweep."""
+"""The sweep stops when this many trials, the first to end, fail in the same way."""
 _PLACE = re.compile(r'^  File "(.+)", line (\d+)', re.MULTILINE)
 
 
@@ -27,30 +27,23 @@ class SweepStopped(Exception):
 
 
 class Signals:
-    """Signals that have come to this process."""
+    """The signals that have come to this process."""
 
     def __init__(self) -> None:
         self.received: list[int] = []
         self._held = False
 
     def note(self, number: int, frame: Any) -> None:
-        """Take in a signal. The second ends the process at once; the sweep can be resumed all the same."""
+        """Handle a signal. A second one ends the process at once; the sweep can be resumed all the same."""
         if self.received:
             os._exit(128 + number)
         self.received.append(number)
         if not self._held:
             raise Interrupted(number)
 
-    def listen(self) -> dict[int, Any]:
-        """Take the signals that end a sweep; what handled them before. Nothing in another thread than the main one."""
-        if threading.current_thread() is not threading.main_thread():
-            return {}
-        return {number: signal.signal(number, self.note) for number in ENDING_SIGNALS}
-
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Inside, a signal is noted and whoever asks ends in order; outside, it raises Interrupted where it finds
-        the main thread."""
+        """Inside, a signal is only noted; outside, it raises Interrupted in the main thread."""
         self._held = True
         try:
             yield
@@ -62,7 +55,8 @@ class Signals:
 def noted_signals() -> Iterator[Signals]:
     """Note the signals that end a sweep for as long as the context lasts, in the main thread alone."""
     signals = Signals()
-    before = signals.listen()
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, signals.note) for number in ENDING_SIGNALS} if is_main else {}
     try:
         yield signals
     finally:
@@ -77,8 +71,8 @@ class FirstFailures:
         self._ways: list[str] = []
         self._first = ""
 
-    def told(self, state: str, reason: str, traceback: str) -> str | None:
-        """Take in how a trial ended; what to tell when it is one too many of the same."""
+    def add(self, state: str, reason: str, traceback: str) -> str | None:
+        """Count how a trial ended. Gives the message for the user once SAME_FAILURES have failed in the same way."""
         if len(self._ways) >= SAME_FAILURES:
             return None
         self._ways.append(way(state, reason, traceback))
@@ -92,7 +86,7 @@ class FirstFailures:
 
 
 def way(state: str, reason: str, traceback: str) -> str:
-    """What tells one failure from another: the exception and where it was raised; empty for what is none."""
+    """The exception of a failure and where it was raised; empty for an end that is no failure."""
     if state not in ("failed", "out_of_memory"):
         return ""
     places = _PLACE.findall(traceback)

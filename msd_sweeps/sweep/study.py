@@ -23,12 +23,12 @@ from msd_sweeps.space.trial import Trial
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 STATES = {"finished": TrialState.COMPLETE, "stopped": TrialState.PRUNED}
-"""How a trial's end is told to Optuna; every other end is a failure."""
+"""Optuna's states for the ends of trials; every other end is a failure."""
 
 
-def sampler(search: Search, told: int) -> optuna.samplers.BaseSampler:
-    """The sampler that a space names. `told`: trials it has seen before, so that a resume draws anew."""
-    seed = (search.seed + 1_000_003 * told) % 2**32
+def sampler(search: Search, known: int) -> optuna.samplers.BaseSampler:
+    """The sampler that a space names. known: trials of the search so far, so that a resume draws new ones."""
+    seed = (search.seed + 1_000_003 * known) % 2**32
     samplers = {
         "tpe": lambda: optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True),
         "random": lambda: optuna.samplers.RandomSampler(seed=seed),
@@ -46,25 +46,19 @@ def distributions(space: Space) -> dict[str, BaseDistribution]:
 
 def _distribution(parameter: Parameter) -> BaseDistribution:
     if isinstance(parameter, Choices):
-        labels = parameter.choices
-        return CategoricalDistribution(
-            list(labels) if isinstance(labels, dict) else [json.dumps(value) for value in labels]
-        )
+        choices = parameter.choices
+        return CategoricalDistribution(list(choices) if isinstance(choices, dict) else [*map(json.dumps, choices)])
     if parameter.is_integer:
         step = int(parameter.step or 1)
         return IntDistribution(int(parameter.low), int(parameter.high), log=parameter.log, step=step)
     return FloatDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
 
 
-def _suggested(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
+def _suggested(trial: optuna.Trial, name: str, distribution: Any) -> Any:
     if isinstance(distribution, CategoricalDistribution):
         return trial.suggest_categorical(name, distribution.choices)
-    if isinstance(distribution, IntDistribution):
-        return trial.suggest_int(
-            name, distribution.low, distribution.high, log=distribution.log, step=distribution.step
-        )
-    assert isinstance(distribution, FloatDistribution)
-    return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log, step=distribution.step)
+    suggest: Any = trial.suggest_int if isinstance(distribution, IntDistribution) else trial.suggest_float
+    return suggest(name, distribution.low, distribution.high, log=distribution.log, step=distribution.step)
 
 
 def _finite(values: Iterable[float | None]) -> list[float]:
@@ -104,9 +98,9 @@ class Study:
                 self.study.add_trial(self._frozen(record))
 
     def ask(self, at_random: bool = False) -> tuple[int, Values]:
-        """The number of a new Optuna trial and what it chose; what does not count is not asked for.
+        """The number of a new Optuna trial and the values that it chose, without parameters whose condition is false.
 
-        at_random: without the sampler, for one that only repeats itself.
+        at_random: at random instead of by the sampler.
         """
         own = self.study.sampler
         if at_random:
@@ -123,34 +117,32 @@ class Study:
         return trial.number, values
 
     def ask_again(self, values: Values) -> int:
-        """Register a choice that is under way already, from before an interruption."""
+        """Register a choice that was made already, before an interruption; the number of its new Optuna trial."""
         self.study.enqueue_trial(self._encoded(values))
         return self.ask()[0]
 
     def report(self, number: int, epoch: int, value: float | None) -> None:
-        """One intermediate value of the first metric; Optuna takes none where there are several."""
+        """One intermediate value of the first metric; Optuna takes none of a study with several metrics."""
         if len(self.space.metrics) == 1 and value is not None and math.isfinite(value):
             self._asked[number].report(value, epoch)
 
     def tell(self, number: int, state: str, *values: float | None) -> None:
-        """How a trial ended and its value of each metric; without finite values it failed, whatever its state."""
-        trial = self._asked.pop(number)
+        """How a trial ended, with its value of each metric; without finite values it failed, whatever its state."""
         known = _finite(values)
-        told = self._state(state, known)
+        optuna_state = self._state(state, known)
         # A pruned trial's value is its last intermediate one.
-        self.study.tell(trial, known if told == TrialState.COMPLETE else None, state=told)
+        final_values = known if optuna_state == TrialState.COMPLETE else None
+        self.study.tell(self._asked.pop(number), final_values, state=optuna_state)
 
     def _state(self, state: str, values: list[float]) -> TrialState:
-        told = STATES.get(state, TrialState.FAIL)
-        is_whole = len(values) == len(self.space.metrics)
-        # Of several metrics Optuna prunes nothing.
-        is_told = is_whole and (told == TrialState.COMPLETE or len(values) == 1)
-        return told if is_told else TrialState.FAIL
+        """Optuna's state of a trial; of several metrics Optuna prunes nothing."""
+        found = STATES.get(state, TrialState.FAIL)
+        is_usable = found == TrialState.COMPLETE or len(values) == 1
+        return found if is_usable and len(values) == len(self.space.metrics) else TrialState.FAIL
 
     def _frozen(self, record: TrialRecord) -> FrozenTrial:
         metrics = self.space.metrics
-        reported = {epoch.epoch: epoch.metrics.get(metrics[0].name) for epoch in record.epochs}
-        intermediate = {epoch: value for epoch, value in reported.items() if value is not None}
+        intermediate = {epoch.epoch: epoch.metrics.get(metrics[0].name) for epoch in record.epochs}
         values = _finite(values_of(metrics, record))
         state = self._state(record.state, values)
         return create_trial(
@@ -158,7 +150,9 @@ class Study:
             values=values if state != TrialState.FAIL else None,
             params=self._encoded(record.values),
             distributions={name: self._distributions[name] for name in record.values},
-            intermediate_values=intermediate if len(metrics) == 1 else {},
+            intermediate_values={
+                epoch: value for epoch, value in intermediate.items() if value is not None and len(metrics) == 1
+            },
         )
 
     def _is_list(self, name: str) -> bool:

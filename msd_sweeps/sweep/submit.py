@@ -1,6 +1,9 @@
-"""Sends a sweep to a cluster as a Ray job: the package, the space and its base travel along."""
+"""Sends a sweep to a cluster as a Ray job and follows it.
 
-import argparse
+`ray job submit` alone does not do this: it does not find and send the space and its base, does not refuse paths that a
+job loses or secrets that a job shows, and does not give the exit code of the sweep.
+"""
+
 import asyncio
 import os
 import shlex
@@ -11,26 +14,33 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import msd_sweeps
+from msd_sweeps.records.object_store import StorePath
 from msd_sweeps.records.provenance import COMMIT, commit
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import SHIPPED, checked_name, find
 from msd_sweeps.space.strict_yaml import parse
+from msd_sweeps.sweep.options import Options
 from msd_sweeps.sweep.ray_session import knock
 
 _FORWARDED = ("MLFLOW_TRACKING_URI",)
 
 
-def submit(options: argparse.Namespace) -> int:
-    """Send the sweep, follow what it prints, and give its exit code.
+def submit(options: Options) -> int:
+    """Send the sweep, print what it prints, and return its exit code.
 
-    The job checks the space itself: files that it names lie on the cluster. Raises InputError.
+    The job checks the space itself, as the files that it names lie on the cluster. Raises InputError.
     """
-    address = _checked_address(options.submit)
-    for flag in ("storage", "reports"):
-        given = getattr(options, flag)
-        if isinstance(given, Path) and not given.is_absolute():
+    address = options.submit
+    if address is None:  # --address ray://HEAD:10001: the driver of a sweep belongs inside the cluster
+        address = f"http://{str(options.address).removeprefix('ray://').partition(':')[0]}:8265"
+        options.address = None
+    if options.address is not None or options.num_cpus is not None:
+        raise InputError("--submit: the job joins the cluster itself; leave out --address and --num-cpus")
+    _check_address(address)
+    for flag, path in (("storage", options.kept_in), ("reports", options.reports)):
+        if not isinstance(path, StorePath) and not path.is_absolute():
             raise InputError(
-                f"--{flag} {given}: with --submit, expected an absolute path on the cluster's shared "
+                f"--{flag} {path}: with --submit, expected an absolute path on the cluster's shared "
                 "storage: a job works in a folder that is removed after it"
             )
     with tempfile.TemporaryDirectory() as folder:
@@ -50,59 +60,51 @@ def submit(options: argparse.Namespace) -> int:
     return _follow(client, job)
 
 
-def pack(options: argparse.Namespace, folder: Path) -> list[str]:
-    """Put package, space and base into a folder; the arguments of the command that runs there. Raises InputError."""
+def pack(options: Options, folder: Path) -> list[str]:
+    """Copy package, space and base into a folder; the arguments of the command that runs there. Raises InputError."""
     package = Path(msd_sweeps.__file__).resolve().parent
     shutil.copytree(package, folder / package.name, ignore=shutil.ignore_patterns("__pycache__"))
-    arguments = ["--address", "auto", "--storage", str(options.storage), "--reports", str(options.reports)]
+    settings, name = options.settings, options.name
+    words = {"--address": "auto", "--storage": str(options.kept_in), "--reports": str(options.reports)}
     if options.space is not None:
         space = find(options.space, SHIPPED)
-        given = {text.partition("=")[2] for text in options.settings if text.startswith("base=")}
-        bases = given or {options.base or parse(space).data.get("base")}
-        base = find(str(bases.pop()), SHIPPED / "bases", near=space.parent)
+        named_base = str(parse(space).data.get("base"))
+        set_base = [text.partition("=")[2] for text in settings if text.startswith("base=")]
+        settings = [text for text in settings if not text.startswith("base=")]
+        base = find((set_base or [options.base or named_base])[-1], SHIPPED / "bases", near=space.parent)
         for source, target in ((space, folder / SHIPPED), (base, folder / SHIPPED / "bases")):
             target.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, target)
-        stem = space.stem if options.base is None else f"{space.stem}-{base.stem}"
-        arguments += ["--space", space.name, "--name", checked_name(options.name or stem)]
-        by_path = "/" in str(parse(space).data.get("base"))
-        if options.base is not None or by_path:
-            arguments += ["--base", base.name]
-    elif options.name is not None:
-        arguments += ["--name", checked_name(options.name)]
-    for setting in options.settings:
-        if not setting.startswith("base="):
-            arguments += ["--set", setting]
-    for flag in ("num_samples", "add_seeds"):
-        if getattr(options, flag) is not None:
-            arguments += [f"--{flag.replace('_', '-')}", str(getattr(options, flag))]
-    for flag in ("fresh", "resume", "dry_run", "estimate", "verbose"):
-        if getattr(options, flag):
-            arguments.append(f"--{flag.replace('_', '-')}")
-    return arguments
+        words["--space"] = space.name
+        if options.base is not None or set_base or "/" in named_base:
+            words["--base"] = base.name
+        name = name or (space.stem if options.base is None else f"{space.stem}-{base.stem}")
+    if name is not None:
+        words["--name"] = checked_name(name)
+    numbers = {"--num-samples": options.num_samples, "--add-seeds": options.add_seeds}
+    words |= {flag: str(number) for flag, number in numbers.items() if number is not None}
+    flags = [name for name in ("fresh", "resume", "dry_run", "estimate", "verbose") if getattr(options, name)]
+    return [
+        *(word for pair in words.items() for word in pair),
+        *(word for text in settings for word in ("--set", text)),
+        *(f"--{name.replace('_', '-')}" for name in flags),
+    ]
 
 
 def _environment() -> dict[str, str]:
-    """What a job is told by its environment, which whoever may reach the cluster can read: no secrets."""
-    told = {name: os.environ[name] for name in _FORWARDED if name in os.environ}
-    for name, value in told.items():
+    """The environment of the job. Everyone who may use the cluster can read it, so it holds no secrets."""
+    forwarded = {name: os.environ[name] for name in _FORWARDED if name in os.environ}
+    for name, value in forwarded.items():
         if urlsplit(value).password:
             raise InputError(
                 f"{name} holds a password, and a job's environment can be read on the cluster; set it there, or "
                 "give the address alone and MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to the nodes"
             )
-    return told | {COMMIT: " ".join(map(str, commit()))}
+    return forwarded | {COMMIT: " ".join(map(str, commit()))}
 
 
-def dashboard_of(address: str) -> str:
-    """The dashboard on the head that a Ray client address (ray://HEAD:10001) names.
-
-    A sweep's driver belongs inside the cluster: Tune's callbacks and the ledger are in one process.
-    """
-    return f"http://{address.removeprefix('ray://').partition(':')[0]}:8265"
-
-
-def _checked_address(address: str) -> str:
+def _check_address(address: str) -> None:
+    """Raises InputError for an address that is none, or where nothing answers."""
     try:
         parts = urlsplit(address)
         host, port = parts.hostname, parts.port
@@ -111,7 +113,6 @@ def _checked_address(address: str) -> str:
     if host is None or parts.scheme not in ("http", "https"):
         raise InputError(f"--submit {address}: expected http://HOST:8265, the address of the head's dashboard")
     knock(f"--submit {address}", host, port or (443 if parts.scheme == "https" else 80))
-    return address
 
 
 def _client(address: str) -> Any:

@@ -1,199 +1,160 @@
-"""What runs next: trials that were interrupted, the samples of a search, fixed trials, confirmations of winners."""
+"""The trial queue: the one place that decides which trial runs next and what is recorded of it.
 
-import contextlib
+`next` gives the job of a trial, `result` takes what an epoch of it gave, `end` takes its end. Trials come in this
+order: those that were interrupted, the samples of a search, then fixed trials and the confirmations of the winners.
+Every decision is in the ledger before anyone acts on it, so a sweep goes on from the ledger alone.
+"""
+
 import enum
 import functools
-from collections.abc import Callable
 from dataclasses import replace
 
-from msd_sweeps.records.ledger import Record
-from msd_sweeps.records.ranking import best_first, measured, values_of
+from msd_sweeps.distill import checkpoint
+from msd_sweeps.records.object_store import StoreError, place
+from msd_sweeps.records.ranking import values_of
 from msd_sweeps.records.trial_record import EpochResult, TrialRecord
-from msd_sweeps.space.choices import Values, every_choice
-from msd_sweeps.space.designs import PlannedTrial, Sweep
+from msd_sweeps.space.choices import Values
+from msd_sweeps.space.designs import PlannedTrial
 from msd_sweeps.space.errors import InputError
+from msd_sweeps.sweep.job import MOST_ATTEMPTS, Job
+from msd_sweeps.sweep.remaining import every_search_trial, is_recorded, reported_trials, searched
+from msd_sweeps.sweep.reuse import FinishedTrials
+from msd_sweeps.sweep.run_state import JOURNAL, Run, Trainer
+from msd_sweeps.sweep.stopping import FirstFailures
 from msd_sweeps.sweep.study import Study
 
 _MOST_REPEATS = 25
 
 
 class Pause(enum.Enum):
-    """Why no trial comes now: others must end first, or all is done."""
+    """Why no trial comes now: others have to end first, or all is done."""
 
     WAIT = enum.auto()
     DONE = enum.auto()
 
 
-def end_whole(records: dict[str, TrialRecord], record: Callable[..., Record]) -> None:
-    """Finish the trials whose last epoch is recorded and whose end is not: a driver can be killed in between.
+class TrialQueue:
+    """The trials of one launch, from the records that the ledger had when it began."""
 
-    There is nothing left to train of them. Called before a Study and an Agenda are made of the records.
-    """
-    for trial in records.values():
-        if not trial.is_final and trial.has_every_epoch:
-            end = record("end", trial=trial.trial, attempt=trial.attempts, state="finished", reason="")
-            trial.apply(end)
-
-
-class Agenda:
-    """The order of a sweep's trials. Every decision is recorded in the ledger before it is acted upon.
-
-    record: appends to the ledger. records: what the ledger holds already. elsewhere: a trial of this id that another
-    sweep has finished, to be taken over instead of training it again.
-    """
-
-    def __init__(
-        self,
-        sweep: Sweep,
-        records: dict[str, TrialRecord],
-        study: Study | None,
-        record: Callable[..., Record],
-        elsewhere: Callable[[str], TrialRecord | None] = lambda trial: None,
-    ):
-        self.sweep, self.trials, self.study, self._record = sweep, records, study, record
-        self._elsewhere = elsewhere
-        self._numbers: dict[str, int] = {}
-        """The Optuna number of each search trial that is under way."""
-        self._interrupted = [trial for trial in records.values() if not trial.is_final]
-        self._searched = [trial for trial in records.values() if trial.phase == "search"]
+    def __init__(self, run: Run, trainer: Trainer, reuse: FinishedTrials | None = None):
+        """trainer: knows the files of a trial. reuse: finished trials of other sweeps, to copy instead of training."""
+        self.run, self.sweep, self.trials = run, run.sweep, run.trials
+        self.running: dict[str, Job] = {}
+        """The jobs that were given out and have not ended, by the ids of their trials."""
+        self.trouble: str | None = None
+        """Why the sweep cannot go on."""
+        self._trainer, self._reuse = trainer, reuse
+        self._failures = FirstFailures()
+        self._end_whole_trials()
+        self.study: Study | None = None
+        if self.sweep.space.design == "search":
+            journal = run.folder / JOURNAL
+            self.study = Study(self.sweep.space, self.sweep.name, journal, searched(self.trials), self.sweep.base)
+        self._asked: dict[str, int] = {}
+        """The Optuna number of each search trial that runs."""
+        self._interrupted = [trial for trial in self.trials.values() if not trial.is_final]
+        self._searched = searched(self.trials)
         self._planned: list[PlannedTrial] | None = None
+        """The trials after the search that have not begun; None before the search has ended."""
 
-    def next(self) -> TrialRecord | Pause:
-        """The next trial to run, its start recorded; or why there is none now."""
+    def _end_whole_trials(self) -> None:
+        """End the trials whose last epoch is recorded and whose end is not: a driver can be killed in between."""
+        for trial in self.trials.values():
+            if not trial.is_final and trial.has_every_epoch:
+                trial.apply(
+                    self.run.record("end", trial=trial.trial, attempt=trial.attempts, state="finished", reason="")
+                )
+
+    # --- what runs next
+
+    def next(self) -> Job | Pause:
+        """The job of the next trial, whose start is recorded; or why there is none now."""
+        trial = self._next_trial()
+        if isinstance(trial, Pause):
+            return trial
+        try:
+            job = self._job(trial)
+        except StoreError as error:  # where its checkpoints are is not known, and so it goes for every other trial
+            self.trouble = self.trouble or str(error)
+            self._record_end(trial, "interrupted", self.trouble)
+            return Pause.WAIT
+        self.running[trial.trial] = job
+        return job
+
+    def _next_trial(self) -> TrialRecord | Pause:
         while self._interrupted:
-            trial = self._again(self._interrupted.pop(0))
+            trial = self._resume(self._interrupted.pop(0))
             if not trial.is_final:
                 return trial
-        while self.study is not None and len(self._searched) < self._wanted:
-            sampled = self._sample()
-            if sampled is None:
+        while self.study is not None and len(self._searched) < self._search_size:
+            sample = self._sample(self.study)
+            if sample is None:
                 break
-            if not sampled.is_final:
-                return sampled
+            if not sample.is_final:
+                return sample
         if self._planned is None:
             if not all(trial.is_final for trial in self._searched):
                 return Pause.WAIT
-            self._planned = self._fixed()
+            self._planned = reported_trials(self.sweep, self.trials)
         while self._planned:
             planned = self._planned.pop(0)
-            if planned.trial.id not in self.trials:
-                trial = self._start(planned)
-                if not trial.is_final:
-                    return trial
-        return Pause.DONE
+            if planned.trial.id in self.trials:
+                self._name_winner(planned)
+                continue
+            trial = self._start(planned)
+            if not trial.is_final:
+                return trial
+        # A trial that runs may have to be given out again.
+        return Pause.WAIT if self.running else Pause.DONE
 
-    def take_over(self) -> None:
-        """Take over what other sweeps have finished, as far as it is known without asking the sampler."""
+    def reuse_fixed_trials(self) -> None:
+        """Copy from other sweeps what they have finished of the trials that are known without a search."""
+        if self._reuse is None:
+            return
         for planned in self.sweep.fixed_trials:
-            if planned.trial.id not in self.trials and self._elsewhere(planned.trial.id) is not None:
+            if planned.trial.id not in self.trials and self._reuse.find(planned.trial.id) is not None:
                 self._start(planned)
-
-    def epoch(self, trial: TrialRecord, result: EpochResult) -> None:
-        """Record an epoch, and the attempt it belongs to if its workers died in between."""
-        if result.attempt > trial.attempts:
-            self._record_start(trial, result.attempt)
-            if result.afresh:
-                self.lost_checkpoints(trial)
-        trial.apply(self._record("epoch", trial=trial.trial, attempt=trial.attempts, **result.recorded()))
-        if trial.trial in self._numbers and self.study is not None:
-            value = trial.metrics.get(self.sweep.space.metrics[0].name)
-            self.study.report(self._numbers[trial.trial], result.epoch, value)
-
-    def retry(self, trial: TrialRecord) -> None:
-        """Let a trial that was interrupted go on in this launch, before anything new."""
-        self._interrupted.append(trial)
-
-    def lost_checkpoints(self, trial: TrialRecord) -> None:
-        """Record that a trial begins anew: none of its checkpoints is whole."""
-        self._record("restart", trial=trial.trial, attempt=trial.attempts, epochs_lost=len(trial.epochs))
-
-    def end(self, trial: TrialRecord, state: str, reason: str = "", traceback: str = "") -> None:
-        """Record how a trial ended and tell Optuna."""
-        told = {"traceback": traceback} if traceback else {}
-        trial.apply(self._record("end", trial=trial.trial, attempt=trial.attempts, state=state, reason=reason, **told))
-        number = self._numbers.pop(trial.trial, None)
-        if number is not None and self.study is not None and trial.is_final:
-            self.study.tell(number, state, *values_of(self.sweep.space.metrics, trial))
 
     @property
     def is_searching(self) -> bool:
-        """Whether the next trial may depend on what those that run will give."""
+        """Whether the next trial may depend on the results of those that run."""
         return self.study is not None and self._planned is None
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether everything that the sweep asks for has ended; nothing is asked of the sampler."""
-        if any(not trial.is_final for trial in self.trials.values()):
-            return False
-        if self.sweep.space.design == "search" and len(self._searched) < self._wanted:
-            return False
-        winners = self.sweep.confirm_trials(self.winners()) if self.sweep.space.design == "search" else ()
-        wanted = [planned.trial.id for planned in (*self.sweep.fixed_trials, *winners)]
-        return all(name in self.trials for name in wanted)
-
-    def winners(self) -> list[PlannedTrial]:
-        """The best finished search trials by the metric's last value, best first, one of each configuration.
-
-        Of several metrics: the trials of their Pareto front, the best by the first metric first.
-        """
-        metrics = self.sweep.space.metrics
-        trials, points = measured(metrics, self._searched)
-        best = best_first(points, metrics)[: self.sweep.space.confirm.top_k]
-        return [PlannedTrial(t.configuration, "", "search", tuple(t.levels)) for t in (trials[index] for index in best)]
-
-    def _fixed(self) -> list[PlannedTrial]:
-        fixed = list(self.sweep.fixed_trials)
-        if self.sweep.space.design == "search":
-            fixed += self.sweep.confirm_trials(self.winners())
-            # Seed by seed: what shares a stream runs side by side.
-            fixed.sort(key=lambda planned: planned.trial.seed)
-        return fixed
-
     @functools.cached_property
-    def _wanted(self) -> int:
+    def _search_size(self) -> int:
         """How many search trials there will be: as many as asked for, or all that there are."""
         asked = self.sweep.space.search.num_samples
         return asked if self._every is None else min(asked, len(self._every))
 
     @functools.cached_property
     def _every(self) -> dict[str, tuple[PlannedTrial, Values]] | None:
-        """All search trials by their id where they are few; None where the sampler will hardly run out."""
-        every = every_choice(self.sweep.space, self.sweep.conditions, 2 * self.sweep.space.search.num_samples)
-        if every is None:
-            return None
-        found: dict[str, tuple[PlannedTrial, Values]] = {}
-        for values in every:
-            with contextlib.suppress(InputError):
-                planned = self.sweep.search_trial(values)
-                found.setdefault(planned.trial.id, (planned, values))
-        return found
+        return every_search_trial(self.sweep)
 
-    def _sample(self) -> TrialRecord | None:
-        """A new configuration from the sampler, or at random or what is left where it only repeats what was tried.
+    def _sample(self, study: Study) -> TrialRecord | None:
+        """A new trial of the search, from the sampler; None when nothing is left.
 
-        None when nothing is left.
+        Where the sampler only repeats what was tried, the trial is drawn at random, or taken from what is left.
         """
-        assert self.study is not None
         for attempt in range(2 * _MOST_REPEATS):
-            number, values = self.study.ask(at_random=attempt >= _MOST_REPEATS)
+            number, values = study.ask(at_random=attempt >= _MOST_REPEATS)
             try:
                 planned = self.sweep.search_trial(values)
             except InputError:  # between bounds that were checked; the sampler learns to keep away
-                self.study.tell(number, "failed")
+                study.tell(number, "failed")
                 continue
             known = self.trials.get(planned.trial.id)
             if known is None:
-                self._numbers[planned.trial.id] = number
+                self._asked[planned.trial.id] = number
                 return self._start(planned)
-            self.study.tell(number, known.state, *values_of(self.sweep.space.metrics, known))
+            study.tell(number, known.state, *values_of(self.sweep.space.metrics, known))
         for name, (planned, values) in (self._every or {}).items():
             if name not in self.trials:
-                self._numbers[name] = self.study.ask_again(values)
+                self._asked[name] = study.ask_again(values)
                 return self._start(planned)
         return None
 
     def _start(self, planned: PlannedTrial) -> TrialRecord:
-        """A trial that begins; final where another sweep has finished it."""
+        """Begin a trial; it is final at once where another sweep has finished it."""
         trial = TrialRecord(
             trial=planned.trial.id,
             cell=planned.trial.cell,
@@ -208,28 +169,121 @@ class Agenda:
         self.trials[trial.trial] = trial
         if trial.phase == "search":
             self._searched.append(trial)
-        if not self._taken_over(trial):
+        if not self._copied(trial):
             self._record_start(trial, 1)
         return trial
 
-    def _again(self, trial: TrialRecord) -> TrialRecord:
+    def _resume(self, trial: TrialRecord) -> TrialRecord:
         if trial.phase == "search" and self.study is not None:
-            self._numbers[trial.trial] = self.study.ask_again(trial.values)
-        # Only a take-over that broke off is looked for again: other trials go on from their own checkpoints.
-        if not (trial.source and self._taken_over(trial)):
+            self._asked[trial.trial] = self.study.ask_again(trial.values)
+        # Only a copy that broke off is looked for again: other trials go on from their own checkpoints.
+        if not (trial.source and self._copied(trial)):
             self._record_start(trial, trial.attempts + 1)
         return trial
 
-    def _taken_over(self, trial: TrialRecord) -> bool:
-        """Copy what another sweep has recorded of this trial; false where none has finished it."""
-        found = self._elsewhere(trial.trial)
+    def _copied(self, trial: TrialRecord) -> bool:
+        """Copy the records of a trial that another sweep has finished; False where there is none."""
+        found = self._reuse.find(trial.trial) if self._reuse is not None else None
         if found is None:
             return False
         self._record_start(trial, 1, source=found.source)
         for epoch in found.epochs:
-            self.epoch(trial, replace(epoch, attempt=1))
-        self.end(trial, found.state)
+            self._record_epoch(trial, replace(epoch, attempt=1))
+        self._record_end(trial, found.state)
         return True
 
+    def _name_winner(self, planned: PlannedTrial) -> None:
+        """Record that a baseline which began before the search ended is a winner, too."""
+        if not is_recorded(planned, self.trials):
+            trial = self.trials[planned.trial.id]
+            levels, search_trial = list(planned.levels), planned.search_trial
+            names = {"label": planned.label, "levels": levels, "search_trial": search_trial}
+            trial.apply(self.run.record("label", trial=trial.trial, **names))
+
+    def _job(self, trial: TrialRecord) -> Job:
+        """All that a worker needs. Raises StoreError where the trial's checkpoints cannot be looked for."""
+        planned = trial.configuration
+        folder = self.run.checkpoints / trial.trial
+        positions: tuple[int, ...] | None = tuple(checkpoint.positions(folder))
+        if not positions:
+            # A trial without its checkpoints begins again where it joined the stream, for the same numbers.
+            positions = (trial.epochs[0].position,) if trial.epochs else None
+            if trial.epochs:
+                self._record_restart(trial)
+        return Job(
+            trial=trial.trial,
+            config=planned.placed.model_dump_json(),
+            stream=planned.stream_key,
+            folder=str(folder),
+            inputs=self._trainer.inputs(planned),
+            submission=trial.attempts,
+            attempt=trial.attempts,
+            reported=len(trial.epochs),
+            positions=positions,
+        )
+
+    # --- what became of it
+
+    def result(self, result: EpochResult) -> None:
+        """Record what a slot has reported of a trial that runs, and its end where it has ended."""
+        if result.trial not in self.running:
+            return
+        trial = self.trials[result.trial]
+        if result.state in ("running", "finished"):
+            self._record_epoch(trial, result)
+        if result.state == "interrupted":  # its workers cannot go on, and no others could
+            self.trouble = self.trouble or result.reason
+        if result.state != "running":
+            self.end(trial.trial, result.state, result.reason, result.traceback)
+
+    def end(self, name: str, state: str, reason: str = "", traceback: str = "") -> Job | None:
+        """Record how a trial ended and delete its checkpoints if it is final; its job, or None if it had ended.
+
+        The sweep is in trouble once the first trials have all failed in the same way.
+        """
+        job = self.running.pop(name, None)
+        if job is None:
+            return None
+        trial = self.trials[name]
+        self._record_end(trial, state, reason, traceback)
+        self.trouble = self.trouble or self._failures.add(state, reason, traceback)
+        if trial.is_final:
+            self.run.remove_checkpoints(place(job.folder))
+        return job
+
+    def retry(self, name: str, reason: str) -> Job | None:
+        """Interrupt a trial, which goes on before anything new; it fails after MOST_ATTEMPTS. Gives what `end` does."""
+        trial = self.trials[name]
+        if trial.attempts >= MOST_ATTEMPTS:
+            return self.end(name, "failed", f"{reason} {MOST_ATTEMPTS} times")
+        job = self.end(name, "interrupted", reason)
+        if job is not None:
+            self._interrupted.append(trial)
+        return job
+
+    # --- the ledger and Optuna
+
     def _record_start(self, trial: TrialRecord, attempt: int, **source: str) -> None:
-        trial.apply(self._record("start", attempt=attempt, **trial.start_fields(), **source))
+        trial.apply(self.run.record("start", attempt=attempt, **trial.start_fields(), **source))
+
+    def _record_epoch(self, trial: TrialRecord, result: EpochResult) -> None:
+        if result.attempt > trial.attempts:  # its workers died in between
+            self._record_start(trial, result.attempt)
+            if result.afresh:
+                self._record_restart(trial)
+        trial.apply(self.run.record("epoch", trial=trial.trial, attempt=trial.attempts, **result.recorded()))
+        if trial.trial in self._asked and self.study is not None:
+            value = trial.metrics.get(self.sweep.space.metrics[0].name)
+            self.study.report(self._asked[trial.trial], result.epoch, value)
+
+    def _record_restart(self, trial: TrialRecord) -> None:
+        """None of its checkpoints is whole: it begins from its first epoch."""
+        self.run.record("restart", trial=trial.trial, attempt=trial.attempts, epochs_lost=len(trial.epochs))
+
+    def _record_end(self, trial: TrialRecord, state: str, reason: str = "", traceback: str = "") -> None:
+        more = {"traceback": traceback} if traceback else {}
+        fields = {"trial": trial.trial, "attempt": trial.attempts, "state": state, "reason": reason}
+        trial.apply(self.run.record("end", **fields, **more))
+        number = self._asked.pop(trial.trial, None)
+        if number is not None and self.study is not None and trial.is_final:
+            self.study.tell(number, state, *values_of(self.sweep.space.metrics, trial))

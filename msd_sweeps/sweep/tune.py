@@ -1,10 +1,14 @@
-"""Ray Tune over the agenda: who asks for trials, who stops them, and what is recorded of them."""
+"""Ray Tune around the trial queue: thin adapters, through which Tune's scheduler stops trials early.
+
+Tune asks `_Searcher` for a trial, which gives it to the dispatcher; a `_TrialActor` passes each result on to Tune;
+`_Asha` may stop the trial; `_Recorder` gives the result to the queue, and so to the ledger.
+"""
 
 import math
+import signal
 import types
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -13,207 +17,239 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialSch
 from ray.tune.search import Searcher
 
 from msd_sweeps.plan.slots import SlotPlan
-from msd_sweeps.space.designs import Sweep
-from msd_sweeps.sweep.book import Book
-from msd_sweeps.sweep.capacity import Room
+from msd_sweeps.sweep.capacity import Capacity
 from msd_sweeps.sweep.dispatcher import Dispatcher
 from msd_sweeps.sweep.ray_session import driver_node, nodes
-from msd_sweeps.sweep.stopping import Interrupted, Signals, SweepStopped
-from msd_sweeps.sweep.store_sync import Keeper
-from msd_sweeps.sweep.trainer import OpenSlots, Prepared
-from msd_sweeps.sweep.trial_actor import TrialActor
-from msd_sweeps.sweep.trial_queue import Agenda, Pause
+from msd_sweeps.sweep.run_state import Run, Trainer
+from msd_sweeps.sweep.stopping import Interrupted, SweepStopped
+from msd_sweeps.sweep.trial_queue import Pause, TrialQueue
 
-_SLOT_END_SECONDS = 20.0
+_CLOSE_SECONDS = 20.0
+_POLL_SECONDS = 30.0
 
 
-def run_trials(
-    sweep: Sweep,
-    agenda: Agenda,
-    plan: SlotPlan,
-    folder: Path,
-    prepared: Prepared,
-    open_slots: Callable[[SlotPlan, Any, Path], OpenSlots],
-    signals: Signals,
-    say: Callable[[str], None],
-    verbose: bool = False,
-    keeper: Keeper | None = None,
-) -> None:
-    """Run everything on the agenda in slots. Ray is initialised; `folder` is the sweep's.
+def run_trials(run: Run, queue: TrialQueue, trainer: Trainer, plan: SlotPlan) -> None:
+    """Train everything that the queue has, in the slots of the plan, which the trainer opens. Ray is initialised.
 
-    prepared, open_slots: as a Trainer gives them. say: tells the user something. keeper: of the object store that has
-    the checkpoints, if one has. Raises Interrupted, SweepStopped.
+    Raises Interrupted after a signal, SweepStopped where the sweep cannot go on.
     """
-    # What a lost host would take with it stays where the driver is: without that one the sweep is over anyway.
+    # What a lost host would take with it stays where the driver is: without that host the sweep is over anyway.
     here = {driver_node(): 0.001}
     dispatcher = ray.remote(Dispatcher).options(num_cpus=0, resources=here, max_concurrency=1000).remote(plan.pack)
-    slots = open_slots(plan, dispatcher, folder / "ray")
-    # As many actors as seats, and one a slot more: a trial that ends finds the next waiting. Others wait for an actor.
-    of_actor = {driver_node(): max(1, math.floor(9900 / (plan.most * (plan.pack + 1)))) / 10_000}
-    book = Book(sweep, agenda, folder, prepared, dispatcher, signals, keeper)
-    room = Room(plan, sweep.space.resources.wait_seconds, say, nodes)
+    slots = trainer.open_slots(plan, dispatcher, run.folder / "ray")
+    capacity = Capacity(plan, run.sweep.space.resources.wait_seconds, run.say, nodes)
+    driver = Driver(run, queue, dispatcher, capacity)
+    # As many actors as seats, and one more for each slot: a trial that ends finds the next waiting.
+    share = max(1, math.floor(9900 / (plan.most * (plan.pack + 1)))) / 10_000
+    actor = tune.with_parameters(_TrialActor, dispatcher=dispatcher)
     tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(TrialActor, dispatcher=dispatcher), {"CPU": 0, **of_actor}),
+        tune.with_resources(actor, {"CPU": 0, driver_node(): share}),
         tune_config=tune.TuneConfig(
-            search_alg=_Ask(book, room), scheduler=_Stop(book), num_samples=-1, reuse_actors=True
+            search_alg=_Searcher(driver), scheduler=_scheduler(driver), num_samples=-1, reuse_actors=True
         ),
         run_config=tune.RunConfig(
             name="tune",
-            storage_path=str((folder / "ray").resolve()),
-            callbacks=[_Note(book)],
-            stop=_Halt(book, room),
+            storage_path=str((run.folder / "ray").resolve()),
+            callbacks=[_Recorder(driver)],
+            stop=_Stopper(driver),
             failure_config=tune.FailureConfig(max_failures=0),
-            verbose=2 if verbose else 0,
+            verbose=2 if run.options.verbose else 0,
         ),
     )
     # In a thread of its own Tune leaves the signals alone.
-    with signals.held(), ThreadPoolExecutor(1) as thread:
+    with run.signals.held(), ThreadPoolExecutor(1) as thread:
         try:
             thread.submit(tuner.fit).result()
-            if book.is_ending:  # Tune tells its callbacks nothing of the trials that it ends with itself
-                for tune_name in list(book.running):
-                    book.end(tune_name, "interrupted", book.why_ending)
+            if driver.is_ending:  # Tune's callbacks do not hear of the trials that end with Tune itself
+                for trial in list(queue.running):
+                    driver.end(trial, "interrupted", driver.why_ending)
         finally:  # as when the ledger cannot be written: a thread that is still inside Ray takes the process with it
-            slots.close(_SLOT_END_SECONDS)
-    if book.trouble:
-        raise SweepStopped(book.trouble)
-    if signals.received:
-        raise Interrupted(signals.received[0])
+            slots.close(_CLOSE_SECONDS)
+    if driver.trouble:
+        raise SweepStopped(driver.trouble)
+    if run.signals.received:
+        raise Interrupted(run.signals.received[0])
 
 
-class _Ask(Searcher):
-    """Tune asks the agenda for trials, as many as there are seats."""
+class Driver:
+    """What Tune's classes share. Tune pickles its parts to disk; this one stays in the driver's process."""
 
-    def __init__(self, book: Book, room: Room):
-        metric = book.sweep.space.metrics[0]
+    def __init__(self, run: Run, queue: TrialQueue, dispatcher: Any, capacity: Capacity):
+        self.run, self.queue, self.dispatcher, self.capacity = run, queue, dispatcher, capacity
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[()]]:
+        return object, ()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the sweep cannot go on: as the queue says, or because another driver has taken it over."""
+        taken = self.run.store_sync.taken if self.run.store_sync is not None else None
+        return self.queue.trouble or taken
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether nothing new begins: after a signal, or in trouble."""
+        return bool(self.trouble or self.run.signals.received)
+
+    @property
+    def why_ending(self) -> str:
+        return "the sweep was stopped" if self.trouble else signal.Signals(self.run.signals.received[0]).name
+
+    def end(self, trial: str, state: str, reason: str) -> None:
+        """End a trial from outside: it leaves its slot."""
+        job = self.queue.end(trial, state, reason)
+        if job is not None:
+            self.dispatcher.drop.remote(job.trial, job.submission)
+
+    def is_search(self, tune_trial: Any) -> bool:
+        """Whether this is a trial of the search that runs."""
+        trial = tune_trial.config["trial"]
+        return trial in self.queue.running and self.queue.trials[trial].phase == "search"
+
+
+class _Searcher(Searcher):
+    """Takes trials from the queue, as many as there are seats."""
+
+    def __init__(self, driver: Driver):
+        metric = driver.run.sweep.space.metrics[0]
         super().__init__(metric=metric.name, mode=metric.mode)
-        self._book, self._room = book, room
+        self._driver = driver
 
     def set_search_properties(self, *args: Any, **kwargs: Any) -> bool:
         return True
 
     def suggest(self, trial_id: str) -> Any:
-        ahead = 0 if self._book.agenda.is_searching else self._room.ahead
-        if len(self._book.running) >= self._room.seats + ahead:
+        queue, capacity = self._driver.queue, self._driver.capacity
+        ahead = 0 if queue.is_searching else capacity.ahead
+        if len(queue.running) >= capacity.seats + ahead:
             return None
-        job = self._book.start(trial_id)
+        job = queue.next()
         if job is Pause.WAIT:
             return None
         if job is Pause.DONE:
             return Searcher.FINISHED
-        # What it trains is between driver and slots: Tune would keep several copies, for as long as the sweep lasts.
-        return {"trial": job["trial"], "launch": job["launch"]}
+        self._driver.dispatcher.submit.remote(job)
+        # The job itself goes to the slots alone: Tune would keep several copies for as long as the sweep lasts.
+        return {"trial": job.trial, "submission": job.submission}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Nothing: the callback has recorded it."""
+        """Nothing: _Recorder has recorded it."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the study is rebuilt from the ledger."""
+        """Nothing: a sweep goes on from its ledger."""
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore."""
 
 
-class _Stop(TrialScheduler):
-    """The space's scheduler, for the trials of a search alone; others run to their end.
+class _TrialActor(tune.Trainable):
+    """A trial as Tune sees it: passes results on. Used for trial after trial, as a process costs seconds."""
 
-    After a resume the rungs are filled again with what the ledger holds.
+    def setup(self, config: dict[str, Any], dispatcher: Any = None) -> None:
+        self._dispatcher = dispatcher
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        return True
+
+    def step(self) -> dict[str, Any]:
+        submission = self.config["trial"], self.config["submission"]
+        result = None
+        while result is None:
+            result = ray.get(self._dispatcher.next_result.remote(*submission, _POLL_SECONDS))
+        # The metrics stand at the top level, where schedulers look for them. Tune keeps statistics of every number that
+        # it finds in a dictionary; it does not look into the result itself.
+        return {**result.metrics, "epoch": result.epoch, "result": result, "done": result.state != "running"}
+
+    def get_auto_filled_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Nothing: Tune would keep host, process, dates and configuration of each trial as long as the sweep lasts."""
+        return {}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing: a trial's state is its student's checkpoint."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing to load."""
+
+
+def _scheduler(driver: Driver) -> TrialScheduler:
+    """Ray's scheduler that the space names."""
+    return FIFOScheduler() if driver.run.sweep.space.scheduler.type == "none" else _Asha(driver)
+
+
+class _Asha(AsyncHyperBandScheduler):
+    """ASHA (Li et al. 2020, arXiv:1810.05934) for the trials of a search; all others run to their end.
+
+    After a resume the rungs are filled with the results that the ledger holds.
     """
 
-    def __init__(self, book: Book):
-        super().__init__()
-        self._book = book
-        self._inner = scheduler(book.sweep)
-        for trial in book.agenda.trials.values():
+    def __init__(self, driver: Driver):
+        sweep = driver.run.sweep
+        settings, metric, epochs = sweep.space.scheduler, sweep.space.metrics[0], sweep.base.recipe.epochs
+        super().__init__(
+            time_attr="epoch",
+            metric=metric.name,
+            mode=metric.mode,
+            max_t=epochs,
+            grace_period=min(settings.grace_period, epochs),
+            reduction_factor=settings.reduction_factor,
+        )
+        self._driver = driver
+        no_controller: Any = None
+        for trial in driver.queue.trials.values():
             if trial.phase != "search" or not trial.is_final:
                 continue
             stand_in: Any = types.SimpleNamespace(trial_id=trial.trial)
-            no_controller: Any = None
-            self._inner.on_trial_add(no_controller, stand_in)
+            self.on_trial_add(no_controller, stand_in)
             for epoch in trial.epochs[:-1]:
-                result = {**epoch.metrics, "epoch": epoch.epoch}
-                self._inner.on_trial_result(no_controller, stand_in, result)
-
-    def set_search_properties(self, *args: Any, **kwargs: Any) -> bool:
-        return True
-
-    def _is_search(self, trial: Any) -> bool:
-        running = self._book.running.get(trial.trial_id)
-        return running is not None and running.trial.phase == "search"
-
-    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        self._inner.on_trial_add(tune_controller, trial)
-
-    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        self._inner.on_trial_error(tune_controller, trial)
+                super().on_trial_result(no_controller, stand_in, {**epoch.metrics, "epoch": epoch.epoch})
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        if not self._is_search(trial):
-            return TrialScheduler.CONTINUE
-        return self._inner.on_trial_result(tune_controller, trial, result)
+        is_search = self._driver.is_search(trial)
+        return super().on_trial_result(tune_controller, trial, result) if is_search else TrialScheduler.CONTINUE
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        if self._is_search(trial):
-            self._inner.on_trial_complete(tune_controller, trial, result)
-
-    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
-        self._inner.on_trial_remove(tune_controller, trial)
-
-    def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        return self._inner.choose_trial_to_run(tune_controller)
-
-    def debug_string(self) -> str:
-        return self._inner.debug_string()
+        if self._driver.is_search(trial):
+            super().on_trial_complete(tune_controller, trial, result)
 
 
-def scheduler(sweep: Sweep) -> TrialScheduler:
-    """Ray's scheduler that a space names."""
-    settings, metric = sweep.space.scheduler, sweep.space.metrics[0]
-    if settings.type == "none":
-        return FIFOScheduler()
-    return AsyncHyperBandScheduler(
-        time_attr="epoch",
-        metric=metric.name,
-        mode=metric.mode,
-        max_t=sweep.base.recipe.epochs,
-        grace_period=min(settings.grace_period, sweep.base.recipe.epochs),
-        reduction_factor=settings.reduction_factor,
-    )
+class _Recorder(tune.Callback):
+    """Gives what Tune has seen to the queue."""
 
-
-class _Note(tune.Callback):
-    """What Tune sees goes to the agenda, and so to the ledger."""
-
-    def __init__(self, book: Book):
-        self._book = book
+    def __init__(self, driver: Driver):
+        self._driver = driver
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        self._book.result(trial.trial_id, result["result"])
+        self._driver.queue.result(result["result"])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        # One that did not end by itself was stopped by the scheduler.
-        if not self._book.is_ending:
-            self._book.end(trial.trial_id, "stopped", f"by {self._book.sweep.space.scheduler.type}")
+        # A trial that has not ended by itself was stopped by the scheduler.
+        if not self._driver.is_ending:
+            scheduler_type = self._driver.run.sweep.space.scheduler.type
+            self._driver.end(trial.config["trial"], "stopped", f"by {scheduler_type}")
         # Tune would keep statistics of each metric, some 50 KB a trial, and its JSON for as long as the sweep lasts.
         kept = trial.run_metadata
         kept.metric_analysis, kept.metric_n_steps, kept.last_result = {}, {}, {"done": True}
         kept.invalidate_cache()
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._book.lost_actor(trial.trial_id)
+        """The actor has died, not the trial's workers: the trial goes on from its checkpoint."""
+        job = self._driver.queue.retry(trial.config["trial"], "its Tune actor died")
+        if job is not None:
+            self._driver.dispatcher.drop.remote(job.trial, job.submission)
 
 
-class _Halt(tune.Stopper):
-    """Ends the sweep in order once a signal or a trouble has come."""
+class _Stopper(tune.Stopper):
+    """Ends Tune in order after a signal or in trouble."""
 
-    def __init__(self, book: Book, room: Room):
-        self._book, self._room = book, room
+    def __init__(self, driver: Driver):
+        self._driver = driver
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        self._book.trouble = self._book.trouble or self._room.trouble
-        return self._book.is_ending
+        queue = self._driver.queue
+        queue.trouble = queue.trouble or self._driver.capacity.trouble
+        return self._driver.is_ending

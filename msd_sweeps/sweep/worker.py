@@ -1,4 +1,4 @@
-"""The loop of a slot's workers: ask for trials, train an epoch of all of them, save, report."""
+"""The loop of a slot's workers: ask for orders, train one epoch of every student, save checkpoints, report."""
 
 import socket
 import time
@@ -21,29 +21,49 @@ from msd_sweeps.distill.models.network import Network
 from msd_sweeps.records.object_store import StoreError, place
 from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.trial import Trial
-from msd_sweeps.sweep.dispatcher import Job, Orders
+from msd_sweeps.sweep.dispatcher import Orders
+from msd_sweeps.sweep.job import Job
 from msd_sweeps.sweep.stored_teachers import local_file
 
 _IDLE_SECONDS = 20.0
 _UNSAVED_SECONDS = 600.0
-"""So long training goes on where an object store takes no checkpoints."""
 
 
 def serve(settings: dict[str, Any]) -> None:
-    """Runs on every worker of a slot for as long as the sweep lasts."""
+    """Run one worker of a slot until the slot is closed; Ray Train calls it on every worker."""
     torch.set_num_threads(settings["threads"])
-    _Slot(settings["dispatcher"], settings["slot"], settings["threads_per_student"]).run()
+    context = ray.train.get_context()
+    worker = Worker(
+        settings["dispatcher"],
+        settings["slot"],
+        ray.train.torch.get_device() if torch.cuda.is_available() else choose_device(False),
+        context.get_world_rank(),
+        context.get_world_size(),
+        settings["threads_per_student"],
+    )
+    worker.run()
 
 
-class _Slot:
-    def __init__(self, dispatcher: Any, number: int, threads_per_student: int):
-        context = ray.train.get_context()
-        self.dispatcher, self.number = dispatcher, number
-        self.threads_per_student = threads_per_student
-        self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
-        self.device = ray.train.torch.get_device() if torch.cuda.is_available() else choose_device(False)
+class Worker:
+    """One process of a slot. Rank 0 speaks with the dispatcher, saves and reports; all ranks train."""
+
+    def __init__(
+        self,
+        dispatcher: Any,
+        slot: int,
+        device: torch.device,
+        rank: int = 0,
+        world_size: int = 1,
+        threads_per_student: int = 1,
+        unsaved_seconds: float = _UNSAVED_SECONDS,
+    ):
+        """unsaved_seconds: how long training goes on while an object store takes no checkpoints."""
+        self.dispatcher, self.slot, self.device = dispatcher, slot, device
+        self.rank, self.world_size = rank, world_size
+        self.threads_per_student, self.unsaved_seconds = threads_per_student, unsaved_seconds
         self.cohort: Cohort | None = None
         self.jobs: dict[str, Job] = {}
+        """The jobs of the cohort's students, by the ids of their trials."""
         self._idle_since: float | None = None
         self._waited = 0.0
         self._saved = time.monotonic()
@@ -52,8 +72,9 @@ class _Slot:
         self._teachers: dict[tuple[str, str], Network] = {}
 
     def run(self) -> None:
+        """Train what the dispatcher orders until it closes the slot."""
         if self.rank == 0:
-            ray.get(self.dispatcher.enter.remote(self.number))
+            ray.get(self.dispatcher.enter.remote(self.slot))
         while True:
             orders = self._orders()
             for trial in orders.drop:
@@ -62,9 +83,9 @@ class _Slot:
             if orders.close:
                 return
             try:
-                results = [result for job in orders.admit for result in self._admit(job, orders.position)]
-            except StoreError as error:  # others cannot read there either; the next orders are to go home
-                ray.get(self.dispatcher.give_up.remote(self.number, str(error)))
+                results = [result for job in orders.admit for result in self.admit(job, orders.position)]
+            except StoreError as error:  # no other slot can read there either; the next orders close this one
+                ray.get(self.dispatcher.give_up.remote(self.slot, str(error)))
                 if self.world_size > 1:
                     raise
                 continue
@@ -76,9 +97,9 @@ class _Slot:
             for result in results:
                 result.metrics["wait_seconds"] = self._waited
             try:
-                self._save()
-            except checkpoint.CheckpointError as error:  # no room, or no store; the next orders are to go home
-                ray.get(self.dispatcher.give_up.remote(self.number, str(error)))
+                self.save()
+            except checkpoint.CheckpointError as error:  # no room, or no store; the next orders close this slot
+                ray.get(self.dispatcher.give_up.remote(self.slot, str(error)))
                 continue
             self.cohort.retire()
             self._note_end()
@@ -99,78 +120,77 @@ class _Slot:
         """The same orders for all ranks: rank 0 asks."""
         cohort = self.cohort
         live = list(cohort.students) if cohort else []
-        key, position = (cohort.key, cohort.position) if cohort else (None, 0)
+        stream, position = (cohort.key, cohort.position) if cohort else (None, 0)
         box = [None]
         if self.rank == 0:
-            box[0] = ray.get(self.dispatcher.orders.remote(self.number, key, position, live, _IDLE_SECONDS))
+            box[0] = ray.get(self.dispatcher.orders.remote(self.slot, stream, position, live, _IDLE_SECONDS))
         if self.world_size > 1:
             torch.distributed.broadcast_object_list(box, 0)
         assert box[0] is not None
         return box[0]
 
-    def _admit(self, job: Job, position: int) -> list[EpochResult]:
-        """Seat a trial; gives the results that the driver has not seen yet, or why it cannot be seated.
+    def admit(self, job: Job, position: int) -> list[EpochResult]:
+        """Seat a trial, from its checkpoint if it has one; the results that the driver has not seen yet.
 
-        Raises StoreError.
+        A trial that cannot be seated has failed, which is its one result. Raises StoreError.
         """
-        name = job["trial"]
         try:
-            trial = Trial.model_validate_json(job["config"])
-            if self.cohort is None or self.cohort.key != job["key"]:
+            trial = Trial.model_validate_json(job.config)
+            if self.cohort is None or self.cohort.key != job.stream:
                 self.cohort = self._new_cohort(trial, job)
-            found = checkpoint.positions(place(job["folder"])).get(position) if job["positions"] else None
+            found = checkpoint.positions(place(job.folder)).get(position) if job.positions else None
             self.cohort.admit(trial, checkpoint.load(found) if found else None, position)
         except StoreError:
             raise
         except Exception as error:
             if self.world_size > 1:
                 raise
-            return [_failed(name, error)]
-        self.jobs[name] = job
-        student = self.cohort.students[name]
-        unseen = [entry for entry in student.history if entry.epoch > job["reported"]]
+            reason = f"{type(error).__name__}: {error}"
+            return [EpochResult(job.trial, "failed", 0, 0, 0.0, {}, reason, traceback.format_exc())]
+        self.jobs[job.trial] = job
+        unseen = [entry for entry in self.cohort.students[job.trial].history if entry.epoch > job.reported]
         self.cohort.retire()
         return unseen
 
     def _new_cohort(self, trial: Trial, job: Job) -> Cohort:
-        """Data and teacher are loaded once and kept while the slot turns from key to key."""
+        """A cohort of the trial's stream. Data and teacher stay loaded while only the stream changes."""
         self.cohort = None
         wanted = trial.data.model_dump_json()
         if wanted not in self._splits:
             splits = data.load(trial.data)
-            check_same(f"the data {trial.data.name}", data.content_hash(splits), job.get("data_sha256"))
+            check_same(f"the data {trial.data.name}", data.content_hash(splits), job.inputs.data_sha256)
             self._splits = {wanted: splits.to(self.device)}
-        network, weights = None, job["weights"]
+        network, weights = None, job.inputs.weights
         if weights is not None:
             key = (weights, trial.recipe.precision)
             if key not in self._teachers:
                 with local_file(weights) as path:
-                    check_same(weights, file_sha256(path), job.get("weights_sha256"))
+                    check_same(weights, file_sha256(path), job.inputs.weights_sha256)
                     self._teachers = {key: teacher.load(trial, path)}
             network = self._teachers[key]
         splits = self._splits[wanted]
         return Cohort(trial, network, splits, self.device, self.rank, self.world_size, self.threads_per_student)
 
-    def _save(self) -> None:
-        """Raises CheckpointError: at once on a disk, and where an object store has taken nothing for some minutes.
+    def save(self) -> None:
+        """Write every student's checkpoint. A trial that goes on without one goes back further after a fault.
 
-        What goes on without a checkpoint goes back further after a fault, for the same numbers.
+        Raises CheckpointError: at once on a disk, and where an object store has taken nothing for `unsaved_seconds`.
         """
         if self.rank != 0 or self.cohort is None:
             return
         for name, student in self.cohort.students.items():
-            folder = place(self.jobs[name]["folder"])
+            folder = place(self.jobs[name].folder)
             try:
                 checkpoint.save(folder, student.epoch, self.cohort.position, student.state())
             except checkpoint.CheckpointError:
-                if isinstance(folder, Path) or time.monotonic() - self._saved > _UNSAVED_SECONDS:
+                if isinstance(folder, Path) or time.monotonic() - self._saved > self.unsaved_seconds:
                     raise
-                return  # others would wait as long for the same answer
+                return  # the other students would wait as long for the same answer
         self._saved = time.monotonic()
 
     def _report(self, results: list[EpochResult]) -> None:
         if self.rank == 0 and results:
-            ray.get(self.dispatcher.report.remote(self.number, results))
+            ray.get(self.dispatcher.report.remote(self.slot, results))
         for result in results:
             if result.state != "running":
                 self._forget(result.trial)
@@ -182,14 +202,9 @@ class _Slot:
 
 
 def check_same(what: str, found: str, expected: str | None) -> None:
-    """Raises RuntimeError where this host sees other bytes than the one that prepared the sweep."""
+    """Raises RuntimeError where this host sees other bytes than the driver saw when it prepared the sweep."""
     if expected is not None and found != expected:
         raise RuntimeError(
             f"{what} differs on {socket.gethostname()}: SHA-256 {found[:12]} there, {expected[:12]} where the sweep "
             "was prepared; give all hosts the same files (shared storage, or equal copies)"
         )
-
-
-def _failed(trial: str, error: Exception) -> EpochResult:
-    reason = f"{type(error).__name__}: {error}"
-    return EpochResult(trial, "failed", 0, 0, 0.0, {}, reason, traceback.format_exc())

@@ -20,7 +20,7 @@ _MOST_WORKER_DEATHS = 100
 
 
 class _Vacate(UserCallback):
-    """Tells the dispatcher at once that a slot's workers have died: their host may never come back."""
+    """Reports to the dispatcher at once that a slot's workers have died: their host may never come back."""
 
     def __init__(self, dispatcher: Any, slot: int):
         self._dispatcher, self._slot = dispatcher, slot
@@ -30,10 +30,10 @@ class _Vacate(UserCallback):
         ray.get(self._dispatcher.vacate.remote(self._slot, controller))
 
 
-class Slots:
-    """A thread of the driver holds each slot's Ray Train run.
+class WorkerGroups:
+    """Each slot is a run of Ray Train in a thread of the driver.
 
-    A slot whose host is lost waits for room, on that host or another; one that has room for the first time is started.
+    A slot whose host is lost waits for room on that host or another. Slots are added while the cluster grows.
     """
 
     def __init__(self, plan: SlotPlan, dispatcher: Any, folder: Path, serve: Callable[[dict[str, Any]], None]):
@@ -89,13 +89,13 @@ class Slots:
         try:
             ray.get(self._dispatcher.leave.remote(slot, failure))
         except Exception:
-            return  # the dispatcher is gone, and with it whoever waited for this slot
+            return  # the dispatcher is gone, and nobody waits for this slot
 
     def close(self, timeout: float) -> bool:
-        """Send the slots home and wait; true when all have ended in time.
+        """End the slots and wait up to `timeout` seconds; True when all have ended.
 
-        One that waits for a host cannot go, so its controller is ended: a thread that is still inside Ray when Ray is
-        shut down takes the process with it.
+        A slot that waits for a host cannot end by itself, so its controller is killed: a thread that is still inside
+        Ray when Ray is shut down takes the process with it.
         """
         self._closing.set()
         self._watch.join(timeout)

@@ -67,7 +67,7 @@ def train(turns: int, port: int | None) -> None:
         for _ in sys.stdin:
             steps = []
             for epoch in range(_EPOCHS_A_TURN):
-                book.append("sweep", sweep={}, base={}, epoch=epoch)
+                book.append("sweep", space={}, base={}, epoch=epoch)
                 if mirror is not None:
                     mirror.more()
                 (result,) = cohort.run_epoch()

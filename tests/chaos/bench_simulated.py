@@ -38,42 +38,47 @@ runpy.run_module("tests.chaos.simulated", run_name="__main__")
 _DIRECT = """
 import json, resource, sys, time
 from pathlib import Path
-from msd_sweeps import ledger
-from msd_sweeps.loading import load
-from msd_sweeps.sweep.agenda import Agenda, Pause
-from tests.chaos.simulated import invented
+from msd_sweeps.records.ledger import Ledger
+from msd_sweeps.records.trial_record import EpochResult
+from msd_sweeps.space.load import load
+from msd_sweeps.sweep.run_state import Run
+from msd_sweeps.sweep.trial_queue import Pause, TrialQueue
+from tests.chaos.simulated import Simulation, invented
+from tests.sweep.life import launch_record
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() / 1024
 
 sweep = load("space.yaml", None, [], None, "direct")
-book = ledger.Ledger(Path("runs/direct/ledger.jsonl"))
-book.append("sweep", name="direct", sweep=sweep.space.model_dump(mode="json"), base=sweep.base.model_dump(mode="json"))
+folder = Path("runs/direct")
+ledger = Ledger(folder / "ledger.jsonl")
+ledger.append("sweep", **launch_record(sweep))
 sweep.fixed_trials
-agenda = Agenda(sweep, {}, None, book.append)
+queue = TrialQueue(Run(sweep, folder, {}, ledger), Simulation())
 began, before = time.perf_counter(), resident()
-while not isinstance(trial := agenda.next(), Pause):
-    agenda.epoch(trial, {"epoch": 1, "position": 0, "slot": 0, "seconds": 0.0, "attempt": 1,
-                         "metrics": invented(trial.trial, 1, True)})
-    agenda.end(trial, "finished")
-count = len(agenda.trials)
+while not isinstance(job := queue.next(), Pause):
+    queue.result(EpochResult(job.trial, "finished", 1, 0, 0.0, invented(job.trial, 1, True), slot=0))
+count = len(queue.trials)
 print((time.perf_counter() - began) / count * 1000, (resident() - before) / count)
 """
 _RESUME = """
 import sys, time
 from pathlib import Path
 began = time.perf_counter()
-from msd_sweeps.loading import load
-from msd_sweeps.sweep.launch import Options, launch
-from msd_sweeps.tracking import _cursor, choose_uri
+from msd_sweeps.plan.plan import Plan
+from msd_sweeps.records.mlflow_sync import _cursor, choose_uri
+from msd_sweeps.space.load import load
+from msd_sweeps.sweep.launch import run_sweep
+from msd_sweeps.sweep.options import Options
+from msd_sweeps.sweep.stopping import Signals
 sweep = load("space.yaml", None, [], None, "direct")
 folder = Path("runs/direct")
 if len(sys.argv) > 1:  # as it stands when MLflow has taken everything
     count = sum(1 for line in (folder / "ledger.jsonl").open())
     (folder / "mlflow.synced").write_text(_cursor(count, choose_uri(folder, None)))
     began = time.perf_counter()
-outcome = launch(sweep, Options(Path("runs")))
-assert outcome.trained == 0
+run = run_sweep(Plan(sweep), Options(), Signals())
+assert run.begun == 0
 print(time.perf_counter() - began)
 """
 
@@ -104,7 +109,7 @@ def _measured(place: Path, trials: int, through_tune: int) -> Iterator[str]:
     yield f"plan of {trials} trials, as a command: {seconds:.1f} s"
     _, text = _timed(place, "-c", _DIRECT)
     milliseconds, kilobytes = map(float, text.split())
-    yield f"agenda and ledger: {milliseconds:.2f} ms and {kilobytes:.1f} KB of the driver's memory a trial"
+    yield f"trial queue and ledger: {milliseconds:.2f} ms and {kilobytes:.1f} KB of the driver's memory a trial"
     _, text = _timed(place, "-c", _RESUME, "synced")
     yield f"resume of {trials} finished trials, up to the report: {float(text):.1f} s"
     if through_tune:

@@ -1,8 +1,8 @@
 """The command with a trainer that trains nothing: `python -m tests.chaos.simulated --space FILE ...`.
 
-Everything but the training is real: the plan, the agenda, Ray Tune, the dispatcher and its protocol, checkpoints, the
-ledger, the MLflow mirror, the report. A trial's numbers are invented from its id and the epoch, so that they are the
-same however often it was broken off. The environment variable SIMULATED holds settings as JSON:
+Everything but the training is real: the plan, the trial queue, Ray Tune, the dispatcher and its protocol, checkpoints,
+the ledger, the MLflow mirror, the report. A trial's numbers are invented from its id and the epoch, so that they are
+the same however often it was broken off. The environment variable SIMULATED holds settings as JSON.
 seconds: what an epoch takes. keep: whether checkpoints are written. faults: a list of [dotted path of the
 configuration, value, what happens in the second epoch: failed, out_of_memory, diverged]. full: a file; while it exists
 the disk takes no checkpoint. full_for_driver: the same for the ledger.
@@ -16,8 +16,11 @@ import sys
 import threading
 import time
 import traceback
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import msd_sweeps.sweep  # noqa: F401  Ray reads the settings that this makes when it is imported
 
 # isort: split
 import ray
@@ -25,11 +28,12 @@ import ray
 from msd_sweeps import run
 from msd_sweeps.distill import checkpoint
 from msd_sweeps.plan.slots import SlotPlan
-from msd_sweeps.records.object_store import StorePath, place
-from msd_sweeps.records.trial_record import TrialRecord
-from msd_sweeps.space.designs import Sweep
-from msd_sweeps.sweep.dispatcher import Job, Result
-from msd_sweeps.sweep.trainer import Prepared, Trainer
+from msd_sweeps.records.header import DataRecord, TeacherRecord
+from msd_sweeps.records.object_store import place
+from msd_sweeps.records.trial_record import EpochResult
+from msd_sweeps.space.trial import Trial
+from msd_sweeps.sweep.job import Inputs, Job
+from msd_sweeps.sweep.run_state import OpenSlots, Run
 
 _IDLE_SECONDS = 20.0
 _MOST_STARTS = 100
@@ -62,16 +66,16 @@ def fill_the_disk_while(path: Path) -> None:
 
 class _Student:
     def __init__(self, job: Job, position: int, wanted: dict[str, Any]):
-        self.job, self.config = job, json.loads(job["config"])
+        self.job, self.config = job, json.loads(job.config)
         self.epochs = self.config["recipe"]["epochs"]
         self.faults = [kind for path, value, kind in wanted["faults"] if _at(self.config, path) == value]
-        self.history: list[Result] = []
-        folder = place(job["folder"])
-        found = checkpoint.positions(folder).get(position) if job["positions"] else None
+        self.history: list[EpochResult] = []
+        folder = place(job.folder)
+        found = checkpoint.positions(folder).get(position) if job.positions else None
         if found is not None:
-            self.history = json.loads(checkpoint.read(found))
+            self.history = [EpochResult(**fields) for fields in json.loads(checkpoint.read(found))]
 
-    def epoch(self, position: int) -> Result:
+    def epoch(self, position: int) -> EpochResult:
         """One more epoch. Raises what the settings ask for."""
         epoch = len(self.history) + 1
         if epoch == 2 and "failed" in self.faults:
@@ -81,10 +85,9 @@ class _Student:
         if epoch == 2 and "diverged" in self.faults:
             raise ArithmeticError("the training loss of epoch 2 is nan")
         is_last = epoch >= self.epochs
-        result = _result(self.job["trial"], "finished" if is_last else "running", epoch, position)
-        result["metrics"] = invented(self.job["trial"], epoch, is_last)
-        self.history.append(result)
-        return result
+        metrics, state = invented(self.job.trial, epoch, is_last), "finished" if is_last else "running"
+        self.history.append(EpochResult(self.job.trial, state, epoch, position, 0.001, metrics))
+        return self.history[-1]
 
 
 def _at(config: dict[str, Any], path: str) -> Any:
@@ -94,47 +97,35 @@ def _at(config: dict[str, Any], path: str) -> Any:
     return value
 
 
-def _result(trial: str, state: str, epoch: int, position: int) -> Result:
-    return {
-        "trial": trial,
-        "state": state,
-        "epoch": epoch,
-        "position": position,
-        "seconds": 0.001,
-        "metrics": {},
-        "reason": "",
-        "traceback": "",
-    }
-
-
-def _lost(student: _Student, error: Exception, position: int) -> Result:
+def _lost(student: _Student, error: Exception, position: int) -> EpochResult:
     states = {MemoryError: "out_of_memory", ArithmeticError: "diverged"}
-    result = _result(student.job["trial"], states.get(type(error), "failed"), len(student.history), position)
-    told = traceback.format_exc() if result["state"] != "diverged" else ""
-    return result | {"reason": f"{type(error).__name__}: {error}", "traceback": told}
+    state = states.get(type(error), "failed")
+    trace = traceback.format_exc() if state != "diverged" else ""
+    reason = f"{type(error).__name__}: {error}"
+    return EpochResult(student.job.trial, state, len(student.history), position, 0.001, {}, reason, trace)
 
 
 def serve(of_slot: dict[str, Any]) -> None:
-    """What workers.serve does, without a network."""
+    """What sweep.worker.serve does, without a network."""
     wanted = settings()
     fill_the_disk_while(Path(wanted["full"]))
     dispatcher, slot = of_slot["dispatcher"], of_slot["slot"]
     ray.get(dispatcher.enter.remote(slot))
-    key: str | None = None
+    stream: str | None = None
     position = 0
     live: dict[str, _Student] = {}
     while True:
-        orders = ray.get(dispatcher.orders.remote(slot, key, position, list(live), _IDLE_SECONDS))
+        orders = ray.get(dispatcher.orders.remote(slot, stream, position, list(live), _IDLE_SECONDS))
         for trial in orders.drop:
             del live[trial]
         if orders.close:
             return
         position = orders.position
-        unseen: list[Result] = []
+        unseen: list[EpochResult] = []
         for job in orders.admit:
-            key = job["key"]
-            live[job["trial"]] = student = _Student(job, position, wanted)
-            unseen += [entry for entry in student.history if entry["epoch"] > job["reported"]]
+            stream = job.stream
+            live[job.trial] = student = _Student(job, position, wanted)
+            unseen += [entry for entry in student.history if entry.epoch > job.reported]
         _report(dispatcher, slot, unseen, live)
         if not live:
             continue
@@ -148,20 +139,20 @@ def serve(of_slot: dict[str, Any]) -> None:
         position += 1
         if wanted["keep"]:
             for student in live.values():
-                content = json.dumps(student.history).encode()
+                content = json.dumps([asdict(result) for result in student.history]).encode()
                 try:
-                    checkpoint.write(place(student.job["folder"]), len(student.history), position, content)
+                    checkpoint.write(place(student.job.folder), len(student.history), position, content)
                 except checkpoint.CheckpointError as error:
                     ray.get(dispatcher.give_up.remote(slot, str(error)))
         _report(dispatcher, slot, results, live)
 
 
-def _report(dispatcher: Any, slot: int, results: list[Result], live: dict[str, _Student]) -> None:
+def _report(dispatcher: Any, slot: int, results: list[EpochResult], live: dict[str, _Student]) -> None:
     if results:
         ray.get(dispatcher.report.remote(slot, results))
     for result in results:
-        if result["state"] != "running":
-            del live[result["trial"]]
+        if result.state != "running":
+            del live[result.trial]
 
 
 class SimulatedSlot:
@@ -174,7 +165,7 @@ class SimulatedSlot:
 class SimulatedSlots:
     """Slots without Ray Train: an actor each, started again when it dies."""
 
-    def __init__(self, plan: SlotPlan, dispatcher: Any, folder: Path):
+    def __init__(self, plan: SlotPlan, dispatcher: Any):
         self.dispatcher = dispatcher
         self._threads = [
             threading.Thread(target=self._hold, args=(slot, plan), daemon=True) for slot in range(plan.slots)
@@ -191,7 +182,7 @@ class SimulatedSlots:
         try:
             ray.get(self.dispatcher.leave.remote(slot, failure))
         except Exception:
-            return  # the dispatcher is gone, and with it whoever waited for this slot
+            return  # the dispatcher is gone, and nobody waits for this slot
 
     def _serve(self, slot: int, plan: SlotPlan) -> None:
         for _ in range(_MOST_STARTS):
@@ -209,33 +200,32 @@ class SimulatedSlots:
         return not any(thread.is_alive() for thread in self._threads)
 
 
-def prepare(
-    sweep: Sweep, trials: dict[str, TrialRecord], storage: Path, console: Any, store: StorePath | None
-) -> Prepared:
-    """Nothing is read or trained; the ledger is told of a teacher that is none."""
-    data = {
-        "event": "data",
-        "name": sweep.base.data.name,
-        "num_classes": sweep.base.data.facts.num_classes,
-        "train": 1,
-        "val": 0,
-        "test": 1,
-        "sha256": "simulated",
-    }
-    teacher = {
-        "event": "teacher",
-        "key": "simulated",
-        "model": sweep.base.teacher.model,
-        "source": "trained",
-        "weights_sha256": "simulated",
-        "test_top1": 50.0,
-        "precision": "float32",
-        "seconds": 0.0,
-    }
-    return Prepared([data, teacher], lambda trial: None, "simulated")
+class Simulation:
+    """The trainer: nothing is read or trained, and the ledger has a teacher that is none."""
 
+    device = "simulated"
+    pack = None
 
-TRAINER = Trainer(prepare, SimulatedSlots)
+    def prepare(self, run: Run) -> list[DataRecord | TeacherRecord]:
+        base = run.sweep.base
+        teacher = TeacherRecord(
+            key="simulated",
+            model=base.teacher.model,
+            source="trained",
+            weights_sha256="simulated",
+            test_top1=50.0,
+            precision="float32",
+            seconds=0.0,
+        )
+        classes = base.data.facts.num_classes
+        data = DataRecord(name=base.data.name, num_classes=classes, train=1, val=0, test=1, sha256="simulated")
+        return [data, teacher]
+
+    def inputs(self, trial: Trial) -> Inputs:
+        return Inputs()
+
+    def open_slots(self, plan: SlotPlan, dispatcher: Any, folder: Path) -> OpenSlots:
+        return SimulatedSlots(plan, dispatcher)
 
 
 if __name__ == "__main__":
@@ -243,4 +233,4 @@ if __name__ == "__main__":
     from tests.chaos import simulated
 
     fill_the_disk_while(Path(settings()["full_for_driver"]))
-    sys.exit(run.main(sys.argv[1:], simulated.TRAINER))
+    sys.exit(run.main(sys.argv[1:], simulated.Simulation()))

@@ -1,4 +1,4 @@
-"""`kill -9` of a process that runs a sweep's agenda and writes its ledger and checkpoints, without Ray.
+"""`kill -9` of a process that runs a sweep's trial queue and writes its ledger and checkpoints, without Ray.
 
 The process is forked, so that many instants cost little: they fall into single writes and not into imports.
 """
@@ -13,13 +13,14 @@ from pathlib import Path
 from msd_sweeps.distill import checkpoint
 from msd_sweeps.records import ledger
 from msd_sweeps.records.ledger import Ledger
-from msd_sweeps.records.trial_record import TrialRecord, trials_of
+from msd_sweeps.records.trial_record import EpochResult, TrialRecord, trials_of
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.load import load_base
 from msd_sweeps.space.schema import Space
-from msd_sweeps.sweep.launch import locked, remove_left_over
-from msd_sweeps.sweep.trial_queue import Agenda, end_whole
-from tests.chaos.simulated import invented
+from msd_sweeps.sweep.lock import locked
+from msd_sweeps.sweep.run_state import Run
+from msd_sweeps.sweep.trial_queue import Pause, TrialQueue
+from tests.chaos.simulated import Simulation, invented
 
 EPOCHS = 4
 
@@ -45,16 +46,15 @@ def run(sweep: Sweep, folder: Path) -> None:
     with locked(folder, "writer"):
         path = folder / ledger.FILE_NAME
         trials = trials_of(ledger.read(path)) if path.exists() else {}
-        remove_left_over(folder, trials)
-        book = Ledger(path)
-        end_whole(trials, book.append)
-        agenda = Agenda(sweep, trials, None, book.append)
-        while isinstance(trial := agenda.next(), TrialRecord):
-            _train(agenda, trial, folder / "checkpoints" / trial.trial)
-        book.close()
+        state = Run(sweep, folder, trials, Ledger(path))
+        state.remove_left_over_checkpoints()
+        queue = TrialQueue(state, Simulation())
+        while not isinstance(job := queue.next(), Pause):
+            _train(queue, trials[job.trial], folder / "checkpoints" / job.trial)
+        state.ledger.close()
 
 
-def _train(agenda: Agenda, trial: TrialRecord, folder: Path) -> None:
+def _train(queue: TrialQueue, trial: TrialRecord, folder: Path) -> None:
     found = next(iter(checkpoint.positions(folder).values()), None)
     behind = json.loads(checkpoint.read(found))["epoch"] if found else 0
     assert not trial.has_every_epoch, "workers have nothing to tell of it, and would never end it"
@@ -63,19 +63,9 @@ def _train(agenda: Agenda, trial: TrialRecord, folder: Path) -> None:
         if epoch > behind and epoch < EPOCHS:
             checkpoint.write(folder, epoch, epoch, json.dumps({"epoch": epoch, "filler": "x" * 50_000}).encode())
         metrics = invented(trial.trial, epoch, epoch == EPOCHS)
-        agenda.epoch(
-            trial,
-            {
-                "epoch": epoch,
-                "position": epoch - 1,
-                "slot": 0,
-                "seconds": 1.0,
-                "metrics": metrics,
-                "attempt": trial.attempts,
-            },
-        )
-    agenda.end(trial, "finished")
-    checkpoint.remove(folder)
+        attempt = trial.attempts
+        queue.result(EpochResult(trial.trial, "running", epoch, epoch - 1, 1.0, metrics, slot=0, attempt=attempt))
+    queue.end(trial.trial, "finished")
 
 
 def kill_often(folder: Path, instants: random.Random, times: int) -> tuple[int, list[str], int]:
@@ -115,6 +105,7 @@ def judged(sweep: Sweep, place: Path) -> tuple[list[str], int]:
     records = list(ledger.read(place / ledger.FILE_NAME))
     found: list[str] = []
     ended: set[str] = set()
+    planned = {trial.trial.id for trial in sweep.fixed_trials}
     for record in records:
         if record["event"] == "start" and record["trial"] in ended:
             found.append(f"{record['trial']} was started again after its end")
@@ -122,11 +113,11 @@ def judged(sweep: Sweep, place: Path) -> tuple[list[str], int]:
             if record["trial"] in ended:
                 found.append(f"{record['trial']} ended twice")
             ended.add(record["trial"])
-    if ended != {planned.trial.id for planned in sweep.fixed_trials}:
-        found.append(f"{len(ended)} of {len(sweep.fixed_trials)} trials ended")
+    if ended != planned:
+        found.append(f"{len(ended)} of {len(planned)} trials ended")
     for name, trial in trials_of(records).items():
         expected = [(epoch, invented(name, epoch, epoch == EPOCHS)) for epoch in range(1, EPOCHS + 1)]
-        if [(epoch["epoch"], epoch["metrics"]) for epoch in trial.epochs] != expected:
+        if [(epoch.epoch, epoch.metrics) for epoch in trial.epochs] != expected:
             found.append(f"{name} has other epochs than uninterrupted")
     if list((place / "checkpoints").glob("*/*.pt")):
         found.append("checkpoints of ended trials are left")

@@ -80,7 +80,7 @@ def lose_a_host(hosts: Network, place: Workplace, name: str) -> int:
     trials = trials_of(records)
     assert [trial.state for trial in trials.values()] == ["finished"] * 4
     for trial in trials.values():
-        assert [epoch["epoch"] for epoch in trial.epochs] == list(range(1, EPOCHS + 1)), trial.label
+        assert [epoch.epoch for epoch in trial.epochs] == list(range(1, EPOCHS + 1)), trial.label
     moved = [trial for trial in trials.values() if trial.attempts > 1]
     assert len(moved) == 1, "the trial on the lost host went on elsewhere; the other one never noticed"
     assert groups_left(hosts) == []
@@ -117,5 +117,5 @@ def lose_the_only_host(hosts: Network, place: Workplace, name: str) -> int:
     records = list(ledger.read(path))
     for trial in trials_of(records).values():
         assert trial.state == "finished", trial.label
-        assert [epoch["epoch"] for epoch in trial.epochs] == list(range(1, EPOCHS + 1)), trial.label
+        assert [epoch.epoch for epoch in trial.epochs] == list(range(1, EPOCHS + 1)), trial.label
     return sum(record["event"] == "epoch" for record in records) - 4 * EPOCHS

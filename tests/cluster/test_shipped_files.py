@@ -158,7 +158,7 @@ def test_the_ray_job_keeps_its_doors_shut():
 
 
 def test_the_ray_job_runs_a_command_that_exists():
-    from msd_sweeps.run import parser
+    from msd_sweeps.sweep.options import parser
 
     words = by_kind("RayJob")["spec"]["entrypoint"].split()
     assert words[:3] == ["python", "-m", "msd_sweeps.run"]

@@ -31,9 +31,9 @@ def path(tmp_path_factory) -> Path:
 
 def write(path: Path, several: list[dict]) -> list[dict]:
     path.unlink(missing_ok=True)
-    book = Ledger(path)
-    records = [book.append("x", **fields) for fields in several]
-    book.close()
+    opened = Ledger(path)
+    records = [opened.append("x", **fields) for fields in several]
+    opened.close()
     return records
 
 
@@ -54,14 +54,14 @@ def test_a_line_torn_at_any_byte_is_cut_off_and_writing_goes_on(several, path):
     for length in range(last, len(whole)):
         path.write_bytes(whole[:length])
         assert list(ledger.read(path)) == records[:-1]
-        book = Ledger(path)
-        more = book.append("y", number=1)
-        book.close()
+        opened = Ledger(path)
+        more = opened.append("y", number=1)
+        opened.close()
         assert list(ledger.read(path)) == [*records[:-1], more]
         assert path.read_bytes().startswith(whole[:last])
 
 
-def test_whoever_follows_a_ledger_sees_each_record_once_it_is_whole(path):
+def test_following_a_ledger_gives_each_record_once_it_is_whole(path):
     first, second = write(path, [{"number": 1}, {"number": 2}])
     whole = path.read_bytes()
     end_of_first = whole.index(b"\n") + 1
@@ -75,7 +75,7 @@ def test_whoever_follows_a_ledger_sees_each_record_once_it_is_whole(path):
     assert [next(records), next(records)] == [second, None]
 
 
-def test_whoever_follows_a_ledger_passes_over_what_is_altered(path):
+def test_following_a_ledger_passes_over_what_is_altered(path):
     first, second = write(path, [{"number": 1}, {"number": 2}])
     path.write_bytes(path.read_bytes().replace(b"\n", b"x", 1))  # two records in one line
     records = ledger.follow(path)
@@ -136,27 +136,27 @@ def test_a_record_is_on_disk_before_append_returns(path, monkeypatch):
     synced = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
     path.unlink(missing_ok=True)
-    book = Ledger(path)
+    opened = Ledger(path)
     del synced[:]
-    book.append("x", number=1)
+    opened.append("x", number=1)
     assert synced == [path.stat().st_size]
-    book.close()
+    opened.close()
 
 
 @pytest.mark.parametrize("moment", ["half a line", "no sync"])
 def test_a_full_disk_is_told_and_leaves_the_file_whole(moment, path, monkeypatch):
     records = write(path, [{"number": 1}])
-    book = Ledger(path)
+    opened = Ledger(path)
     with monkeypatch.context() as patch:
         if moment == "half a line":
-            patch.setattr(book, "_file", HalfWriter(book._file))
+            patch.setattr(opened, "_file", HalfWriter(opened._file))
         else:
             patch.setattr(os, "fsync", refuse)
         with pytest.raises(LedgerError, match=r"ledger\.jsonl: [0-9]+ bytes could not be written: No space left"):
-            book.append("y", number=2)
+            opened.append("y", number=2)
         assert list(ledger.read(path)) == records
-    more = book.append("y", number=3)  # the space is there again
-    book.close()
+    more = opened.append("y", number=3)  # the space is there again
+    opened.close()
     assert list(ledger.read(path)) == [*records, more]
 
 
@@ -181,14 +181,14 @@ class HalfWriter:
 
 def test_a_disk_that_cannot_even_shorten_a_torn_line_is_mended_by_the_next_append(path, monkeypatch):
     records = write(path, [{"number": 1}])
-    book = Ledger(path)
+    opened = Ledger(path)
     with monkeypatch.context() as patch:
-        patch.setattr(book, "_file", HalfWriter(book._file))
+        patch.setattr(opened, "_file", HalfWriter(opened._file))
         with pytest.raises(LedgerError):
-            book.append("y")
+            opened.append("y")
     assert not path.read_bytes().endswith(b"\n")
-    more = book.append("y", number=2)
-    book.close()
+    more = opened.append("y", number=2)
+    opened.close()
     assert list(ledger.read(path)) == [*records, more]
     assert path.read_bytes().count(b"\n") == 2
 
@@ -199,20 +199,20 @@ def test_a_device_that_is_full_says_so():
         Ledger(Path("/dev/full")).append("x")
 
 
-def test_a_torn_line_longer_than_a_block_is_found_and_cut_off(path, monkeypatch):
-    monkeypatch.setattr(ledger, "_BLOCK", 7)
-    records = write(path, [{"number": 1}, {"text": "long " * 20}])
+@pytest.mark.parametrize("length", [1, 65535, 65536, 65537, 200_000])
+def test_a_torn_line_of_any_length_is_found_and_cut_off(length, path):
+    records = write(path, [{"number": 1}, {"text": "long " * 50_000}])
     with path.open("ab") as file:
-        file.write(b'{"crc":"' + b"x" * 100)
+        file.write(b'{"crc":"' + b"x" * length)
     Ledger(path).close()
     assert list(ledger.read(path)) == records
     assert path.read_bytes().endswith(b"}\n")
-    path.write_bytes(b"x" * 100)
+    path.write_bytes(b"x" * length)
     Ledger(path).close()
     assert path.read_bytes() == b""
 
 
-def test_a_place_that_takes_no_file_is_told(tmp_path):
+def test_a_place_that_takes_no_file_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(LedgerError, match=r"cannot be written: "):
         Ledger(tmp_path / "file" / "ledger.jsonl")
@@ -237,7 +237,8 @@ def start(attempt: int = 1, trial: str = "t") -> dict:
         "number": 0,
         "seed": 0,
         "config": {},
-        "values": {},
+        "levels": [],
+        "search_trial": "",
     }
 
 
@@ -265,7 +266,7 @@ def reduced(*records: dict) -> TrialRecord:
 
 def test_epochs_come_in_order():
     trial = reduced(start(), epoch(1, 10.0), epoch(2, 20.0), end("finished"))
-    assert [entry["epoch"] for entry in trial.epochs] == [1, 2]
+    assert [entry.epoch for entry in trial.epochs] == [1, 2]
     assert (trial.state, trial.reason, trial.is_final, trial.metrics) == (
         "finished",
         "because",
@@ -277,13 +278,13 @@ def test_epochs_come_in_order():
 
 def test_an_epoch_that_is_reported_again_replaces_what_came_after_the_checkpoint():
     trial = reduced(start(), epoch(1), epoch(2, 20.0), epoch(3, 30.0), start(2), epoch(2, 21.0))
-    assert [(entry["epoch"], entry["metrics"]["val_top1"]) for entry in trial.epochs] == [(1, 0.0), (2, 21.0)]
+    assert [(entry.epoch, entry.metrics["val_top1"]) for entry in trial.epochs] == [(1, 0.0), (2, 21.0)]
     assert (trial.attempts, trial.state, trial.seconds) == (2, "running", 4.0)
 
 
 def test_a_lost_epoch_leaves_a_gap_and_no_disorder():
     trial = reduced(start(), epoch(1), epoch(2), epoch(5, 50.0), epoch(6, 60.0), epoch(5, 51.0), epoch(6, 61.0))
-    assert [(entry["epoch"], entry["metrics"]["val_top1"]) for entry in trial.epochs] == [
+    assert [(entry.epoch, entry.metrics["val_top1"]) for entry in trial.epochs] == [
         (1, 0.0),
         (2, 0.0),
         (5, 51.0),
@@ -305,7 +306,7 @@ def test_a_final_state_is_left_alone_by_a_resume(state):
 def test_a_trial_whose_start_was_lost_begins_with_the_next():
     assert trials_of([epoch(1), end("finished")]) == {}
     trial = reduced(epoch(1), start(2), epoch(2))
-    assert (trial.attempts, [entry["epoch"] for entry in trial.epochs]) == (2, [2])
+    assert (trial.attempts, [entry.epoch for entry in trial.epochs]) == (2, [2])
 
 
 def test_trials_stand_in_the_order_of_their_first_start():
@@ -319,7 +320,7 @@ def test_any_order_of_records_leaves_epochs_in_order(events):
     records = [start()]
     for event in events:
         records.append(start() if event == "start" else end("failed") if event == "end" else epoch(event))
-    numbers = [entry["epoch"] for entry in reduced(*records).epochs]
+    numbers = [entry.epoch for entry in reduced(*records).epochs]
     assert numbers == sorted(set(numbers))
     reported = [event for event in events if isinstance(event, int)]
     assert not reported or numbers[-1] == reported[-1]

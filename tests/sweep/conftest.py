@@ -58,7 +58,7 @@ class Run:
     def numbers(self) -> dict[str, list[dict[str, float]]]:
         """Every epoch's metrics of every trial, less what depends on the machine's speed."""
         return {
-            name: [{k: v for k, v in e["metrics"].items() if not k.endswith("_seconds")} for e in trial.epochs]
+            name: [{k: v for k, v in e.metrics.items() if not k.endswith("_seconds")} for e in trial.epochs]
             for name, trial in self.trials.items()
         }
 

@@ -1,4 +1,4 @@
-"""Any life of a sweep, against the real ledger file and the real agenda, without Ray."""
+"""Any life of a sweep, with the real ledger file and the real trial queue, without Ray."""
 
 import json
 import shutil
@@ -11,15 +11,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from msd_sweeps.records import ledger
+from msd_sweeps.records.header import header_of
 from msd_sweeps.records.ledger import Ledger
-from msd_sweeps.records.trial_record import FINAL_STATES, TrialRecord, trials_of
+from msd_sweeps.records.trial_record import FINAL_STATES, EpochResult, TrialRecord, trials_of
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import load_base
 from msd_sweeps.space.schema import Space
-from msd_sweeps.sweep.launch import locked, refuse_another_space
-from msd_sweeps.sweep.study import Study
-from msd_sweeps.sweep.trial_queue import Agenda, Pause, end_whole
+from msd_sweeps.sweep.lock import locked
+from msd_sweeps.sweep.remaining import is_complete
+from msd_sweeps.sweep.resume import refuse_another_space
+from msd_sweeps.sweep.run_state import Run
+from msd_sweeps.sweep.trial_queue import Pause, TrialQueue
+from tests.sweep.life import NoTraining, launch_record
 
 EPOCHS = 3
 BASE = load_base("digits", [f"recipe.epochs={EPOCHS}"])
@@ -50,14 +54,14 @@ class AnyLife(RuleBasedStateMachine):
         self.reported: dict[str, int] = {}
         self.untold: list[str] = []
         """Trials that had ended when the driver was killed, before it was told."""
-        self.book: Ledger | None = None
+        self.ledger: Ledger | None = None
         self.running: list[TrialRecord] = []
 
     def teardown(self) -> None:
         self._die()
         shutil.rmtree(self.folder)
 
-    @precondition(lambda self: self.book is None)
+    @precondition(lambda self: self.ledger is None)
     @rule()
     def launch(self) -> None:
         """A driver starts, or starts again."""
@@ -65,18 +69,15 @@ class AnyLife(RuleBasedStateMachine):
         self.lock.__enter__()
         history = list(ledger.read(self.path)) if self.path.exists() else []
         self.sweep = make(self.samples)
-        refuse_another_space(self.sweep, history)
+        refuse_another_space(self.sweep, header_of(self.path, history).launches)
         trials = trials_of(history)
-        self.book = Ledger(self.path)
-        parts = {"sweep": self.sweep.space, "base": self.sweep.base}
-        self.book.append("sweep", **{name: part.model_dump(mode="json") for name, part in parts.items()})
-        end_whole(trials, self.book.append)
+        self.ledger = Ledger(self.path)
+        self.ledger.append("sweep", **launch_record(self.sweep))
+        run = Run(self.sweep, self.folder, trials, self.ledger)
+        self.queue = TrialQueue(run, NoTraining())  # type: ignore[arg-type]
         for name in set(self.untold) & set(trials):
             self.ended[name] = ("finished", EPOCHS)
         self.untold = []
-        searched = [trial for trial in trials.values() if trial.phase == "search"]
-        study = Study(self.sweep.space, "life", self.folder / "optuna.journal", searched)
-        self.agenda = Agenda(self.sweep, trials, study, self.book.append)
         self.running = []
         for name, (state, epochs) in self.ended.items():
             assert (trials[name].state, len(trials[name].epochs)) == (state, epochs)
@@ -84,16 +85,17 @@ class AnyLife(RuleBasedStateMachine):
             assert len(trials[name].epochs) == epochs
 
     def _die(self) -> None:
-        if self.book is not None:
-            self.book.close()
+        if self.ledger is not None:
+            self.ledger.close()
             self.lock.__exit__(None, None, None)
-            self.book = None
+            self.ledger = None
 
-    @precondition(lambda self: self.book is not None and len(self.running) < SEATS)
+    @precondition(lambda self: self.ledger is not None and len(self.running) < SEATS)
     @rule()
     def start(self) -> None:
-        trial = self.agenda.next()
-        if isinstance(trial, TrialRecord):
+        job = self.queue.next()
+        if not isinstance(job, Pause):
+            trial = self.queue.trials[job.trial]
             assert trial.trial not in self.ended
             assert not trial.has_every_epoch
             assert trial.trial not in [one.trial for one in self.running]
@@ -121,22 +123,14 @@ class AnyLife(RuleBasedStateMachine):
         if number <= EPOCHS:
             score = int(trial.cell[:6], 16) / 1e4
             metrics = {"val_top1" if trial.phase == "search" else "test_top1": score}
-            self.agenda.epoch(
-                trial,
-                {
-                    "epoch": number,
-                    "position": number - 1,
-                    "slot": 0,
-                    "seconds": 1.0,
-                    "metrics": metrics,
-                    "attempt": trial.attempts,
-                },
-            )
+            attempt = trial.attempts
+            result = EpochResult(trial.trial, "running", number, number - 1, 1.0, metrics, slot=0, attempt=attempt)
+            self.queue.result(result)
             self.reported[trial.trial] = number
 
     def _end(self, trial: TrialRecord, state: str) -> None:
         self.running.remove(trial)
-        self.agenda.end(trial, state)
+        self.queue.end(trial.trial, state)
         if state in FINAL_STATES:
             self.ended[trial.trial] = (state, len(trial.epochs))
 
@@ -151,7 +145,7 @@ class AnyLife(RuleBasedStateMachine):
         """The scheduler stops a trial."""
         self._end(next(trial for trial in self.running if trial.phase == "search"), "stopped")
 
-    @precondition(lambda self: self.book is not None)
+    @precondition(lambda self: self.ledger is not None)
     @rule(torn=st.integers(0, 40))
     def kill(self, torn: int) -> None:
         """`kill -9`, in the middle of writing a line."""
@@ -160,7 +154,7 @@ class AnyLife(RuleBasedStateMachine):
             file.write(b'{"crc":"01234567","event":"end","trial":"x"'[:torn])
         self.running = []
 
-    @precondition(lambda self: self.book is not None)
+    @precondition(lambda self: self.ledger is not None)
     @rule()
     def interrupt(self) -> None:
         """A signal: what runs is told to be interrupted."""
@@ -168,12 +162,12 @@ class AnyLife(RuleBasedStateMachine):
             self._end(trial, "interrupted")
         self._die()
 
-    @precondition(lambda self: self.book is None and self.samples < 5)
+    @precondition(lambda self: self.ledger is None and self.samples < 5)
     @rule()
     def extend(self) -> None:
         self.samples += 1
 
-    @precondition(lambda self: self.book is not None)
+    @precondition(lambda self: self.ledger is not None)
     @rule()
     def second_driver(self) -> None:
         """Another process would be refused, and leaves the ledger as it is."""
@@ -188,24 +182,24 @@ class AnyLife(RuleBasedStateMachine):
         for name, (state, epochs) in self.ended.items():
             assert (trials[name].state, len(trials[name].epochs)) == (state, epochs)
         assert [trial.number for trial in trials.values()] == list(range(len(trials)))
-        if self.book is not None:
+        if self.ledger is not None:
             running = {trial.trial for trial in self.running}
             assert {name for name, trial in trials.items() if trial.state == "running"} >= running
 
-    @precondition(lambda self: self.book is not None)
+    @precondition(lambda self: self.ledger is not None)
     @rule()
     def finish(self) -> None:
         """Left alone, the sweep ends with everything that was asked for."""
         while True:
             while self.running:
                 self.epoch(0)
-            trial = self.agenda.next()
-            if not isinstance(trial, TrialRecord):
+            job = self.queue.next()
+            if isinstance(job, Pause):
                 break
-            self.running.append(trial)
-        assert trial is Pause.DONE
-        assert self.agenda.is_complete
-        trials = self.agenda.trials.values()
+            self.running.append(self.queue.trials[job.trial])
+        assert job is Pause.DONE
+        assert is_complete(self.sweep, self.queue.trials)
+        trials = self.queue.trials.values()
         assert sum(trial.phase == "search" for trial in trials) == self.samples
         confirmed = [trial.label for trial in trials if trial.phase == "confirm"]
         assert "none" in confirmed

@@ -1,11 +1,11 @@
-"""What a cluster has room for while its nodes come and go."""
+"""How many trials a cluster can train while its nodes come and go."""
 
 import pytest
 
 from msd_sweeps.plan.packing import Packing
 from msd_sweeps.plan.slots import plan_slots
 from msd_sweeps.space.schema import Resources
-from msd_sweeps.sweep.capacity import Room
+from msd_sweeps.sweep.capacity import Capacity
 
 LACK = "resources: 1 workers x 2 CPUs need 2 CPUs, have 0"
 
@@ -18,10 +18,10 @@ class Cluster:
         self.now = 0.0
         self.said: list[str] = []
 
-    def room(self, **resources) -> Room:
+    def capacity(self, **resources) -> Capacity:
         wanted = Resources(cpus_per_worker=2, pack=3, **resources)
         plan = plan_slots(wanted, self.nodes, 100, Packing(3, 2**20))
-        return Room(plan, wanted.wait_seconds, self.said.append, lambda: self.nodes, lambda: self.now)
+        return Capacity(plan, wanted.wait_seconds, self.said.append, lambda: self.nodes, lambda: self.now)
 
     def later(self, seconds: float, *cpus: int) -> None:
         self.now += seconds
@@ -30,49 +30,45 @@ class Cluster:
 
 def test_seats_follow_the_nodes():
     cluster = Cluster(4)
-    room = cluster.room()
-    assert room.seats == 6
+    capacity = cluster.capacity()
+    assert capacity.seats == 6
     cluster.later(10, 4, 2)
-    assert room.seats == 9
+    assert capacity.seats == 9
     cluster.later(10, 2)
-    assert room.seats == 3
-    assert (room.trouble, cluster.said) == (None, [])
+    assert capacity.seats == 3
+    assert (capacity.trouble, cluster.said) == (None, [])
 
 
 def test_without_room_for_long_the_sweep_is_told_what_is_needed_and_what_is_there():
     cluster = Cluster(4)
-    room = cluster.room(wait_seconds=60)
+    capacity = cluster.capacity(wait_seconds=60)
     cluster.later(10)
-    assert room.trouble is None
-    assert room.seats == 3, "a trial may wait"
+    assert capacity.trouble is None
+    assert capacity.seats == 3, "a trial may wait"
     cluster.later(59)
-    assert room.trouble is None
+    assert capacity.trouble is None
     cluster.later(2)
-    assert room.trouble == f"{LACK}; waited 60 s for nodes to join"
+    assert capacity.trouble == f"{LACK}; waited 60 s for nodes to join"
     assert cluster.said == [f"no room left: {LACK}; waiting 60 s for nodes to join"]
 
 
 def test_a_node_that_comes_back_in_time_ends_the_wait():
     cluster = Cluster(4)
-    room = cluster.room(wait_seconds=60)
+    capacity = cluster.capacity(wait_seconds=60)
     for _ in range(3):
         cluster.later(10)
-        assert room.trouble is None
+        assert capacity.trouble is None
         cluster.later(50, 4)
-        assert room.trouble is None
+        assert capacity.trouble is None
     assert cluster.said == [f"no room left: {LACK}; waiting 60 s for nodes to join", "there is room again"] * 3
 
 
 def test_nodes_are_not_asked_for_at_every_step():
     cluster = Cluster(4)
-    room = cluster.room()
+    capacity = cluster.capacity()
     cluster.later(1)
-    assert (room.seats, room.trouble) == (6, None)
+    assert (capacity.seats, capacity.trouble) == (6, None)
     assert cluster.said == []
-
-
-def test_what_tune_writes_to_disk_has_none_of_it():
-    assert Cluster(4).room().__reduce__() == (object, ())
 
 
 @pytest.mark.parametrize("seconds", [-1, float("inf")])

@@ -8,66 +8,43 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msd_sweeps.distill import checkpoint
-from msd_sweeps.sweep import dispatcher as slots
-from msd_sweeps.sweep.dispatcher import MOST_ATTEMPTS, Dispatcher, Job, Result
+from msd_sweeps.records.trial_record import EpochResult
+from msd_sweeps.sweep.dispatcher import Dispatcher
+from msd_sweeps.sweep.job import MOST_ATTEMPTS, Job
 from tests.stores import flaky_store
 
 
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch):
-    monkeypatch.setattr(slots, "_QUIET_SECONDS", 0.01)
+def job(trial: str, stream: str = "k", positions: tuple[int, ...] | None = None, folder="/nowhere", **fields) -> Job:
+    return Job(trial, "{}", stream, folder, positions=positions, **fields)
 
 
-def job(trial: str, key: str = "k", positions: list[int] | None = None, folder: str = "/nowhere", **fields) -> Job:
-    return {
-        "trial": trial,
-        "config": "{}",
-        "key": key,
-        "weights": None,
-        "folder": folder,
-        "reported": 0,
-        "launch": 1,
-        "attempt": 1,
-        "positions": positions,
-    } | fields
+def result(trial: str, epoch: int, state: str = "running") -> EpochResult:
+    return EpochResult(trial, state, epoch, epoch, 1.0)
 
 
-def result(trial: str, epoch: int, state: str = "running") -> Result:
-    return {
-        "trial": trial,
-        "epoch": epoch,
-        "state": state,
-        "position": epoch,
-        "seconds": 1.0,
-        "metrics": {},
-        "reason": "",
-        "traceback": "",
-    }
-
-
-def play(scene: Callable[[Dispatcher], Coroutine], pack: int = 2) -> None:
+def play(scene: Callable[[Dispatcher], Coroutine], pack: int = 2, quiet_seconds: float = 0.01) -> None:
     """Run a scene with a dispatcher that one slot, 0, has entered; it hangs no longer than a few seconds."""
 
     async def run() -> None:
-        dispatcher = Dispatcher(pack)
+        dispatcher = Dispatcher(pack, quiet_seconds)
         await dispatcher.enter(0)
         await asyncio.wait_for(scene(dispatcher), 5)
 
     asyncio.run(run())
 
 
-async def names(dispatcher: Dispatcher, slot: int = 0, key: str | None = None, position: int = 0, live=()) -> list[str]:
+async def names(
+    dispatcher: Dispatcher, slot: int = 0, stream: str | None = None, position: int = 0, live=()
+) -> list[str]:
     """Trials that a slot is told to admit."""
-    orders = await dispatcher.orders(slot, key, position, list(live), 0.05)
-    return [job["trial"] for job in orders.admit]
+    orders = await dispatcher.orders(slot, stream, position, list(live), 0.05)
+    return [job.trial for job in orders.admit]
 
 
 # --- seats
 
 
-def test_an_empty_slot_waits_a_moment_so_that_trials_start_together(monkeypatch):
-    monkeypatch.setattr(slots, "_QUIET_SECONDS", 0.2)
-
+def test_an_empty_slot_waits_a_moment_so_that_trials_start_together():
     async def scene(dispatcher):
         await dispatcher.submit(job("a"))
         orders = asyncio.create_task(names(dispatcher))
@@ -76,18 +53,16 @@ def test_an_empty_slot_waits_a_moment_so_that_trials_start_together(monkeypatch)
         await dispatcher.submit(job("b"))
         assert await orders == ["a", "b"]
 
-    play(scene, pack=3)
+    play(scene, pack=3, quiet_seconds=0.2)
 
 
-def test_an_empty_slot_does_not_wait_for_more_than_share_it(monkeypatch):
-    monkeypatch.setattr(slots, "_QUIET_SECONDS", 60)
-
+def test_an_empty_slot_does_not_wait_for_more_than_share_it():
     async def scene(dispatcher):
         for name in "ab":
             await dispatcher.submit(job(name))
         assert await names(dispatcher) == ["a", "b"]
 
-    play(scene)
+    play(scene, quiet_seconds=60)
 
 
 def test_a_slot_takes_as_many_as_share_it_in_the_order_they_came():
@@ -95,9 +70,9 @@ def test_a_slot_takes_as_many_as_share_it_in_the_order_they_came():
         for name in "abc":
             await dispatcher.submit(job(name))
         assert await names(dispatcher) == ["a", "b"]
-        assert await names(dispatcher, key="k", position=1, live="ab") == []
+        assert await names(dispatcher, stream="k", position=1, live="ab") == []
         await dispatcher.report(0, [result("a", 1, "finished")])
-        assert await names(dispatcher, key="k", position=1, live="b") == ["c"]
+        assert await names(dispatcher, stream="k", position=1, live="b") == ["c"]
 
     play(scene)
 
@@ -107,30 +82,30 @@ def test_only_trials_of_one_stream_share_a_slot():
         for name, key in (("a", "k"), ("b", "other"), ("c", "k"), ("d", "other")):
             await dispatcher.submit(job(name, key))
         assert await names(dispatcher) == ["a", "c"]
-        assert await names(dispatcher, key="k", position=1, live="a") == []  # others wait for the slot to turn
+        assert await names(dispatcher, stream="k", position=1, live="a") == []  # others wait for the slot to turn
         orders = await dispatcher.orders(0, "k", 4, [], 0.05)
-        assert ([job["trial"] for job in orders.admit], orders.position) == (["b", "d"], 0)
+        assert ([job.trial for job in orders.admit], orders.position) == (["b", "d"], 0)
 
     play(scene, pack=3)
 
 
 def test_a_fresh_trial_joins_anywhere_and_a_resumed_one_where_its_checkpoints_are():
     async def scene(dispatcher):
-        await dispatcher.submit(job("resumed", positions=[5, 4]))
+        await dispatcher.submit(job("resumed", positions=(5, 4)))
         await dispatcher.submit(job("fresh"))
-        assert await names(dispatcher, key="k", position=3, live="x") == ["fresh"]
-        assert await names(dispatcher, key="k", position=4, live="x") == ["resumed"]
+        assert await names(dispatcher, stream="k", position=3, live="x") == ["fresh"]
+        assert await names(dispatcher, stream="k", position=4, live="x") == ["resumed"]
 
     play(scene, pack=3)
 
 
 def test_an_empty_slot_starts_where_most_can_go_on():
     async def scene(dispatcher):
-        for name, positions in (("a", [7, 6]), ("b", [6, 5]), ("c", [6]), ("d", [9])):
+        for name, positions in (("a", (7, 6)), ("b", (6, 5)), ("c", (6,)), ("d", (9,))):
             await dispatcher.submit(job(name, positions=positions))
         orders = await dispatcher.orders(0, None, 0, [], 0.05)
         assert orders.position == 6
-        assert [job["trial"] for job in orders.admit] == ["a", "b", "c"]
+        assert [job.trial for job in orders.admit] == ["a", "b", "c"]
 
     play(scene, pack=8)
 
@@ -162,7 +137,7 @@ def test_two_slots_share_the_queue_and_no_trial_is_seated_twice():
         first, second = await names(dispatcher, slot=0), await names(dispatcher, slot=1)
         assert first + second == ["a", "b", "c", "d"]
         await dispatcher.report(1, [result("c", 1, "finished")])
-        assert await names(dispatcher, slot=1, key="k", position=1, live="d") == ["e"]
+        assert await names(dispatcher, slot=1, stream="k", position=1, live="d") == ["e"]
 
     play(scene)
 
@@ -177,7 +152,7 @@ def test_results_arrive_in_order_and_each_epoch_once():
         await dispatcher.report(0, [result("a", epoch) for epoch in (1, 2, 2, 3)])
         await dispatcher.report(0, [result("a", 4, "finished")])
         found = [await dispatcher.next_result("a", 1, 1) for _ in range(3)]
-        assert [(one["epoch"], one["state"], one["slot"], one["attempt"]) for one in found] == [
+        assert [(one.epoch, one.state, one.slot, one.attempt) for one in found] == [
             (2, "running", 0, 1),
             (3, "running", 0, 1),
             (4, "finished", 0, 1),
@@ -194,7 +169,7 @@ def test_without_a_result_nothing_is_given_after_the_time():
         assert await dispatcher.next_result("a", 1, 0.01) is None
         await names(dispatcher)
         await dispatcher.report(0, [result("a", 1)])
-        assert (await dispatcher.next_result("a", 1, 1))["epoch"] == 1
+        assert (await dispatcher.next_result("a", 1, 1)).epoch == 1
 
     play(scene)
 
@@ -205,8 +180,8 @@ def test_one_trials_failure_leaves_the_others_seated():
         await dispatcher.submit(job("b"))
         await names(dispatcher)
         await dispatcher.report(0, [result("a", 0, "failed"), result("b", 1)])
-        assert (await dispatcher.next_result("a", 1, 1))["state"] == "failed"
-        assert (await dispatcher.next_result("b", 1, 1))["state"] == "running"
+        assert (await dispatcher.next_result("a", 1, 1)).state == "failed"
+        assert (await dispatcher.next_result("b", 1, 1)).state == "running"
         assert list(dispatcher.seated[0]) == ["b"]
 
     play(scene)
@@ -235,7 +210,7 @@ def test_a_seated_trial_that_is_dropped_leaves_at_the_next_epoch_and_the_next_ta
         await dispatcher.report(0, [result("a", 1), result("b", 1)])  # the epoch that was under way
         orders = await dispatcher.orders(0, "k", 1, ["a", "b"], 0.05)
         assert orders.drop == ["a"]
-        assert [job["trial"] for job in orders.admit] == ["c"]
+        assert [job.trial for job in orders.admit] == ["c"]
         assert dispatcher.dropped == set()
         assert sorted(dispatcher.seated[0]) == ["b", "c"]
 
@@ -260,8 +235,8 @@ def test_a_trial_that_is_dropped_while_its_workers_die_does_not_come_back():
 def test_a_later_launch_takes_the_place_of_one_that_waits():
     async def scene(dispatcher):
         await dispatcher.submit(job("a"))
-        await dispatcher.submit(job("a", launch=2, attempt=2))
-        assert [one["launch"] for one in dispatcher.waiting] == [2]
+        await dispatcher.submit(job("a", submission=2, attempt=2))
+        assert [one.submission for one in dispatcher.waiting] == [2]
 
     play(scene)
 
@@ -273,7 +248,7 @@ def test_a_later_launch_goes_on_where_the_one_before_is_let_go(drop_comes_late):
         await names(dispatcher)
         if not drop_comes_late:
             await dispatcher.drop("a", 1)
-        await dispatcher.submit(job("a", launch=2, attempt=2))
+        await dispatcher.submit(job("a", submission=2, attempt=2))
         await dispatcher.drop("a", 1)
         await dispatcher.enter(1)
         assert await names(dispatcher, slot=1) == ["a"]
@@ -282,7 +257,7 @@ def test_a_later_launch_goes_on_where_the_one_before_is_let_go(drop_comes_late):
         assert (await dispatcher.orders(1, "k", 1, ["a"], 0.01)).drop == []
         await dispatcher.report(1, [result("a", 1)])
         told = await dispatcher.next_result("a", 2, 1)
-        assert (told["slot"], told["attempt"]) == (1, 2)
+        assert (told.slot, told.attempt) == (1, 2)
         assert not dispatcher.dropped
 
     play(scene)
@@ -292,9 +267,9 @@ def test_a_slot_changes_a_launch_for_the_next_at_once():
     async def scene(dispatcher):
         await dispatcher.submit(job("a"))
         await names(dispatcher)
-        await dispatcher.submit(job("a", launch=2))
+        await dispatcher.submit(job("a", submission=2))
         orders = await dispatcher.orders(0, "k", 1, ["a"], 0.01)
-        assert (orders.drop, [one["launch"] for one in orders.admit]) == (["a"], [2])
+        assert (orders.drop, [one.submission for one in orders.admit]) == (["a"], [2])
 
     play(scene)
 
@@ -317,7 +292,7 @@ def test_results_can_be_asked_for_before_the_trial_is_submitted():
         await dispatcher.submit(job("a"))
         await names(dispatcher)
         await dispatcher.report(0, [result("a", 1)])
-        assert (await told)["epoch"] == 1
+        assert (await told).epoch == 1
 
     play(scene)
 
@@ -334,15 +309,15 @@ def test_what_a_dead_slot_ran_comes_first_again_with_the_next_attempt(tmp_path, 
             await dispatcher.submit(job(name, folder=str(tmp_path)))
         await names(dispatcher)
         await dispatcher.enter(0)  # its workers were started again
-        assert [(one["trial"], one["attempt"], one["positions"]) for one in dispatcher.waiting] == [
-            ("a", 2, [6, 5]),
-            ("b", 2, [6, 5]),
+        assert [(one.trial, one.attempt, one.positions) for one in dispatcher.waiting] == [
+            ("a", 2, (6, 5)),
+            ("b", 2, (6, 5)),
             ("c", 1, None),
         ]
         orders = await dispatcher.orders(0, None, 0, [], 0.05)
-        assert ([job["trial"] for job in orders.admit], orders.position) == (["a", "b"], 6)
+        assert ([job.trial for job in orders.admit], orders.position) == (["a", "b"], 6)
         await dispatcher.report(0, [result("a", 7)])
-        assert (await dispatcher.next_result("a", 1, 1))["attempt"] == 2
+        assert (await dispatcher.next_result("a", 1, 1)).attempt == 2
 
     play(scene)
 
@@ -358,7 +333,7 @@ def test_a_store_that_does_not_answer_when_workers_have_died_breaks_their_trials
         await dispatcher.enter(0)
         for name in "ab":
             told = await dispatcher.next_result(name, 1, 1)
-            assert (told["state"], "the wire is cut" in told["reason"]) == ("interrupted", True)
+            assert (told.state, "the wire is cut" in told.reason) == ("interrupted", True)
 
     play(scene)
 
@@ -371,7 +346,7 @@ def test_a_trial_whose_workers_keep_dying_is_given_up():
             await dispatcher.enter(0)
         assert await names(dispatcher) == []
         told = await dispatcher.next_result("a", 1, 1)
-        assert (told["state"], told["reason"]) == ("failed", f"its workers died {MOST_ATTEMPTS} times")
+        assert (told.state, told.reason) == ("failed", f"its workers died {MOST_ATTEMPTS} times")
 
     play(scene)
 
@@ -438,7 +413,7 @@ def test_when_the_last_slot_fails_every_trial_is_told_so():
         await dispatcher.submit(job("late"))
         for name in ("a", "b", "late"):
             told = await dispatcher.next_result(name, 1, 1)
-            assert (told["state"], told["reason"]) == ("failed", "slot 0 ended: no such device")
+            assert (told.state, told.reason) == ("failed", "slot 0 ended: no such device")
 
     play(scene)
 
@@ -454,7 +429,7 @@ def test_a_slot_whose_disk_is_full_breaks_everything_off():
         await dispatcher.report(1, [result("c", 1)])  # an epoch that was under way
         for name in "abcde":
             told = await dispatcher.next_result(name, 1, 1)
-            assert (told["state"], told["reason"]) == ("interrupted", "disk full")
+            assert (told.state, told.reason) == ("interrupted", "disk full")
         assert (await dispatcher.orders(1, "k", 1, ["c", "d"], 60)).close
 
     play(scene)
@@ -470,7 +445,7 @@ def test_a_trial_that_lost_its_checkpoints_says_that_it_begins_anew(found, monke
         await dispatcher.enter(0)
         await names(dispatcher)
         await dispatcher.report(0, [result("a", 3)])
-        told = [(await dispatcher.next_result("a", 1, 1))["afresh"] for _ in range(3)]
+        told = [(await dispatcher.next_result("a", 1, 1)).afresh for _ in range(3)]
         assert told == [False, False, not found]
 
     play(scene)
@@ -526,8 +501,8 @@ def test_whatever_happens_every_trial_ends_once_and_seats_are_kept(events, pack,
             for name in orders.drop:
                 del cohort["live"][name]
             for one in orders.admit:
-                cohort["live"][one["trial"]] = one["reported"]
-                cohort["key"] = one["key"]
+                cohort["live"][one.trial] = one.reported
+                cohort["key"] = one.stream
             cohort["position"] = orders.position
             assert len(cohort["live"]) <= pack
             assert set(dispatcher.seated[slot]) >= set(cohort["live"])
@@ -573,7 +548,7 @@ def test_whatever_happens_every_trial_ends_once_and_seats_are_kept(events, pack,
                 launches[name] += 1
                 calls = [
                     dispatcher.drop(name, launches[name] - 1),
-                    dispatcher.submit(job(name, name[0], launch=launches[name])),
+                    dispatcher.submit(job(name, name[0], submission=launches[name])),
                 ]
                 for call in calls if pick % 2 else reversed(calls):
                     await call
@@ -590,11 +565,11 @@ def test_whatever_happens_every_trial_ends_once_and_seats_are_kept(events, pack,
             while (name, launches[name]) in dispatcher.results:
                 told = await dispatcher.next_result(name, launches[name], 0.01)
                 assert told is not None, "a trial that nobody drops has an end"
-                epochs.append(told["epoch"])
-            assert told["state"] in ("finished", "failed")
-            assert epochs == sorted(set(epochs)) or told["state"] == "failed"
+                epochs.append(told.epoch)
+            assert told.state in ("finished", "failed")
+            assert epochs == sorted(set(epochs)) or told.state == "failed"
 
     async def main() -> None:
-        await asyncio.wait_for(scene(Dispatcher(pack)), 20)
+        await asyncio.wait_for(scene(Dispatcher(pack, 0.01)), 20)
 
     asyncio.run(main())

@@ -39,7 +39,7 @@ def test_a_search_ends_with_confirmed_winners(swept):
 def test_a_search_never_reads_the_test_set_to_choose(swept):
     _, run = swept
     for trial in run.trials.values():
-        measured = ["test_top1" in epoch["metrics"] for epoch in trial.epochs]
+        measured = ["test_top1" in epoch.metrics for epoch in trial.epochs]
         assert not any(measured[:-1])
         assert measured[-1] == (trial.state == "finished")
         assert (trial.config["data"]["val_fraction"] > 0) == (trial.phase == "search")
@@ -82,7 +82,7 @@ def test_mlflow_holds_one_run_per_trial(swept):
     assert len(runs) == len(nested) + 1
     for name, trial in run.trials.items():
         history = sorted(client.get_metric_history(nested[name].info.run_id, "train_loss"), key=lambda p: p.step)
-        assert [point.value for point in history] == [epoch["metrics"]["train_loss"] for epoch in trial.epochs]
+        assert [point.value for point in history] == [epoch.metrics["train_loss"] for epoch in trial.epochs]
         assert nested[name].info.status == "FINISHED"
 
 
@@ -192,7 +192,7 @@ def test_three_cpus_and_two_slots_give_the_same_numbers(workplace, reference):
     same = {name for name, trial in run.trials.items() if trial.epochs[0]["position"] == 0}
     assert same, "no trial began with the stream"
     assert {name: run.numbers[name] for name in same} == {name: reference[name] for name in same}
-    assert {epoch["slot"] for trial in run.trials.values() for epoch in trial.epochs} == {0, 1}
+    assert {epoch.slot for trial in run.trials.values() for epoch in trial.epochs} == {0, 1}
 
 
 @pytest.mark.slow

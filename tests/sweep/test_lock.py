@@ -1,4 +1,4 @@
-"""Two drivers of one sweep in an object store: the second is told of the first, until the first is gone."""
+"""Two drivers of one sweep in an object store: the second is refused and shown the first, until the first is gone."""
 
 import json
 import time
@@ -7,13 +7,7 @@ import pytest
 
 from msd_sweeps.records.object_store import StorePath
 from msd_sweeps.space.errors import InputError
-from msd_sweeps.sweep import lock as one_driver
 from msd_sweeps.sweep.lock import CLAIM, CLAIM_SECONDS, Claim
-
-
-@pytest.fixture(autouse=True)
-def _renewed_at_once(monkeypatch):
-    monkeypatch.setattr(one_driver, "_RENEWED_SECONDS", 0.0)
 
 
 @pytest.fixture

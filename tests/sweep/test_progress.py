@@ -2,7 +2,7 @@
 
 import json
 
-from msd_sweeps.records.trial_record import TrialRecord
+from msd_sweeps.records.trial_record import EpochResult, TrialRecord
 from msd_sweeps.space.load import load
 from msd_sweeps.sweep.progress import Progress
 
@@ -11,20 +11,10 @@ MODELS = "parameters={student.model: {choices: [resnet8, resnet14, resnet20]}}"
 
 def finished(sweep, model: str, score: float) -> TrialRecord:
     planned = sweep.search_trial({"student.model": model})
-    epochs = [{"epoch": 1, "position": 0, "slot": 0, "seconds": 1.0, "metrics": {"val_top1": score}}]
-    config = json.loads(planned.trial.model_dump_json())
-    return TrialRecord(
-        planned.trial.id,
-        planned.trial.cell,
-        "",
-        "search",
-        0,
-        0,
-        config,
-        {"student.model": model},
-        "finished",
-        epochs=epochs,
-    )
+    trial = planned.trial
+    epochs = [EpochResult(trial.id, "running", 1, 0, 1.0, {"val_top1": score})]
+    config, levels = json.loads(trial.model_dump_json()), list(planned.levels)
+    return TrialRecord(trial.id, trial.cell, "", "search", 0, 0, config, levels, state="finished", epochs=epochs)
 
 
 def summary(metric: str) -> str:

@@ -11,8 +11,11 @@ import traceback
 import pytest
 
 from msd_sweeps import run
+from msd_sweeps.records.ledger import Ledger
 from msd_sweeps.space.errors import InputError
-from msd_sweeps.sweep.launch import Outcome, locked
+from msd_sweeps.space.load import load
+from msd_sweeps.sweep.lock import locked
+from msd_sweeps.sweep.run_state import Run
 from msd_sweeps.sweep.stopping import FirstFailures, Interrupted, noted_signals, way
 
 
@@ -32,7 +35,7 @@ def elsewhere() -> tuple[str, str, str]:
 
 def told(*ends: tuple[str, str, str]) -> list[str | None]:
     failures = FirstFailures()
-    return [failures.told(*end) for end in ends]
+    return [failures.add(*end) for end in ends]
 
 
 def test_the_third_failure_of_one_kind_shows_the_first():
@@ -79,7 +82,7 @@ def test_a_signal_is_noted_where_it_is_held_and_raised_elsewhere(number):
 HOLD = """
 import sys, time
 from pathlib import Path
-from msd_sweeps.sweep.launch import Outcome, locked
+from msd_sweeps.sweep.lock import locked
 with locked(Path(sys.argv[1]), "mine"):
     print("held", flush=True)
     time.sleep(60)
@@ -106,8 +109,8 @@ def test_a_second_driver_is_refused_and_a_dead_ones_lock_is_taken_over(tmp_path)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_that_meets_the_report_tells_how_to_compile_it(number, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
-    complete = Outcome(tmp_path / "ledger.jsonl", 3, 0, 0, "sqlite:///mlflow.db")
-    monkeypatch.setattr("msd_sweeps.sweep.launch.launch", lambda *args: complete)
+    complete = Run(load("scales"), tmp_path, {}, Ledger(tmp_path / "ledger.jsonl"))
+    monkeypatch.setattr("msd_sweeps.sweep.launch.run_sweep", lambda *args: complete)
     monkeypatch.setattr("msd_sweeps.report.compile_report", lambda *args: signal.raise_signal(number))
     before = signal.getsignal(number)
     assert run.main(["--space", "scales.yaml"]) == 128 + number
@@ -122,6 +125,6 @@ def test_the_command_to_go_on_trains_as_freshly_as_the_one_that_was_stopped(monk
         raise Interrupted(signal.SIGINT)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("msd_sweeps.sweep.launch.launch", interrupted)
+    monkeypatch.setattr("msd_sweeps.sweep.launch.run_sweep", interrupted)
     assert run.main(["--space", "scales.yaml", "--fresh"]) == 130
     assert "  python -m msd_sweeps.run --resume --fresh --name scales\n" in capsys.readouterr().err

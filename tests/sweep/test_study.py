@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 
 from msd_sweeps.catalog.networks import NETWORKS
 from msd_sweeps.records.ranking import values_of
-from msd_sweeps.records.trial_record import TrialRecord
+from msd_sweeps.records.trial_record import EpochResult, TrialRecord
 from msd_sweeps.space.schema import Search, Space
 from msd_sweeps.sweep.study import Study, distributions, sampler
 
@@ -45,10 +45,10 @@ def make_space(parameters=PARAMETERS, mode="max", **search) -> Space:
 
 def record(number: int, values: dict, state: str, scores: list[float | None]) -> TrialRecord:
     epochs = [
-        {"epoch": index, "position": 0, "slot": 0, "seconds": 1.0, "metrics": {"val_top1": score}}
+        EpochResult(f"t{number}", "running", index, 0, 1.0, {"val_top1": score})
         for index, score in enumerate(scores, 1)
     ]
-    return TrialRecord(f"t{number}", "c", "", "search", number, 0, {}, values, state, epochs=epochs)
+    return TrialRecord(f"t{number}", "c", "", "search", number, 0, {}, [values], state=state, epochs=epochs)
 
 
 @pytest.fixture
@@ -194,7 +194,7 @@ def test_the_same_seed_asks_the_same_and_a_resume_something_new(tmp_path):
 
 @pytest.mark.parametrize("kind", ["tpe", "random", "qmc", "nsga2"])
 def test_seeds_stay_within_what_numpy_takes(kind):
-    largest = sampler(Search.model_validate_json(json.dumps({"sampler": kind, "seed": 2**31 - 1})), told=10_000)
+    largest = sampler(Search.model_validate_json(json.dumps({"sampler": kind, "seed": 2**31 - 1})), known=10_000)
     study = optuna.create_study(sampler=largest)
     assert 0 <= study.ask({"x": FloatDistribution(0, 1)}).params["x"] <= 1
 

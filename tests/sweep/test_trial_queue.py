@@ -1,142 +1,22 @@
 """What runs next: a whole sweep without Ray, broken off and resumed wherever it may be."""
 
-import json
-from collections import Counter
-from pathlib import Path
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from msd_sweeps.catalog.networks import NETWORKS
-from msd_sweeps.records.trial_record import FINAL_STATES, TrialRecord, trials_of
-from msd_sweeps.space.designs import Sweep
-from msd_sweeps.space.load import load_base
-from msd_sweeps.space.schema import Space
-from msd_sweeps.sweep.study import Study
-from msd_sweeps.sweep.trial_queue import Agenda, Pause, end_whole
-
-EPOCHS = 2
-BASE = load_base("digits", [f"recipe.epochs={EPOCHS}"])
-SCALES = {"choices": [[1], [2], [1, 2], [1, 2, 4]]}
-WEIGHT = {"low": 0.1, "high": 4.0, "log": True}
-GRID = {"design": "grid", "parameters": {"method.scales": SCALES}, "seeds": [0, 1]}
-SEARCH = {
-    "design": "search",
-    "search": {"num_samples": 5, "sampler": "random"},
-    "parameters": {"method.scales": SCALES, "method.sample_weight": WEIGHT},
-    "confirm": {"top_k": 2, "seeds": [1, 2]},
-}
-SMALL = SEARCH | {"parameters": {"method.scales": SCALES}, "search": {"num_samples": 16, "sampler": "random"}}
-CONDITIONAL = SEARCH | {
-    "parameters": {
-        "method.sample_weight": WEIGHT | {"when": "method.scales in [[2], [1, 2]]"},
-        "method.scales": SCALES,
-    },
-    "search": {"num_samples": 12, "sampler": "random"},
-}
+from msd_sweeps.distill import checkpoint
+from msd_sweeps.records.trial_record import EpochResult, trials_of
+from msd_sweeps.space.trial import Trial
+from msd_sweeps.sweep.job import MOST_ATTEMPTS
+from msd_sweeps.sweep.store_sync import StoreSync
+from msd_sweeps.sweep.trial_queue import Pause
+from tests.stores import flaky_store
+from tests.sweep.life import BASE, CONDITIONAL, EPOCHS, GRID, SEARCH, SMALL, Life, make, score_of
 
 
-def make(tree: dict) -> Sweep:
-    return Sweep("test", Space.model_validate_json(json.dumps({"base": "digits"} | tree)), BASE)
-
-
-class Life:
-    """A sweep over the lives of several drivers: the ledger is all that outlasts one."""
-
-    def __init__(self, sweep: Sweep, journal: Path):
-        self.sweep, self.journal = sweep, journal
-        self.records: list[dict] = []
-        self.resume()
-
-    def resume(self) -> None:
-        """A new driver, that knows the ledger alone."""
-        trials = trials_of(json.loads(json.dumps(self.records)))
-        end_whole(trials, self.record)
-        study = None
-        if self.sweep.space.design == "search":
-            searched = [trial for trial in trials.values() if trial.phase == "search"]
-            study = Study(self.sweep.space, "test", self.journal, searched, self.sweep.base)
-        self.agenda = Agenda(self.sweep, trials, study, self.record)
-        self.running: list[TrialRecord] = []
-
-    def record(self, event: str, **fields) -> dict:
-        self.records.append({"event": event, **fields})
-        return self.records[-1]
-
-    def next(self) -> TrialRecord | Pause:
-        trial = self.agenda.next()
-        if not isinstance(trial, Pause):
-            assert not trial.has_every_epoch, "its workers have nothing to tell"
-            self.running.append(trial)
-        return trial
-
-    def epoch(self, trial: TrialRecord, score: float | None = None, attempt: int | None = None) -> None:
-        epoch = len(trial.epochs) + 1
-        score = score_of(trial) if score is None else score
-        metrics = {"val_top1" if trial.phase == "search" else "test_top1": score}
-        self.agenda.epoch(
-            trial,
-            {
-                "epoch": epoch,
-                "position": epoch - 1,
-                "slot": 0,
-                "seconds": 1.0,
-                "metrics": metrics,
-                "attempt": attempt or trial.attempts,
-            },
-        )
-
-    def end(self, trial: TrialRecord, state: str = "finished") -> None:
-        self.running.remove(trial)
-        self.agenda.end(trial, state)
-
-    def finish(self, trial: TrialRecord) -> None:
-        while len(trial.epochs) < EPOCHS:
-            self.epoch(trial)
-        self.end(trial)
-
-    def run(self) -> list[TrialRecord]:
-        """All that is left, one trial after the other."""
-        ran = []
-        while not isinstance(trial := self.next(), Pause):
-            self.finish(trial)
-            ran.append(trial)
-        assert trial is Pause.DONE
-        return ran
-
-    def starts(self) -> Counter:
-        return Counter(record["trial"] for record in self.records if record["event"] == "start")
-
-    def check_done(self) -> None:
-        """Everything that was asked for has one final end, and nothing was started again after it."""
-        assert self.agenda.next() is Pause.DONE
-        assert self.agenda.is_complete
-        assert all(trial.is_final for trial in self.agenda.trials.values())
-        ended: set[str] = set()
-        for record in self.records:
-            if record["event"] == "start":
-                assert record["trial"] not in ended
-            if record["event"] == "end" and record["state"] in FINAL_STATES:
-                assert record["trial"] not in ended
-                ended.add(record["trial"])
-        assert ended == set(self.agenda.trials)
-        numbers = [trial.number for trial in self.agenda.trials.values()]
-        assert numbers == list(range(len(numbers)))
-
-
-def score_of(trial: TrialRecord) -> float:
-    """An invented score that only the configuration decides."""
-    return int(trial.cell[:6], 16) / 1e4
-
-
-@pytest.fixture
-def journal(tmp_path) -> Path:
-    return tmp_path / "optuna.journal"
-
-
-def test_a_search_runs_then_confirms_its_winners_seed_by_seed(journal):
-    life = Life(make(SEARCH), journal)
+def test_a_search_runs_then_confirms_its_winners_seed_by_seed(tmp_path):
+    life = Life(make(SEARCH), tmp_path)
     ran = life.run()
     assert [trial.phase for trial in ran] == ["search"] * 5 + ["confirm"] * 8
     assert [(trial.seed, trial.label) for trial in ran[5:]] == [
@@ -148,37 +28,37 @@ def test_a_search_runs_then_confirms_its_winners_seed_by_seed(journal):
     life.check_done()
 
 
-def test_a_design_runs_seed_by_seed(journal):
-    life = Life(make(GRID), journal)
+def test_a_design_runs_seed_by_seed(tmp_path):
+    life = Life(make(GRID), tmp_path)
     ran = life.run()
     assert [trial.seed for trial in ran] == [0] * 4 + [1] * 4
     life.check_done()
 
 
-def test_confirmations_wait_until_every_search_trial_has_ended(journal):
-    life = Life(make(SEARCH), journal)
+def test_confirmations_wait_until_every_search_trial_has_ended(tmp_path):
+    life = Life(make(SEARCH), tmp_path)
     trials = [life.next() for _ in range(5)]
     for trial in trials:
-        assert life.agenda.next() is Pause.WAIT
-        assert not life.agenda.is_complete
+        assert life.queue.next() is Pause.WAIT
+        assert not life.is_complete
         life.finish(trial)
     assert life.next().phase == "confirm"
 
 
-def test_only_finished_trials_win(journal):
-    life = Life(make(SEARCH), journal)
+def test_only_finished_trials_win(tmp_path):
+    life = Life(make(SEARCH), tmp_path)
     trials = [life.next() for _ in range(5)]
     for trial, state in zip(trials, ["stopped", "failed", "diverged", "finished", "out_of_memory"], strict=True):
         life.epoch(trial, score=99.0 if state != "finished" else 1.0)
         life.end(trial, state)
-    assert [winner.id for winner in life.agenda.winners()] == [trials[3].trial]
+    assert [winner.id for winner in life.winners] == [trials[3].trial]
     ran = life.run()
     assert {trial.label for trial in ran} == {"none", "kd", "winner 1"}
     life.check_done()
 
 
-def test_without_a_finished_trial_the_baselines_are_run_all_the_same(journal):
-    life = Life(make(SEARCH), journal)
+def test_without_a_finished_trial_the_baselines_are_run_all_the_same(tmp_path):
+    life = Life(make(SEARCH), tmp_path)
     for trial in [life.next() for _ in range(5)]:
         life.end(trial, "failed")
     assert {trial.label for trial in life.run()} == {"none", "kd"}
@@ -186,19 +66,19 @@ def test_without_a_finished_trial_the_baselines_are_run_all_the_same(journal):
 
 
 @pytest.mark.parametrize("mode", ["max", "min"])
-def test_winners_are_the_best_by_the_last_value(mode, journal):
+def test_winners_are_the_best_by_the_last_value(mode, tmp_path):
     sweep = make(SEARCH | {"metric": {"name": "val_top1", "mode": mode}})
-    life = Life(sweep, journal)
+    life = Life(sweep, tmp_path)
     trials = [life.next() for _ in range(5)]
     for trial, score in zip(trials, [3.0, 1.0, 5.0, 2.0, 4.0], strict=True):
         life.epoch(trial, score=9.0 - score)  # the first epoch says the contrary
         life.epoch(trial, score=score)
         life.end(trial)
     best = [trials[2], trials[4]] if mode == "max" else [trials[1], trials[3]]
-    assert [winner.id for winner in life.agenda.winners()] == [trial.trial for trial in best]
+    assert [winner.id for winner in life.winners] == [trial.trial for trial in best]
 
 
-def test_the_winners_by_several_metrics_are_the_pareto_front(journal):
+def test_the_winners_by_several_metrics_are_the_pareto_front(tmp_path):
     sizes = ["resnet8", "resnet14", "resnet20", "resnet32"]
     several = {
         "metric": [{"name": "val_top1"}, {"name": "student_multiply_adds"}],
@@ -206,7 +86,7 @@ def test_the_winners_by_several_metrics_are_the_pareto_front(journal):
         "parameters": {"student.model": {"choices": sizes}},
         "search": {"num_samples": 8, "sampler": "nsga2"},
     }
-    life = Life(make(SEARCH | several), journal)
+    life = Life(make(SEARCH | several), tmp_path)
     scores = {"resnet8": 50.0, "resnet14": 70.0, "resnet20": 60.0, "resnet32": 80.0}
     for _ in sizes:
         trial = life.next()
@@ -214,19 +94,19 @@ def test_the_winners_by_several_metrics_are_the_pareto_front(journal):
             life.epoch(trial, score=scores[trial.config["student"]["model"]])
         life.end(trial)
     # resnet20 is beaten by resnet14 in both; resnet8 is on the front as well, beyond top_k.
-    assert [winner.student.model for winner in life.agenda.winners()] == ["resnet32", "resnet14"]
-    assert {trial.values[1] for trial in life.agenda.study.study.best_trials} == {
+    assert [winner.student.model for winner in life.winners] == ["resnet32", "resnet14"]
+    assert {trial.values[1] for trial in life.queue.study.study.best_trials} == {
         NETWORKS[model].multiply_adds_at(BASE.data.facts.image_size) for model in ("resnet8", "resnet14", "resnet32")
     }
     life.resume()
-    assert [winner.student.model for winner in life.agenda.winners()] == ["resnet32", "resnet14"]
+    assert [winner.student.model for winner in life.winners] == ["resnet32", "resnet14"]
     ran = life.run()
     assert {trial.config["student"]["model"] for trial in ran if trial.label == "winner 2"} == {"resnet14"}
     life.check_done()
 
 
-def test_what_was_interrupted_comes_first_with_its_epochs_and_next_attempt(journal):
-    life = Life(make(SEARCH), journal)
+def test_what_was_interrupted_comes_first_with_its_epochs_and_next_attempt(tmp_path):
+    life = Life(make(SEARCH), tmp_path)
     first, second, third = (life.next() for _ in range(3))
     life.finish(first)
     life.epoch(second)
@@ -239,18 +119,18 @@ def test_what_was_interrupted_comes_first_with_its_epochs_and_next_attempt(journ
         (2, 1, "running"),
         (2, 0, "running"),
     ]
-    known = life.agenda.study.study.trials
+    known = life.queue.study.study.trials
     running = [trial.params["method.sample_weight"] for trial in known if trial.state.name == "RUNNING"]
     assert running == [values["method.sample_weight"], third.values["method.sample_weight"]]
     for trial in again:
         life.finish(trial)
     life.run()
     life.check_done()
-    assert len([trial for trial in life.agenda.trials.values() if trial.phase == "search"]) == 5
+    assert len([trial for trial in life.queue.trials.values() if trial.phase == "search"]) == 5
 
 
-def test_workers_that_died_in_between_make_a_new_attempt(journal):
-    life = Life(make(GRID), journal)
+def test_workers_that_died_in_between_make_a_new_attempt(tmp_path):
+    life = Life(make(GRID), tmp_path)
     trial = life.next()
     life.epoch(trial)
     life.epoch(trial, attempt=3)
@@ -260,40 +140,39 @@ def test_workers_that_died_in_between_make_a_new_attempt(journal):
 
 
 @pytest.mark.parametrize("kind", ["grid", "search"])
-def test_a_trial_whose_end_was_not_recorded_any_more_is_finished(kind, journal):
+def test_a_trial_whose_end_was_not_recorded_any_more_is_finished(kind, tmp_path):
     """The driver is killed between the record of the last epoch and that of the end."""
-    life = Life(make({"grid": GRID, "search": SEARCH}[kind]), journal)
+    life = Life(make({"grid": GRID, "search": SEARCH}[kind]), tmp_path)
     trial = life.next()
     for _ in range(EPOCHS):
         life.epoch(trial)
     life.resume()
-    assert life.agenda.trials[trial.trial].state == "finished"
+    assert life.queue.trials[trial.trial].state == "finished"
     if kind == "search":
-        told = [known for known in life.agenda.study.study.trials if known.state.name == "COMPLETE"]
+        told = [known for known in life.queue.study.study.trials if known.state.name == "COMPLETE"]
         assert [known.value for known in told] == [score_of(trial)]
     life.run()
     life.check_done()
     assert life.starts()[trial.trial] == 1
 
 
-def test_a_start_without_checkpoints_is_recorded(journal):
-    life = Life(make(GRID), journal)
+def test_a_start_without_checkpoints_is_recorded(tmp_path):
+    life = Life(make(GRID), tmp_path)
     trial = life.next()
     life.epoch(trial)
-    result = {"epoch": 2, "position": 1, "slot": 0, "seconds": 1.0, "metrics": {}, "attempt": 2, "afresh": True}
-    life.agenda.epoch(trial, result)
-    life.agenda.epoch(trial, result | {"epoch": 3})
+    life.epoch(trial, attempt=2, afresh=True)
+    life.epoch(trial, attempt=2, afresh=True)
     told = [record for record in life.records if record["event"] == "restart"]
     assert told == [{"event": "restart", "trial": trial.trial, "attempt": 2, "epochs_lost": 1}]
 
 
 @pytest.mark.parametrize("kind", ["grid", "search"])
-def test_a_trial_that_is_retried_comes_before_anything_new(kind, journal):
-    life = Life(make({"grid": GRID, "search": SEARCH}[kind]), journal)
+def test_a_trial_that_is_retried_comes_before_anything_new(kind, tmp_path):
+    life = Life(make({"grid": GRID, "search": SEARCH}[kind]), tmp_path)
     trial, other = life.next(), life.next()
     life.epoch(trial)
-    life.end(trial, "interrupted")
-    life.agenda.retry(trial)
+    assert life.queue.retry(trial.trial, "its Tune actor died") is not None
+    assert (trial.state, trial.reason) == ("interrupted", "its Tune actor died")
     assert life.next() is trial
     assert (trial.attempts, trial.state, len(trial.epochs)) == (2, "running", 1)
     for one in (trial, other):
@@ -303,8 +182,8 @@ def test_a_trial_that_is_retried_comes_before_anything_new(kind, journal):
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "qmc"])
-def test_a_small_space_is_tried_once_whole_and_the_sweep_ends(sampler, journal):
-    life = Life(make(SMALL | {"search": {"num_samples": 16, "sampler": sampler}}), journal)
+def test_a_small_space_is_tried_once_whole_and_the_sweep_ends(sampler, tmp_path):
+    life = Life(make(SMALL | {"search": {"num_samples": 16, "sampler": sampler}}), tmp_path)
     ran = life.run()
     assert [trial.phase for trial in ran].count("search") == 4
     assert len({trial.trial for trial in ran}) == len(ran)
@@ -313,10 +192,10 @@ def test_a_small_space_is_tried_once_whole_and_the_sweep_ends(sampler, journal):
     life.check_done()
 
 
-def test_a_small_space_that_runs_side_by_side_ends_too(journal):
-    life = Life(make(SMALL), journal)
+def test_a_small_space_that_runs_side_by_side_ends_too(tmp_path):
+    life = Life(make(SMALL), tmp_path)
     trials = [life.next() for _ in range(4)]
-    assert life.agenda.next() is Pause.WAIT
+    assert life.queue.next() is Pause.WAIT
     assert len({trial.trial for trial in trials}) == 4
     for trial in trials:
         life.finish(trial)
@@ -324,24 +203,24 @@ def test_a_small_space_that_runs_side_by_side_ends_too(journal):
     life.check_done()
 
 
-def test_whole_numbers_and_steps_are_a_small_space_too(journal):
+def test_whole_numbers_and_steps_are_a_small_space_too(tmp_path):
     parameters = {
         "recipe.warmup_epochs": {"low": 0.0, "high": 0.3, "step": 0.1},
         "recipe.epochs": {"low": 2, "high": 3},
     }
-    life = Life(make(SMALL | {"parameters": parameters}), journal)
+    life = Life(make(SMALL | {"parameters": parameters}), tmp_path)
     ran = [trial for trial in life.run() if trial.phase == "search"]
     assert len(ran) == 8
     assert {trial.values["recipe.warmup_epochs"] for trial in ran} == {0.0, 0.1, 0.2, 0.3}
     life.check_done()
 
 
-def test_a_search_that_grows_trains_only_what_is_new(journal):
-    life = Life(make(SEARCH), journal)
+def test_a_search_that_grows_trains_only_what_is_new(tmp_path):
+    life = Life(make(SEARCH), tmp_path)
     before = {trial.trial for trial in life.run()}
     life.sweep = make(SEARCH | {"search": {"num_samples": 8, "sampler": "random"}})
     life.resume()
-    assert not life.agenda.is_complete
+    assert not life.is_complete
     ran = life.run()
     assert not {trial.trial for trial in ran} & before
     assert [trial.phase for trial in ran].count("search") == 3
@@ -349,41 +228,41 @@ def test_a_search_that_grows_trains_only_what_is_new(journal):
     life.check_done()
 
 
-def test_seeds_that_are_added_confirm_the_same_winners(journal):
-    life = Life(make(SEARCH), journal)
+def test_seeds_that_are_added_confirm_the_same_winners(tmp_path):
+    life = Life(make(SEARCH), tmp_path)
     life.run()
-    winners = [winner.id for winner in life.agenda.winners()]
+    winners = [winner.id for winner in life.winners]
     life.sweep = make(SEARCH | {"confirm": {"top_k": 2, "seeds": [1, 2, 3]}})
     life.resume()
-    assert not life.agenda.is_complete
+    assert not life.is_complete
     ran = life.run()
     assert [(trial.label, trial.seed) for trial in ran] == [
         (label, 3) for label in ("none", "kd", "winner 1", "winner 2")
     ]
-    assert [winner.id for winner in life.agenda.winners()] == winners
+    assert [winner.id for winner in life.winners] == winners
     life.check_done()
 
 
-def test_the_sampler_learns_how_trials_ended(journal):
-    life = Life(make(SEARCH), journal)
+def test_the_sampler_learns_how_trials_ended(tmp_path):
+    life = Life(make(SEARCH), tmp_path)
     states = ["finished", "stopped", "failed", "finished", "finished"]
     for state in states:
         trial = life.next()
         life.epoch(trial)
         life.end(trial, state)
-    told = [trial.state.name for trial in life.agenda.study.study.trials]
+    told = [trial.state.name for trial in life.queue.study.study.trials]
     assert told == [{"finished": "COMPLETE", "stopped": "PRUNED", "failed": "FAIL"}[state] for state in states]
-    assert life.agenda.study.study.trials[0].intermediate_values == {1: life.agenda.study.study.trials[0].value}
+    assert life.queue.study.study.trials[0].intermediate_values == {1: life.queue.study.study.trials[0].value}
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "qmc", "gp", "nsga2"])
-def test_what_does_not_count_is_not_sampled_and_the_study_is_rebuilt_without_it(sampler, journal):
-    life = Life(make(CONDITIONAL | {"search": {"num_samples": 12, "sampler": sampler}}), journal)
+def test_what_does_not_count_is_not_sampled_and_the_study_is_rebuilt_without_it(sampler, tmp_path):
+    life = Life(make(CONDITIONAL | {"search": {"num_samples": 12, "sampler": sampler}}), tmp_path)
     for _ in range(6):
         life.finish(life.next())
     life.resume()
     life.run()
-    searched = [trial for trial in life.agenda.trials.values() if trial.phase == "search"]
+    searched = [trial for trial in life.queue.trials.values() if trial.phase == "search"]
     assert len(searched) == 12
     for trial in searched:
         counts = trial.values["method.scales"] in ([2], [1, 2])
@@ -391,19 +270,150 @@ def test_what_does_not_count_is_not_sampled_and_the_study_is_rebuilt_without_it(
         wanted = trial.values["method.sample_weight"] if counts else BASE.method.sample_weight
         assert trial.config["method"]["sample_weight"] == wanted
     assert {"method.sample_weight" in trial.values for trial in searched} == {True, False}
-    for trial in life.agenda.study.study.trials:
+    for trial in life.queue.study.study.trials:
         assert ("method.sample_weight" in trial.params) == (trial.params["method.scales"] in ("[2]", "[1, 2]"))
     life.check_done()
 
 
-def test_a_small_conditional_space_is_tried_once_whole(journal):
+def test_a_small_conditional_space_is_tried_once_whole(tmp_path):
     parameters = {
         "method.feature_weight": {"choices": [0.0, 1.0]},
         "method.feature_temperature": {"choices": [0.05, 0.1, 0.2], "when": "method.feature_weight > 0"},
     }
-    life = Life(make(SMALL | {"parameters": parameters}), journal)
+    life = Life(make(SMALL | {"parameters": parameters}), tmp_path)
     assert [trial.phase for trial in life.run()].count("search") == 4
     life.check_done()
+
+
+SAME_AS_BASELINE = SEARCH | {
+    "parameters": {"method": {"choices": [{"name": "kd"}, {"name": "msd"}]}},
+    "search": {"num_samples": 2, "sampler": "random"},
+    "confirm": {"top_k": 2, "seeds": [1, 2], "baselines": {"kd": {"method": {"name": "kd"}}}},
+}
+
+
+def finish_with_kd_first(life: Life) -> None:
+    for trial in [life.next(), life.next()]:
+        life.epoch(trial, score=90.0 if trial.config["method"]["name"] == "kd" else 10.0)
+        life.end(trial)
+
+
+def test_a_winner_that_is_a_baseline_is_one_row_that_names_both(tmp_path):
+    life = Life(make(SAME_AS_BASELINE), tmp_path)
+    finish_with_kd_first(life)
+    ran = life.run()
+    assert [(trial.label, trial.seed) for trial in ran] == [
+        (label, seed) for seed in (1, 2) for label in ("winner 1 = kd", "winner 2")
+    ]
+    assert ran[0].search_trial == life.winners[0].id
+    assert ran[0].values["method"]["name"] == "kd"
+    life.check_done()
+
+
+def test_a_baseline_that_began_before_it_won_is_named_a_winner_in_the_ledger(tmp_path):
+    life = Life(make(SAME_AS_BASELINE), tmp_path)
+    baselines = life.sweep.fixed_trials
+    finish_with_kd_first(life)
+    for planned in baselines:  # as a launch before did that had another winner, or a copy from another sweep
+        trial = life.queue._start(planned)
+        life.queue._record_end(trial, "finished")
+    assert not life.is_complete
+    life.resume()
+    ran = life.run()
+    assert [trial.label for trial in ran] == ["winner 2", "winner 2"]
+    life.check_done()
+    again = trials_of(life.records)
+    for planned in baselines:
+        assert (again[planned.trial.id].label, again[planned.trial.id].state) == ("winner 1 = kd", "finished")
+        assert again[planned.trial.id].search_trial == life.winners[0].id
+    life.resume()
+    life.check_done()
+    assert sum(record["event"] == "label" for record in life.records) == len(baselines)
+
+
+def in_a_store(flaky, tmp_path) -> Life:
+    life = Life(make(GRID), tmp_path)
+    life.queue.run.store_sync = StoreSync(flaky[0] / "scales", tmp_path)
+    return life
+
+
+@pytest.fixture
+def flaky(tmp_path, monkeypatch):
+    return flaky_store(tmp_path / "store", monkeypatch)
+
+
+def test_a_sweep_whose_checkpoints_cannot_be_looked_for_ends_in_order(flaky, tmp_path):
+    life = in_a_store(flaky, tmp_path)
+    flaky[1].is_down = True
+    assert life.queue.next() is Pause.WAIT
+    assert "the wire is cut" in life.queue.trouble
+    (trial,) = life.queue.trials.values()
+    assert (trial.state, "the wire is cut" in trial.reason) == ("interrupted", True)
+    assert life.queue.running == {}
+
+
+def test_checkpoints_are_looked_for_and_written_in_the_store(flaky, tmp_path):
+    life = in_a_store(flaky, tmp_path)
+    job = life.queue.next()
+    assert (job.folder, job.positions) == (f"flaky://store/runs/scales/checkpoints/{job.trial}", None)
+    checkpoint.write(flaky[0] / "scales" / "checkpoints" / job.trial, 2, 7, b"state")
+    life.queue.retry(job.trial, "its Tune actor died")
+    assert life.queue.next().positions == (7,)
+
+
+def test_a_job_has_all_that_its_workers_need(tmp_path):
+    life = Life(make(GRID), tmp_path)
+    job = life.queue.next()
+    trial = life.queue.trials[job.trial]
+    assert (job.submission, job.attempt, job.reported, job.positions) == (1, 1, 0, None)
+    assert Trial.model_validate_json(job.config).id == trial.trial
+    assert job.stream == trial.configuration.stream_key
+    life.epoch(trial)
+    life.resume()
+    again = life.queue.next()
+    assert (again.trial, again.submission, again.reported, again.positions) == (job.trial, 2, 1, (0,))
+    assert [record["epochs_lost"] for record in life.records if record["event"] == "restart"] == [1]
+
+
+def test_a_trial_whose_actor_keeps_dying_fails(tmp_path):
+    life = Life(make(GRID), tmp_path)
+    trial = life.next()
+    for attempt in range(1, MOST_ATTEMPTS + 1):
+        assert trial.attempts == attempt
+        life.queue.retry(trial.trial, "its Tune actor died")
+        if attempt < MOST_ATTEMPTS:
+            assert life.next() is trial
+    assert (trial.state, trial.reason) == ("failed", f"its Tune actor died {MOST_ATTEMPTS} times")
+
+
+def test_nothing_is_done_while_a_trial_runs_whose_actor_may_die(tmp_path):
+    life = Life(make(GRID), tmp_path)
+    trials = [life.next() for _ in life.sweep.fixed_trials]
+    assert life.queue.next() is Pause.WAIT
+    for trial in trials[1:]:
+        life.finish(trial)
+    assert life.queue.next() is Pause.WAIT
+    life.queue.retry(trials[0].trial, "its Tune actor died")
+    assert life.next() is trials[0]
+    life.finish(trials[0])
+    life.check_done()
+
+
+def test_first_trials_that_fail_alike_are_a_trouble(tmp_path):
+    life = Life(make(GRID), tmp_path)
+    for count in range(3):
+        assert life.queue.trouble is None, count
+        life.queue.result(EpochResult(life.next().trial, "failed", 0, 0, 0.0, {}, "out of luck"))
+    assert "the first 3 trials failed in the same way" in life.queue.trouble
+
+
+def test_a_result_of_a_trial_that_has_ended_is_left_out(tmp_path):
+    life = Life(make(GRID), tmp_path)
+    trial = life.next()
+    life.end(trial, "stopped")
+    before = list(life.records)
+    life.epoch(trial)
+    assert life.records == before
 
 
 KINDS = {"grid": GRID, "search": SEARCH, "small": SMALL}
@@ -413,8 +423,8 @@ ACTION = st.sampled_from(["next", "next", "epoch", "epoch", "epoch", "stop", "fa
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(actions=st.lists(st.tuples(ACTION, st.integers(0, 9)), max_size=60))
-def test_wherever_it_is_killed_the_sweep_ends_with_all_that_was_asked_for(kind, actions, journal):
-    life = Life(make(KINDS[kind]), journal)
+def test_wherever_it_is_killed_the_sweep_ends_with_all_that_was_asked_for(kind, actions, tmp_path):
+    life = Life(make(KINDS[kind]), tmp_path)
     for action, pick in actions:
         trial = life.running[pick % len(life.running)] if life.running else None
         if action == "kill":
@@ -439,7 +449,7 @@ def test_wherever_it_is_killed_the_sweep_ends_with_all_that_was_asked_for(kind, 
         life.finish(trial)
     life.run()
     life.check_done()
-    found = list(life.agenda.trials.values())
+    found = list(life.queue.trials.values())
     if kind == "grid":
         assert {trial.trial for trial in found} == {planned.trial.id for planned in life.sweep.fixed_trials}
         return
@@ -452,17 +462,17 @@ def test_wherever_it_is_killed_the_sweep_ends_with_all_that_was_asked_for(kind, 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_crash_after_any_record_gives_the_same_trials(kind, journal):
+def test_a_crash_after_any_record_gives_the_same_trials(kind, tmp_path):
     """The ledger cut off after each of its lines, as a crash would leave it, and gone on with."""
-    life = Life(make(KINDS[kind]), journal)
+    life = Life(make(KINDS[kind]), tmp_path)
     life.run()
     whole = life.records
-    fixed = {name for name, trial in life.agenda.trials.items() if trial.label in ("none", "kd") or kind == "grid"}
+    fixed = {name for name, trial in life.queue.trials.items() if trial.label in ("none", "kd") or kind == "grid"}
     for length in range(len(whole) if kind != "search" else 40):
         life.records = list(whole[:length])
         life.resume()
         life.run()
         life.check_done()
-        assert fixed <= set(life.agenda.trials)
+        assert fixed <= set(life.queue.trials)
         if kind == "small":
-            assert set(life.agenda.trials) == {record["trial"] for record in whole}
+            assert set(life.queue.trials) == {record["trial"] for record in whole}

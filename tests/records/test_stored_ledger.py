@@ -2,8 +2,8 @@
 
 import pytest
 
-from msd_sweeps.records.ledger_copy import COPIES, fetch, is_ahead, is_there, newest
 from msd_sweeps.records.object_store import StorePath
+from msd_sweeps.records.stored_ledger import COPIES, StoredLedger
 
 A, B, C = b'{"a":1}\n', b'{"b":2}\n', b'{"c":3}\n'
 
@@ -14,23 +14,31 @@ def store(tmp_path) -> StorePath:
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "expected"),
+    ("first", "second", "content"),
     [
-        (None, None, (b"", 0)),
-        (A, None, (A, 0)),
-        (None, A, (A, 1)),
-        (A, A + B, (A + B, 1)),
-        (A + B, A, (A + B, 0)),
-        (A + B, b"", (A + B, 0)),
-        (A, A + B[:-1], (A, 0)),
+        (None, None, b""),
+        (A, None, A),
+        (None, A, A),
+        (A, A, A),
+        (A, A + B, A + B),
+        (A + B, A, A + B),
+        (A + B, b"", A + B),
+        (A, A + B[:-1], A),
     ],
 )
-def test_the_longer_copy_in_whole_lines_counts(store, first, second, expected):
-    for name, content in zip(COPIES, (first, second), strict=True):
-        if content is not None:
-            (store / name).write_bytes(content)
-    assert newest(store) == expected
-    assert is_there(store) == (first is not None or second is not None)
+def test_the_longer_copy_in_whole_lines_counts_and_is_kept_while_the_other_is_written(store, first, second, content):
+    for name, stored in zip(COPIES, (first, second), strict=True):
+        if stored is not None:
+            (store / name).write_bytes(stored)
+    ledger = StoredLedger(store)
+    assert ledger.read() == content
+    assert ledger.size() == max((len(copy) for copy in (first, second) if copy is not None), default=None)
+    ledger.write(A + B + C)
+    copies = [(store / name).read_bytes() for name in COPIES if (store / name).size() is not None]
+    copies.remove(A + B + C)
+    assert [copy[: copy.rfind(b"\n") + 1] for copy in copies] == [content] * bool(content)
+    ledger.write(A + B + C, both=True)
+    assert [(store / name).read_bytes() for name in COPIES] == [A + B + C, A + B + C]
 
 
 @pytest.mark.parametrize(
@@ -44,8 +52,7 @@ def test_fetching_takes_what_is_missing_and_keeps_what_is_ahead(store, tmp_path,
         path.write_bytes(here)
     if there is not None:
         (store / COPIES[0]).write_bytes(there)
-    assert is_ahead(store, path) == (len(there or b"") > len(here or b""))
-    assert fetch(store, path) is None
+    assert StoredLedger(store).fetch(path) is None
     assert path.read_bytes() == expected
     assert [found.name for found in path.parent.iterdir()] == ["ledger.jsonl"]
 
@@ -54,14 +61,14 @@ def test_where_both_have_gone_on_the_store_counts_and_the_other_is_set_aside(sto
     path = tmp_path / "ledger.jsonl"
     path.write_bytes(A + B)
     (store / COPIES[1]).write_bytes(A + C)
-    told = fetch(store, path)
+    message = StoredLedger(store).fetch(path)
     assert path.read_bytes() == A + C
     (aside,) = tmp_path.glob("ledger.set-aside-*.jsonl")
     assert aside.read_bytes() == A + B
-    assert told is not None
-    assert aside.name in told
+    assert message is not None
+    assert aside.name in message
 
 
 def test_a_sweep_that_is_not_there_leaves_nothing_here(store, tmp_path):
-    assert fetch(store, tmp_path / "runs" / "scales" / "ledger.jsonl") is None
+    assert StoredLedger(store).fetch(tmp_path / "runs" / "scales" / "ledger.jsonl") is None
     assert not (tmp_path / "runs").exists()

@@ -1,0 +1,131 @@
+"""The options of `python -m msd_sweeps.run`, typed; nothing here decides a number of a trial."""
+
+import argparse
+import shlex
+from pathlib import Path
+
+from msd_sweeps.records.object_store import Place, StorePath, local_folder, place, working_folder
+
+_EPILOG = """\
+examples:
+  python -m msd_sweeps.run --space scales.yaml
+  python -m msd_sweeps.run --space scales.yaml --base cifar100_resnet56_resnet20 --set teacher.weights=resnet56.pt
+  python -m msd_sweeps.run --space ablation.yaml --set seeds='[0, 1, 2]' --name my-ablation --dry-run
+  python -m msd_sweeps.run --resume --name scales
+  python -m msd_sweeps.run --add-seeds 3 --name scales
+  python -m msd_sweeps.run --space scales.yaml --storage s3://BUCKET/runs
+  python -m msd_sweeps.run --space scales.yaml --submit http://HEAD:8265 --storage /runs --reports /reports
+
+The same command with the same name goes on where it stopped and trains nothing twice.
+
+exit codes: 0 done; 1 a sweep that could not be finished, gave no result, or is not whole in its object store;
+2 bad input, nothing was started;
+128 + n after signal n (130 for Ctrl+C): the sweep was stopped in order and can be resumed
+"""
+
+
+class Options(argparse.Namespace):
+    """The options with their defaults; `--help` explains them."""
+
+    space: str | None = None
+    base: str | None = None
+    name: str | None = None
+    add_seeds: int | None = None
+    num_samples: int | None = None
+    settings: list[str] = []
+    address: str | None = None
+    submit: str | None = None
+    num_cpus: int | None = None
+    storage: Path = Path("runs")
+    """This machine's folder of sweeps; the working copy where an object store is used."""
+    store: StorePath | None = None
+    """The object store that --storage names."""
+    reports: Path = Path("reports")
+    dry_run: bool = False
+    sync_mlflow: bool = False
+    estimate: bool = False
+    fresh: bool = False
+    resume: bool = False
+    verbose: bool = False
+
+    @property
+    def kept_in(self) -> Place:
+        """Where sweeps are kept, as the user named it."""
+        return self.store or self.storage
+
+    def command(self, what: str, name: str) -> str:
+        """The command that does something more with the sweep `name`, such as `--resume`."""
+        storage = f" --storage {shlex.quote(str(self.kept_in))}" if str(self.kept_in) != "runs" else ""
+        return f"python -m msd_sweeps.run {what} --name {name}{storage}"
+
+    def resume_command(self, name: str) -> str:
+        """The command that goes on with the sweep `name`."""
+        return self.command("--resume --fresh" if self.fresh else "--resume", name)
+
+    def reach_store(self) -> None:
+        """Ask the object store for an answer, if there is one. Raises StoreError."""
+        if self.store is not None:
+            self.store.size()
+
+
+def parse_options(arguments: list[str] | None = None) -> Options:
+    """Read a command line. Exits with 2 where it is wrong. Raises StoreError for a URI that cannot be used."""
+    options = parser().parse_args(arguments, Options())
+    if isinstance(options.storage, StorePath):
+        options.storage.checked()
+        options.store, options.storage = options.storage, working_folder(options.storage)
+    return options
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line; the defaults are those of Options."""
+    command = argparse.ArgumentParser(
+        prog="python -m msd_sweeps.run",
+        description="Launch a sweep, or go on with it, and compile its report.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = command.add_argument
+    add("--space", metavar="FILE", help="the space: a path, or the name of a file in search_spaces/")
+    add("--base", metavar="FILE", help="another base than the space's: a path, or a name in search_spaces/bases/")
+    add("--name", help="the sweep's name: its folder under --storage and reports/ (default: from space and base)")
+    seeds = "extend the finished sweep --name by N fresh seeds, and train only what is new"
+    add("--add-seeds", type=_count, metavar="N", help=seeds)
+    add("--num-samples", type=_count, metavar="N", help="trials of a search, instead of the space's")
+    settings = "change the base (recipe.epochs=2, data.root=/data) or the space (resources.pack=4); repeatable"
+    add("--set", action="append", metavar="PATH=VALUE", dest="settings", help=settings)
+    address = (
+        "drive the sweep on a running Ray cluster that this machine belongs to: auto or HOST:PORT (default: a local "
+        "Ray); from elsewhere ray://HEAD:10001 is the same as --submit http://HEAD:8265"
+    )
+    add("--address", help=address)
+    submit = (
+        "send the sweep to a running Ray cluster as a job and follow it; its paths are the cluster's, and --storage "
+        "(if no URI) and --reports absolute"
+    )
+    add("--submit", metavar="http://HOST:8265", help=submit)
+    add("--num-cpus", type=_count, metavar="N", help="CPUs that a local Ray may use (default: all)")
+    storage = (
+        "where sweeps and teachers are kept (runs): a folder, or s3://BUCKET/FOLDER and the like (gs, abfs, hdfs, "
+        "file); a store's working copy is in runs/copies"
+    )
+    add("--storage", type=place, metavar="DIR|URI", help=storage)
+    add("--reports", type=local_folder, metavar="DIR", help="where reports are written (reports)")
+    flags = {
+        "--dry-run": "print the plan and stop",
+        "--sync-mlflow": "only send MLflow what it has missed of the sweep --name, from its ledger",
+        "--estimate": "time some steps for the plan's estimate",
+        "--fresh": "train everything here, also what another sweep of this store has finished",
+        "--resume": "go on with a sweep that must exist; --space may be left out",
+    }
+    for flag, help_text in flags.items():
+        add(flag, action="store_true", help=help_text)
+    add("-v", "--verbose", action="store_true", help="show what Ray prints")
+    return command
+
+
+def _count(text: str) -> int:
+    """A whole number of at least 1. Raises argparse.ArgumentTypeError."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text}")
+    return int(text)
