@@ -25,27 +25,19 @@ class ImageNetResNet(Network):
     image_size = 224
     head_path = "fc"
 
-    conv1: nn.Conv2d
-    bn1: nn.BatchNorm2d
-    relu: nn.ReLU
-    maxpool: nn.MaxPool2d
-    layer1: nn.Sequential
-    layer2: nn.Sequential
-    layer3: nn.Sequential
-    layer4: nn.Sequential
-    fc: nn.Linear
-
     def __init__(self, name: str, num_classes: int):
         super().__init__()
         _adopt(self, torchvision().models.get_model(name, weights=None, num_classes=num_classes))
 
     def forward(self, images: Tensor) -> Taps:
-        stem = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        stage1 = self.layer1(stem)
-        stage2 = self.layer2(stage1)
-        stage3 = self.layer3(stage2)
-        last = self.layer4(stage3)
-        return self.taps((stage1, stage2, stage3, last), last)
+        x = images
+        for name in ("conv1", "bn1", "relu", "maxpool"):
+            x = self.get_submodule(name)(x)
+        stages = []
+        for name in ("layer1", "layer2", "layer3", "layer4"):
+            x = self.get_submodule(name)(x)
+            stages.append(x)
+        return self.taps(tuple(stages), x)
 
 
 class ImageNetMobileNetV2(Network):

@@ -5,8 +5,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from msd_sweeps.distill.models.layers import initialise_he
-from msd_sweeps.distill.models.network import Network, Taps
+from msd_sweeps.distill.models.network import Network, Taps, initialise_he
 
 
 class Block(nn.Module):
