@@ -44,9 +44,7 @@ class Student:
     alone, whichever students train beside it.
     """
 
-    def __init__(
-        self, trial: Trial, train: Split, teacher: Side | None, device: torch.device, world_size: int = 1
-    ):
+    def __init__(self, trial: Trial, train: Split, teacher: Side | None, device: torch.device, world_size: int = 1):
         """train: the images that the stream reads. teacher: what methods may know of the teacher's network."""
         recipe = trial.recipe
         self.trial, self.world_size = trial, world_size

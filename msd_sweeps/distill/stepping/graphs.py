@@ -89,7 +89,7 @@ class _Graph:
             raise
         except RuntimeError as error:
             self._is_refused = True
-            logging.getLogger(__name__).warning("%s cannot be captured and steps plainly: %s", self._name, error)
+            logging.getLogger(__name__).warning("%s cannot be captured and steps plainly: %s", self._name, str(error))
 
 
 class Graphs(InTurn):
