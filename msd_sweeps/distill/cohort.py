@@ -3,13 +3,14 @@
 import time
 import traceback
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from msd_sweeps.distill.data.splits import Splits
 from msd_sweeps.distill.data.stream import Stream, StreamBatch
-from msd_sweeps.distill.device import autocast, choose_dtype
+from msd_sweeps.distill.device import choose_dtype
 from msd_sweeps.distill.evaluation import evaluate
 from msd_sweeps.distill.losses.distiller import Batch
 from msd_sweeps.distill.models.network import Network, Taps
@@ -37,7 +38,7 @@ def train_epoch(cohort: "Cohort") -> Iterator[list[EpochResult]]:
         """One step of one student."""
 
         def forward() -> tuple[dict[str, Tensor], Tensor]:
-            with autocast(device, dtype):
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 taps = student.network(batch.images)
             terms = student.distiller(taps, teacher_taps, Batch(batch.labels, batch.index, student.epoch))
             return terms, taps.logits
@@ -56,7 +57,7 @@ def train_epoch(cohort: "Cohort") -> Iterator[list[EpochResult]]:
         batch, teacher_taps = stepping.load(batch, teach if cohort.needs_teacher else None)
         for student in students:
             student.set_learning_rate()
-        errors = stepping.step(students, learn, batch, teacher_taps)
+        errors = stepping.step(students, partial(learn, batch=batch, teacher_taps=teacher_taps))
         yield [cohort.lose(student, error) for student, error in errors]
 
 
@@ -180,8 +181,8 @@ class Cohort:
         for name, part in parts.items():
             if part is not None:
                 mean, std = self.splits.mean, self.splits.std
-                found = evaluate(student.network, part, mean, std, self.dtype, self.rank, self.world_size)
-                metrics |= {f"{name}_top1": found.top1, f"{name}_loss": found.loss}
+                top1, loss = evaluate(student.network, part, mean, std, self.dtype, self.rank, self.world_size)
+                metrics |= {f"{name}_top1": top1, f"{name}_loss": loss}
         return metrics
 
 

@@ -1,23 +1,13 @@
 """What a network scores on a part of a data set."""
 
-from typing import NamedTuple
-
 import torch
 
 from msd_sweeps.distill.data.splits import Split
 from msd_sweeps.distill.data.stream import plain_batches
-from msd_sweeps.distill.device import autocast
 from msd_sweeps.distill.models.network import Network
 
 _BATCH_SIZE = 500
-_BATCH_SIZE_OF_LARGE_IMAGES = 125
-
-
-class Evaluation(NamedTuple):
-    """top1: percent. loss: mean cross-entropy in nats."""
-
-    top1: float
-    loss: float
+_BATCH_SIZE_ABOVE_64_PIXELS = 125
 
 
 @torch.no_grad()
@@ -29,11 +19,11 @@ def evaluate(
     dtype: torch.dtype,
     rank: int = 0,
     world_size: int = 1,
-) -> Evaluation:
-    """Accuracy and cross-entropy of a network on a whole split, in evaluation mode.
+) -> tuple[float, float]:
+    """Top-1 accuracy in percent and mean cross-entropy in nats of a network on a whole split, in evaluation mode.
 
     dtype: float32 weights compute under autocast to it; other weights compute in their own precision. Several workers
-    each take a part of the images, and all judge with the statistics of rank 0.
+    each take a part of the images, and all use the batch norms' statistics of rank 0.
     """
     network.eval()
     if world_size > 1:
@@ -41,11 +31,11 @@ def evaluate(
             torch.distributed.broadcast(buffer, 0)
         split = split.select(torch.arange(rank, len(split), world_size))
     device, weights_dtype = split.labels.device, next(network.parameters()).dtype
-    autocast_dtype = dtype if weights_dtype == torch.float32 else torch.float32
-    batch_size = _BATCH_SIZE if split.image_shape[-1] <= 64 else _BATCH_SIZE_OF_LARGE_IMAGES
+    has_autocast = weights_dtype == torch.float32 and dtype != torch.float32
+    batch_size = _BATCH_SIZE if split.image_shape[-1] <= 64 else _BATCH_SIZE_ABOVE_64_PIXELS
     sums = torch.zeros(3, device=device, dtype=torch.float64)  # right, cross-entropy, count
     for images, labels in plain_batches(split, mean, std, batch_size):
-        with autocast(device, autocast_dtype):
+        with torch.autocast(device.type, dtype, enabled=has_autocast):
             logits = network(images.to(weights_dtype)).logits.float()
         loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
         right = (logits.argmax(1) == labels).sum()
@@ -53,4 +43,4 @@ def evaluate(
     if world_size > 1:
         torch.distributed.all_reduce(sums)
     num_right, total_loss, count = sums.tolist()
-    return Evaluation(top1=100 * num_right / count, loss=total_loss / count)
+    return 100 * num_right / count, total_loss / count

@@ -81,7 +81,7 @@ def prepare(
     splits = data.load(trial.data.whole).to(device)
     dtype = choose_dtype(trial.recipe.precision, device)
     folded = fold_batch_norm(network).to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    score = evaluate(folded, splits.test, splits.mean, splits.std, dtype)
+    top1, _ = evaluate(folded, splits.test, splits.mean, splits.std, dtype)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     content = safetensors.torch.save(tensors)
     teacher = Teacher(
@@ -90,7 +90,7 @@ def prepare(
         source=source,
         weights=folder / "weights.safetensors",
         weights_sha256=hashlib.sha256(content).hexdigest(),
-        test_top1=round(score.top1, 3),
+        test_top1=round(top1, 3),
         precision=str(dtype).removeprefix("torch."),
         seconds=round(seconds, 1),
     )
@@ -155,18 +155,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def load_weights(network: Network, weights: dict[str, Tensor], where: str) -> None:
     """Load weights into a network. Raises TeacherError that names the first key that does not fit."""
     expected = network.state_dict()
-    counters = {name for name in expected if name.endswith("num_batches_tracked")}
-    for name, tensor in expected.items():
-        if name not in weights and name not in counters:
-            problem = f"'{name}' is missing"
-        elif name in weights and weights[name].shape != tensor.shape:
-            problem = f"'{name}' is {list(weights[name].shape)}, expected {list(tensor.shape)}"
-        else:
-            continue
-        raise TeacherError(f"{where}: not the weights of a {type(network).__name__} as configured: {problem}")
+    missing = [name for name in expected if name not in weights and not name.endswith("num_batches_tracked")]
     unknown = [name for name in weights if name not in expected]
-    if unknown:
-        raise TeacherError(f"{where}: not the weights of this network: '{unknown[0]}' has no place in it")
+    shapes = {name: (list(weights[name].shape), list(expected[name].shape)) for name in expected if name in weights}
+    problems = [f"'{name}' is missing" for name in missing]
+    problems += [f"'{name}' is {found}, expected {own}" for name, (found, own) in shapes.items() if found != own]
+    problems += [f"'{name}' has no place in it" for name in unknown]
+    if problems:
+        raise TeacherError(f"{where}: not the weights of a {type(network).__name__} as configured: {problems[0]}")
     network.load_state_dict(weights, strict=False)
 
 

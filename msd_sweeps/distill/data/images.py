@@ -36,15 +36,14 @@ def decode(source: Path | bytes, name: str = "") -> Image.Image:
     name = name or str(source)
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            if image.mode not in _EIGHT_BIT_MODES:
-                raise DataError(f"{name}: an image of mode {image.mode}; expected 8 bits a channel; convert it")
-            return image.convert("RGB")
-    except DataError:
-        raise
+            image.load()
     except Exception as error:  # Pillow raises many kinds for a damaged file
         raise DataError(
             f"{name}: cannot be read as an image ({type(error).__name__}: {error}); replace or remove it"
         ) from error
+    if image.mode not in _EIGHT_BIT_MODES:
+        raise DataError(f"{name}: an image of mode {image.mode}; expected 8 bits a channel; convert it")
+    return image.convert("RGB")
 
 
 def centre(image: Image.Image, side: int, scaled: int) -> Image.Image:
@@ -114,19 +113,15 @@ def decode_all(sources: Sequence[tuple[Path | bytes, str]], side: int) -> Tensor
 
 def scaled_square(images: np.ndarray, side: int) -> Tensor:
     """An array of images (see catalog.tensor_files), scaled and cut: uint8 [N, 3, side, side]; grey becomes RGB."""
-    pixels = torch.from_numpy(images)
-    if pixels.dim() == 3:
-        pixels = pixels[:, None]
-    elif pixels.shape[3] in (1, 3):
-        pixels = pixels.permute(0, 3, 1, 2)
-    height, width = pixels.shape[2:]
-    if (height, width) == (side, side):
-        return pixels.expand(-1, 3, -1, -1).contiguous()
-    squares = torch.empty(len(pixels), 3, side, side, dtype=torch.uint8)
-    for index, image in enumerate(pixels.expand(-1, 3, -1, -1)):
-        array = image.permute(1, 2, 0).contiguous().numpy()
-        squares[index] = as_tensor(centre(Image.fromarray(array), side, side))
-    return squares
+    if images.ndim == 3:
+        images = images[..., None]
+    elif images.shape[3] not in (1, 3):
+        images = images.transpose(0, 2, 3, 1)
+    images = np.broadcast_to(images, (*images.shape[:3], 3))
+    if images.shape[1:3] != (side, side):
+        pictures = (Image.fromarray(np.ascontiguousarray(image)) for image in images)
+        images = np.stack([np.array(centre(picture, side, side)) for picture in pictures])
+    return torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
 
 
 def in_threads(

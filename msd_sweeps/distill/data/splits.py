@@ -3,7 +3,7 @@
 import hashlib
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -80,7 +80,6 @@ class ImageFiles:
     labels: Tensor
     side: int
     threads: int
-    device: torch.device = field(default=torch.device("cpu"))
 
     @property
     def image_shape(self) -> torch.Size:
@@ -91,7 +90,7 @@ class ImageFiles:
         return replace(self, paths=paths, labels=self.labels[index.to(self.labels.device)])
 
     def to(self, device: torch.device) -> "ImageFiles":
-        return replace(self, labels=self.labels.to(device), device=device)
+        return replace(self, labels=self.labels.to(device))
 
     def plain(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Scaled and cut as ImageNet's test images are: to 256 pixels, of which 224 in the centre. Raises DataError."""
@@ -103,7 +102,7 @@ class ImageFiles:
         batches = (self.paths[start : start + batch_size] for start in range(0, len(self), batch_size))
         decoded = in_threads(read, batches, self.threads)
         for images, labels in zip(decoded, self.labels.split(batch_size), strict=True):
-            yield images.to(self.device), labels
+            yield images.to(labels.device), labels
 
     def augmented(
         self, batches: Tensor, recipe: Recipe, generator: torch.Generator, epoch_name: str
@@ -119,7 +118,8 @@ class ImageFiles:
             return as_tensor(augmented(decode(self.root / self.paths[image]), self.side, recipe.flip, draw))
 
         for images in in_threads(read, (index.tolist() for index in batches), self.threads):
-            yield images.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else images
+            device = self.labels.device
+            yield images.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else images
 
     def add_to(self, digest: "hashlib._Hash") -> None:
         """Feed paths, sizes and labels to a hash; reading a million images would take an hour."""

@@ -2,7 +2,7 @@
 
 import torch
 
-from msd_sweeps.distill.stepping.graphs import CudaRecorder, Graphs
+from msd_sweeps.distill.stepping.graphs import Graphs, Recorder
 from msd_sweeps.distill.stepping.threads import InTurn, Threads
 
 
@@ -15,7 +15,7 @@ def choose_stepping(device: torch.device, world_size: int = 1, threads_per_stude
     if world_size > 1:
         return InTurn()
     if device.type == "cuda":
-        return Graphs(CudaRecorder(device))
+        return Graphs(Recorder(device))
     if threads_per_student is not None:
         return Threads(max(1, torch.get_num_threads() // threads_per_student), threads_per_student)
     return InTurn()

@@ -8,7 +8,7 @@ of things on a CPU, with a stand-in for the capture.
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -25,30 +25,17 @@ WARM_UP_STEPS = 3
 Work = Callable[[], None]
 
 
-class Recorder(Protocol):
-    """What captures work on a device and orders its streams."""
+class Recorder:
+    """Captures work on a GPU and orders its streams.
 
-    def capture(self, work: Work) -> Work:
-        """Record `work` without running it; the result replays it in the same memory."""
-        ...
-
-    def new_stream(self) -> Any: ...
-    def run_on(self, stream: Any, work: Work) -> None:
-        """Run on another stream, after everything that the main stream has been given."""
-        ...
-
-    def wait_for(self, stream: Any) -> None:
-        """Let the main stream wait for another."""
-        ...
-
-
-class CudaRecorder:
-    """CUDA graphs, each with a memory pool of its own, because graphs of several students run at the same time."""
+    Each graph has a memory pool of its own, because graphs of several students run at the same time.
+    """
 
     def __init__(self, device: torch.device):
         self._device = device
 
     def capture(self, work: Work) -> Work:
+        """Record `work` without running it; the result replays it in the same memory."""
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             work()
@@ -58,11 +45,13 @@ class CudaRecorder:
         return torch.cuda.Stream(self._device)
 
     def run_on(self, stream: Any, work: Work) -> None:
+        """Run on another stream, after everything that the main stream has been given."""
         stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(stream):
             work()
 
     def wait_for(self, stream: Any) -> None:
+        """Let the main stream wait for another."""
         torch.cuda.current_stream(self._device).wait_stream(stream)
 
 
@@ -95,7 +84,7 @@ class _Graph:
 class Graphs(InTurn):
     """Batch and taps are copied into buffers that stay in place, where graphs read them.
 
-    A student's graph reads the gradients that it makes, because no gradient is left over from the step before.
+    Gradients are freed after each step, so a captured backward pass makes them anew in the graph's memory.
     """
 
     def __init__(self, recorder: Recorder):
@@ -116,13 +105,10 @@ class Graphs(InTurn):
             self._teacher.ready(partial(self._teach, teach, self._batch.images))()
         return self._batch, self._taps or NO_TAPS
 
-    def step(
-        self, students: Sequence[Student], learn: Learn, batch: StreamBatch, taps: Taps
-    ) -> Iterator[tuple[Student, Exception]]:
+    def step(self, students: Sequence[Student], learn: Learn) -> Iterator[tuple[Student, Exception]]:
         def start(student: Student) -> None:
             stream, graph = self._of(student)
-            work = partial(learn, student, batch, taps)
-            self._recorder.run_on(stream, graph.ready(work, has_constant_loss(student)))
+            self._recorder.run_on(stream, graph.ready(partial(learn, student), has_constant_loss(student)))
 
         for student, error in super().each(students, start):
             self._join()  # before its memory is freed

@@ -24,8 +24,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Teach = Callable[[Tensor], Taps]
 """The teacher's forward pass: images [B, 3, H, W] to its taps."""
-Learn = Callable[[Student, StreamBatch, Taps], None]
-"""One optimiser step of one student."""
+Learn = Callable[[Student], None]
+"""One optimiser step of one student, on what `load` gave."""
 
 
 class InTurn:
@@ -35,11 +35,9 @@ class InTurn:
         """The batch that students read and the teacher's taps of it. teach: None where no student has a teacher."""
         return batch, NO_TAPS if teach is None else teach(batch.images)
 
-    def step(
-        self, students: Sequence[Student], learn: Learn, batch: StreamBatch, taps: Taps
-    ) -> Iterator[tuple[Student, Exception]]:
-        """Call `learn` for every student; gives the students that raised an exception, in their order."""
-        return self.each(students, lambda student: learn(student, batch, taps))
+    def step(self, students: Sequence[Student], learn: Learn) -> Iterator[tuple[Student, Exception]]:
+        """Call `learn` for every student; gives those that raised an exception, as `each` does."""
+        return self.each(students, learn)
 
     def each(self, items: Sequence[Item], work: Callable[[Item], None]) -> Iterator[tuple[Item, Exception]]:
         """Call `work` for every item when all steps are over; gives the items that raised, in their order.
