@@ -24,7 +24,7 @@ def train_epoch(cohort: "Cohort") -> Iterator[list[EpochResult]]:
     """One epoch of every student of a cohort: batch, teacher, forward, losses, backward, optimiser, metrics.
 
     `cohort.stepping` decides only how the parts run: in turn, side by side on threads, or as captured CUDA graphs.
-    Yields once a batch: the results of the students that an exception removed.
+    Yields after every batch the last results of the students that an exception removed.
     """
     device, dtype, stepping = cohort.device, cohort.dtype, cohort.stepping
 
@@ -164,15 +164,15 @@ class Cohort:
         return any(student.trial.method.name != "none" for student in self.students.values())
 
     def lose(self, student: Student, error: Exception) -> EpochResult:
-        """Remove a student that raised an exception; gives its last result."""
+        """Remove a student that raised an exception, and return its last result; with several workers raise it."""
         if self.world_size > 1 and not isinstance(error, NonFiniteLoss):
             raise error
         self.drop(student.trial.id)
         student.optimizer.zero_grad(set_to_none=True)  # frees memory before the other students go on
         state = _state_of(error)
-        told = "" if state == "diverged" else "".join(traceback.format_exception(error))
+        trace = "" if state == "diverged" else "".join(traceback.format_exception(error))
         reason = f"{type(error).__name__}: {error}" if state == "failed" else str(error).split("\n")[0]
-        return EpochResult(student.trial.id, state, student.epoch, self.position, 0.0, {}, reason, told)
+        return EpochResult(student.trial.id, state, student.epoch, self.position, 0.0, {}, reason, trace)
 
     def _evaluations(self, student: Student) -> dict[str, float]:
         """Validation after every epoch; the test set once, after the last, and never to choose."""

@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from msd_sweeps.catalog.files import file_sha256
 from msd_sweeps.distill import checkpoint, models
 from msd_sweeps.distill.cohort import Cohort
 from msd_sweeps.distill.data import loading as data
@@ -22,7 +23,7 @@ from msd_sweeps.records.files import write_whole
 from msd_sweeps.records.object_store import Place
 from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.methods import NoneSettings
-from msd_sweeps.space.trial import Student, Trial, file_sha256, identity, teacher_identity
+from msd_sweeps.space.trial import Student, Trial, identity, teacher_identity
 
 _PREFIXES = ("module.student.", "module.", "student.")
 _WRAPPERS = ("model", "state_dict", "net")

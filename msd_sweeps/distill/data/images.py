@@ -23,6 +23,7 @@ from msd_sweeps.catalog.files import DataError
 Item = TypeVar("Item")
 
 _BATCHES_AHEAD = 2
+_DECODED_TOGETHER = 64
 _EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "La", "RGBa")
 _SCALE = (0.08, 1.0)
 _RATIO = (3 / 4, 4 / 3)
@@ -102,12 +103,13 @@ def decode_all(sources: Sequence[tuple[Path | bytes, str]], side: int) -> Tensor
     """
     images = torch.empty(len(sources), 3, side, side, dtype=torch.uint8)
 
-    def one(item: tuple[Path | bytes, str]) -> Tensor:
-        return as_tensor(centre(decode(*item), side, side))
+    def read(source: tuple[Path | bytes, str]) -> Tensor:
+        return as_tensor(centre(decode(*source), side, side))
 
-    singles = ([source] for source in sources)
-    for index, batch in enumerate(in_threads(one, singles, len(os.sched_getaffinity(0)), ahead=64)):
-        images[index] = batch[0]
+    batches = (sources[start : start + _DECODED_TOGETHER] for start in range(0, len(sources), _DECODED_TOGETHER))
+    decoded = in_threads(read, batches, len(os.sched_getaffinity(0)))
+    for part, batch in zip(images.split(_DECODED_TOGETHER), decoded, strict=True):
+        part.copy_(batch)
     return images
 
 
@@ -124,9 +126,7 @@ def scaled_square(images: np.ndarray, side: int) -> Tensor:
     return torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
 
 
-def in_threads(
-    work: Callable[[Item], Tensor], batches: Iterable[Iterable[Item]], threads: int, ahead: int = _BATCHES_AHEAD
-) -> Iterator[Tensor]:
+def in_threads(work: Callable[[Item], Tensor], batches: Iterable[Iterable[Item]], threads: int) -> Iterator[Tensor]:
     """The results of `work` for each batch of items, stacked, in order, while later batches are being worked on.
 
     Threads are enough: decoding and scaling release Python's lock. An exception is raised at its batch.
@@ -136,7 +136,7 @@ def in_threads(
     try:
         for items in batches:
             waiting.append([pool.submit(work, item) for item in items])
-            if len(waiting) > ahead:
+            if len(waiting) > _BATCHES_AHEAD:
                 yield torch.stack([future.result() for future in waiting.popleft()])
         while waiting:
             yield torch.stack([future.result() for future in waiting.popleft()])

@@ -60,15 +60,16 @@ class _Graph:
 
     def __init__(self, recorder: Recorder, name: str):
         self._recorder, self._name = recorder, name
-        self._plain_steps = 0
+        self._steps = 0
         self._replay: Work | None = None
         self._is_refused = False
 
     def ready(self, work: Work, may_capture: bool = True) -> Work:
         """What runs the next step: `work` itself, or its graph."""
-        if self._plain_steps >= WARM_UP_STEPS and may_capture and self._replay is None and not self._is_refused:
+        is_warm = self._steps >= WARM_UP_STEPS
+        if is_warm and may_capture and self._replay is None and not self._is_refused:
             self._capture(work)
-        self._plain_steps += self._replay is None
+        self._steps += 1
         return self._replay or work
 
     def _capture(self, work: Work) -> None:

@@ -32,15 +32,15 @@ class InTurn:
     """One student after another. The base class of all steppings."""
 
     def load(self, batch: StreamBatch, teach: Teach | None) -> tuple[StreamBatch, Taps]:
-        """The batch that students read and the teacher's taps of it. teach: None where no student has a teacher."""
+        """Return the batch that students read and the teacher's taps of it. teach: None where no student needs it."""
         return batch, NO_TAPS if teach is None else teach(batch.images)
 
     def step(self, students: Sequence[Student], learn: Learn) -> Iterator[tuple[Student, Exception]]:
-        """Call `learn` for every student; gives those that raised an exception, as `each` does."""
+        """Call `learn` for every student; yields those that raised an exception, as `each` does."""
         return self.each(students, learn)
 
     def each(self, items: Sequence[Item], work: Callable[[Item], None]) -> Iterator[tuple[Item, Exception]]:
-        """Call `work` for every item when all steps are over; gives the items that raised, in their order.
+        """Call `work` for every item when all steps are over; yields the items that raised, in their order.
 
         Lazy: the consumer sees an exception before the next item begins. A data-parallel worker must not go on while
         the others wait for the student that failed.
@@ -63,8 +63,10 @@ class Threads(InTurn):
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="student")
 
     def load(self, batch: StreamBatch, teach: Teach | None) -> tuple[StreamBatch, Taps]:
-        """The teacher's pass is divided too, into a fixed number of parts: how a product is rounded can depend on its
-        number of rows."""
+        """The teacher's pass is divided among the threads.
+
+        The number of parts is fixed, because the rounding of a matrix product can depend on its number of rows.
+        """
         if teach is None:
             return batch, NO_TAPS
         parts = self._run(teach, batch.images.chunk(_TEACHER_PARTS))
