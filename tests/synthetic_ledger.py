@@ -149,8 +149,9 @@ def records(sweep: Sweep, recipe: Recipe | None = None, seed: int = 0) -> Iterat
     yield {
         "event": "sweep",
         "time": clock,
+        "layout": ledger.LAYOUT,
         "name": sweep.name,
-        "sweep": sweep.space.model_dump(mode="json"),
+        "space": sweep.space.model_dump(mode="json"),
         "base": sweep.base.model_dump(mode="json"),
         "command": ["python", "-m", "msd_sweeps.run", "--space", f"{sweep.name}.yaml"],
         "versions": {"python": "3.11.2", "torch": "2.9.0", "ray": "2.60.0"},
@@ -235,6 +236,8 @@ def _trial(
         "seed": trial.seed,
         "attempt": 1,
         "config": config,
+        "levels": list(planned.levels),
+        "search_trial": planned.search_trial,
     }
     epochs = recipe.epochs or trial.recipe.epochs
     luck = recipe.luck.setdefault(trial.seed, recipe.seed_spread * float(generator.normal()))

@@ -54,7 +54,7 @@ class Header:
     @property
     def space(self) -> Record:
         """The resolved space of the last launch."""
-        return dict(self._last("sweep", {}))
+        return dict(self._last("space", {}))
 
     @property
     def metrics(self) -> list[Record]:

@@ -10,8 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from msd_sweeps.catalog.networks import NETWORKS
 from msd_sweeps.distill import models
+from msd_sweeps.distill.data.splits import Images
 from msd_sweeps.distill.student import Student, side_of
-from msd_sweeps.plan import packing
 from msd_sweeps.plan.packing import MOST, TEACHER_SHARE, Packing, largest_trial, lasting_bytes, packing_of, students_for
 from msd_sweeps.space.load import load, load_base
 from msd_sweeps.space.trial import Trial
@@ -49,9 +49,9 @@ def test_a_very_heavy_teacher_does_not_start_everything_at_once():
 @pytest.mark.parametrize("method", ["kd", "crd"])
 def test_what_a_student_keeps_is_what_its_tensors_take(method):
     trial = pair("resnet8", "resnet8", method={"name": method})
-    shape, cpu = torch.Size((3, 32, 32)), torch.device("cpu")
-    side = side_of(models.build("resnet8", 10), shape)
-    student = Student(trial, side, shape, 10, torch.arange(trial.train_images) % 10, 1, cpu, torch.float32)
+    train = Images(torch.empty(1, 3, 32, 32), torch.arange(trial.train_images) % 10)
+    side = side_of(models.build("resnet8", 10), train.image_shape)
+    student = Student(trial, train, side, torch.device("cpu"))
     found = sum(3 * 4 * parameter.numel() for parameter in student.learner.parameters())
     found += sum(buffer.numel() * buffer.element_size() for buffer in student.learner.buffers())
     assert lasting_bytes(trial) == pytest.approx(found, rel=0.15)
@@ -90,24 +90,11 @@ def test_the_largest_trial_is_tried():
 
 
 @pytest.mark.parametrize(
-    ("enough", "lanes", "pack"), [(1, 1, 1), (1, 4, 4), (7, 2, 8), (8, 2, 8), (8, 3, 9), (8, 16, 16)]
+    ("enough", "parallel", "pack"), [(1, 1, 1), (1, 4, 4), (7, 2, 8), (8, 2, 8), (8, 3, 9), (8, 16, 16)]
 )
-def test_no_lane_of_a_slot_stays_empty(enough, lanes, pack):
-    assert Packing(enough, 1).pack(100, 1, math.inf, lanes) == pack
-    assert Packing(enough, 1).pack(3, 1, math.inf, lanes) == min(3, pack)
-
-
-def test_memory_is_that_of_the_machine_or_of_its_control_group(tmp_path, monkeypatch):
-    monkeypatch.setattr(packing, "_MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(packing, "_CONTROL_GROUP", tmp_path)
-    assert packing.available_bytes() == math.inf
-    (tmp_path / "meminfo").write_text("MemTotal: 24 kB\nMemAvailable:   2048 kB\nBuffers: 1 kB\n")
-    assert packing.available_bytes() == 2**21
-    (tmp_path / "memory.current").write_text("100\n")
-    (tmp_path / "memory.max").write_text("max\n")
-    assert packing.available_bytes() == 2**21
-    (tmp_path / "memory.max").write_text("1000\n")
-    assert packing.available_bytes() == 900
+def test_the_students_of_a_slot_fill_its_threads(enough, parallel, pack):
+    assert Packing(enough, 1).pack(100, 1, math.inf, parallel) == pack
+    assert Packing(enough, 1).pack(3, 1, math.inf, parallel) == min(3, pack)
 
 
 def test_trials_that_are_known_beforehand_share_slots_evenly():

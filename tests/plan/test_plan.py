@@ -1,0 +1,90 @@
+"""The plan: counts that are true, words that are plain, times that were measured."""
+
+import pytest
+
+from msd_sweeps.plan.packing import packing_of
+from msd_sweeps.plan.plan import Plan, duration
+from msd_sweeps.space.load import load
+
+
+def told(sweep, slots=None, step_seconds=None) -> dict[str, list[str]]:
+    """The lines of a plan by their first word."""
+    lines: dict[str, list[str]] = {}
+    for line in Plan(sweep, step_seconds).text(slots).splitlines():
+        word, _, rest = line.partition(" ")
+        lines.setdefault(word, []).append(rest.strip())
+    return lines
+
+
+def test_a_search_tells_its_parts_and_their_sum():
+    sweep = load("scales", num_samples=5)
+    assert Plan(sweep).trials == 5 + 2 * 3 + 2 * 3
+    lines = told(sweep)
+    assert lines["trials"] == [
+        "17 = 5 search samples (tpe, stopped early by asha) + 4 cells (2 winners, none, kd) x 3 seeds"
+    ]
+    assert "method.scales: one of [1], [2], [1, 2], [1, 2, 4]" in lines["parameter"]
+    assert "method.sample_weight: 0.1 to 4, logarithmic" in lines["parameter"]
+    assert lines["pair"][0].startswith("resnet20 -> resnet8 on digits, method msd, 12 epochs of 8 steps")
+
+
+def test_several_metrics_are_told_with_their_modes():
+    several = [
+        "metric=[{name: val_top1}, {name: student_multiply_adds}]",
+        "scheduler.type=none",
+        "parameters={student.model: {choices: [resnet8, resnet14]}}",
+    ]
+    (line,) = told(load("scales", settings=several))["sweep"]
+    assert line.startswith("scales: search by the Pareto front of val_top1 (max) and student_multiply_adds (min), base")
+
+
+def test_a_design_tells_cells_and_seeds():
+    sweep = load("ablation", settings=["seeds=[0, 1]"])
+    lines = told(sweep)
+    assert lines["trials"] == ["14 = 7 cells x 2 seeds"]
+    assert "without categorisation" in lines["cell"]
+    assert Plan(sweep).trials == len(sweep.fixed_trials) == 14
+
+
+def test_whole_numbers_and_steps_are_told():
+    parameters = "{recipe.epochs: {low: 2, high: 9}, method.temperature: {low: 1.0, high: 8.0, step: 0.5}}"
+    lines = told(load("scales", settings=[f"parameters={parameters}"]))
+    assert lines["parameter"] == ["recipe.epochs: whole numbers 2 to 9", "method.temperature: 1 to 8, step 0.5"]
+
+
+def test_time_is_trials_by_epochs_by_steps_over_slots():
+    sweep = load("ablation", settings=["seeds=[0]", "recipe.epochs=10"])
+    slots = Plan(sweep).slots_on([{"CPU": 4}])
+    seconds = 7 * 10 * sweep.base.steps_per_epoch * 2.0 / slots.slots
+    assert told(sweep, slots, 2.0)["time"] == [f"at most about {duration(seconds)}, from 2000 ms a step"]
+    assert told(sweep, slots)["time"][0].startswith("unknown: no step of this pair has been timed here yet")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0 s"),
+        (89, "89 s"),
+        (90, "2 min"),
+        (5399, "90 min"),
+        (5400, "1 h 30 min"),
+        (7199, "2 h 0 min"),
+        (360_000, "100 h 0 min"),
+    ],
+)
+def test_durations_in_words(seconds, words):
+    assert duration(seconds) == words
+
+
+def test_slots_here_are_those_of_this_machine_which_does_not_grow():
+    plan = Plan(load("ablation", settings=["resources.use_gpu=false"]))
+    slots = plan.slots_here(cpus=2)
+    assert slots.most == slots.slots
+    assert slots.slots * slots.threads <= 2
+    assert plan.slots_on([{"CPU": 64}]).most > 0
+
+
+def test_a_pack_that_was_measured_takes_the_place_of_the_estimated_one():
+    sweep = load("ablation")
+    assert Plan(sweep).packing == packing_of(sweep)
+    assert Plan(sweep, measured_pack=3).slots_on([{"CPU": 1, "GPU": 1}]).pack == 3
