@@ -14,6 +14,7 @@ import numpy as np
 
 from msd_sweeps.records import ledger
 from msd_sweeps.records.ranking import best_first
+from msd_sweeps.records.trial_record import TrialRecord
 from msd_sweeps.space.designs import PlannedTrial, Sweep
 from msd_sweeps.space.metrics import student_cost
 from msd_sweeps.space.schema import Space
@@ -149,6 +150,7 @@ def records(sweep: Sweep, recipe: Recipe | None = None, seed: int = 0) -> Iterat
     yield {
         "event": "sweep",
         "time": clock,
+        "layout": ledger.LAYOUT,
         "name": sweep.name,
         "sweep": sweep.space.model_dump(mode="json"),
         "base": sweep.base.model_dump(mode="json"),
@@ -195,7 +197,7 @@ def records(sweep: Sweep, recipe: Recipe | None = None, seed: int = 0) -> Iterat
             for planned in finished
         ]
         finished = [finished[index] for index in best_first(points, metrics)]
-    winners = [planned.trial for planned in finished[: sweep.space.confirm.top_k]]
+    winners = finished[: sweep.space.confirm.top_k]
     for planned in [*sweep.fixed_trials, *(sweep.confirm_trials(winners) if scores else [])]:
         if not recipe.skip(planned):
             yield from _trial(planned, number, recipe, generator, clock)
@@ -226,16 +228,18 @@ def _trial(
     """The records of one trial; gives back the metrics of its epochs."""
     trial = planned.trial
     config = trial.model_dump(mode="json")
-    start = {"event": "start", "trial": trial.id, "cell": trial.cell, "label": planned.label}
-    yield {
-        **start,
-        "time": clock,
-        "phase": planned.phase,
-        "number": number,
-        "seed": trial.seed,
-        "attempt": 1,
-        "config": config,
-    }
+    start = TrialRecord(
+        trial=trial.id,
+        cell=trial.cell,
+        label=planned.label,
+        phase=planned.phase,
+        number=number,
+        seed=trial.seed,
+        config=config,
+        levels=list(planned.levels),
+        search_trial=planned.search_trial,
+    )
+    yield {"event": "start", "time": clock, "attempt": 1, **start.start_fields()}
     epochs = recipe.epochs or trial.recipe.epochs
     luck = recipe.luck.setdefault(trial.seed, recipe.seed_spread * float(generator.normal()))
     top = recipe.score(config) + luck + recipe.spread * float(generator.normal())
