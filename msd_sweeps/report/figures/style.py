@@ -1,15 +1,20 @@
-"""The hand that every figure is drawn with: one style, colours for all eyes, the same bytes for the same numbers."""
+"""What all figures share: one style, colours for the colour-blind, axes, legends, the same bytes for the same numbers."""
 
 import io
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import matplotlib
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.transforms import ScaledTranslation, Transform
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.transforms import ScaledTranslation
 
 from msd_sweeps.report.escaping import short
 
@@ -21,6 +26,21 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 BLUE, ORANGE, GREY = COLORS[0], COLORS[1], "#8A8A8A"
 MANY = 1500
 """Points from which a cloud is drawn as an image inside the vector figure."""
+MOST_ROWS = 30
+"""Rows that a figure with a row a cell or effect shows; its CSV has them all."""
+MOST_LEVELS = 12
+"""Levels that an axis without numbers shows."""
+
+
+class Look(NamedTuple):
+    """How one thing is drawn in all figures of a page."""
+
+    color: str
+    marker: str
+
+
+PLAIN = Look(BLUE, "o")
+"""How means are drawn that are no cell's, such as those of a factor's level."""
 
 _STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so it is the same on every machine
@@ -80,39 +100,91 @@ def label(text: object, longest: int = 30, lines: int = 1) -> str:
 
 
 def mean_with_interval(
-    axis: Axes, rows: pd.DataFrame, along: str, places: "pd.Series[float]", color: str = BLUE
+    axis: Axes, along: str, place: float, row: Any, look: Look = PLAIN, name: str | None = None
 ) -> None:
-    """Means as filled markers with their intervals, along x or y; a mean without interval is hollow."""
-    for place, row in zip(places, rows.itertuples(index=False), strict=True):
-        certain = row.high == row.high
-        half = [[row.value - row.low], [row.high - row.value]] if certain else None
-        axis.errorbar(
-            [place if along == "y" else row.value],
-            [row.value if along == "y" else place],
-            yerr=half if along == "y" else None,
-            xerr=None if along == "y" else half,
-            fmt="o",
-            ms=5,
-            color=color,
-            mfc=color if certain else "white",
-            elinewidth=1.5,
-            capsize=3,
-            zorder=3,
-        )
+    """A mean with its interval along x or y, `place` on the other axis; a mean without interval is hollow.
+
+    row: has `value`, `low` and `high`.
+    """
+    half = None if np.isnan(row.low) else [[row.value - row.low], [row.high - row.value]]
+    x, y = (row.value, place) if along == "x" else (place, row.value)
+    axis.errorbar(
+        [x],
+        [y],
+        xerr=half if along == "x" else None,
+        yerr=half if along == "y" else None,
+        fmt=look.marker,
+        ms=5,
+        color=look.color,
+        mfc="white" if half is None else look.color,
+        elinewidth=1.5,
+        capsize=3,
+        zorder=3,
+        label=name,
+    )
 
 
-def beside(axis: Axes, x: float = 0.0, y: float = 0.0) -> Transform:
-    """The data's place moved by points on paper: for dots that stand beside a mean."""
-    return axis.transData + ScaledTranslation(x / 72, y / 72, axis.get_figure(root=True).dpi_scale_trans)  # type: ignore[union-attr]
+def seeds_beside(axis: Axes, along: str, places: Sequence[float], values: Sequence[float]) -> None:
+    """Seeds as grey dots beside the place of their mean, in points on paper; equal values stand side by side."""
+    seen: Counter[tuple[float, float]] = Counter()
+    for place, value in zip(places, values, strict=True):
+        shift = 5 + 1.4 * min(2, (seen[place, value] + 1) // 2) * (-1) ** seen[place, value]
+        seen[place, value] += 1
+        x, y = (value, place) if along == "x" else (place, value)
+        points = (0, -shift / 72) if along == "x" else (shift / 72, 0)
+        moved = axis.transData + ScaledTranslation(*points, axis.get_figure(root=True).dpi_scale_trans)  # type: ignore[union-attr]
+        dot = {"ls": "", "marker": "o", "ms": 3.2, "color": GREY, "alpha": 0.75, "mec": "none"}
+        axis.add_artist(Line2D([x], [y], transform=moved, **dot))  # type: ignore[arg-type]
+        axis.update_datalim([(x, y)])
 
 
-def legend_below(figure: Figure, columns: int = 2) -> None:
+def cloud(axis: Axes, places: "pd.Series[float]", values: "pd.Series[float]", states: "pd.Series[str]") -> None:
+    """Search trials as dots: finished ones filled, others hollow."""
+    finished, raster = states == "finished", len(values) > MANY
+    for name, shown, fill, edge in (("finished", finished, BLUE, "none"), ("stopped or failed", ~finished, "none", GREY)):
+        if shown.any():
+            dot = {"ms": 2.5 if raster else 4.5, "mfc": fill, "mec": edge, "label": name, "rasterized": raster}
+            axis.plot(places[shown], values[shown], "o", **dot, zorder=2 + (fill != "none"))  # type: ignore[arg-type]
+
+
+def level_axis(axis: Axes, which: str, rows: pd.DataFrame) -> "pd.Series[float]":
+    """Lay out the x or y axis for a factor, and give the place of each row on it: its number, else that of its level.
+
+    rows: columns level, position (NaN for levels that are no numbers), log, and for trials of a search number: those at
+    one level stand side by side in the order of their numbers.
+    """
+    if rows["position"].notna().any():
+        if rows["log"].any():
+            log_axis(axis, which, rows["position"])
+        return rows["position"]
+    names = list(dict.fromkeys(rows["level"].dropna()))[:MOST_LEVELS]
+    getattr(axis, f"set_{which}ticks")(range(len(names)), [label(name, 14) for name in names])
+    getattr(axis, f"set_{which}lim")(-0.5, len(names) - 0.5)
+    places = rows["level"].map({name: float(place) for place, name in enumerate(names)})
+    return places + 0.5 * (rows["number"] / max(1, rows["number"].max()) - 0.5) if "number" in rows else places
+
+
+def log_axis(axis: Axes, which: str, values: "pd.Series[float]") -> None:
+    """A logarithmic axis with plain numbers, also at 3, 30, ... where the values span little."""
+    getattr(axis, f"set_{which}scale")("log")
+    one = axis.xaxis if which == "x" else axis.yaxis
+    one.set_major_locator(LogLocator(subs=(1.0,) if values.max() > 150 * values.min() else (1.0, 3.0)))
+    one.set_major_formatter(lambda value, _: f"{value:g}")
+    one.set_minor_formatter(NullFormatter())
+
+
+def few_ticks(axis: Axes) -> None:
+    """At most six ticks along x, at round numbers: a row figure has little room."""
+    axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+
+
+def legend_below(figure: Figure, columns: int = 2, handles: Sequence[Line2D] | None = None) -> None:
     """A legend under the axes; the figure grows by its height, so that the axes keep theirs."""
-    texts = [str(text) for axis in figure.axes for text in axis.get_legend_handles_labels()[1]]
-    rows = -(-len(texts) // columns)
+    found = [text for axis in figure.axes for text in axis.get_legend_handles_labels()[1]]
+    texts = found if handles is None else [str(handle.get_label()) for handle in handles]
     lines = 1 + max((text.count("\n") for text in texts), default=0)
-    figure.set_figheight(figure.get_figheight() + 0.2 + 0.15 * rows * lines)
-    figure.legend(loc="outside lower center", ncols=columns)
+    figure.set_figheight(figure.get_figheight() + 0.2 + 0.15 * lines * -(-len(texts) // columns))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
 
 
 def turn_ticks(axis: Axes) -> None:
@@ -121,13 +193,12 @@ def turn_ticks(axis: Axes) -> None:
         text.set(rotation=30, ha="right", rotation_mode="anchor")
 
 
-def rows_axis(axis: Axes, names: list[str]) -> None:
-    """Names down the y axis, the first on top."""
-    axis.set_yticks(range(len(names)), [label(name, lines=2) for name in names])
+def rows_figure(names: Sequence[str], more: float = 0.0) -> tuple[Figure, Axes]:
+    """A figure with names down its y axis, the first on top, `more` inches higher than they need."""
+    labels = [label(name, lines=2) for name in names]
+    high = 0.33 if any("\n" in text for text in labels) else 0.27
+    figure, (axis,) = new_figure(0.75 + high * len(names) + more)
+    axis.set_yticks(range(len(names)), labels)
     axis.set_ylim(len(names) - 0.4, -0.6)
     axis.grid(axis="y", visible=False)
-
-
-def row_height(names: Sequence[str]) -> float:
-    """Height in inches of a figure with these rows."""
-    return 0.75 + (0.33 if any("\n" in label(name, lines=2) for name in names) else 0.27) * len(names)
+    return figure, axis
