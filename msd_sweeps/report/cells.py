@@ -13,8 +13,8 @@ from msd_sweeps.records.ledger import Record
 from msd_sweeps.report.frames import Frames, flatten
 from msd_sweeps.report.stats import Interval, mean_interval
 from msd_sweeps.space.designs import Sweep
+from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.schema import Space
-from msd_sweeps.space.strict_yaml import InputError
 from msd_sweeps.space.trial import Trial
 
 Replicate = tuple[int, int | None]

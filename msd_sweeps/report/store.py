@@ -1,11 +1,11 @@
 """Where ledgers and reports lie, and what a compiled report is; quick to import."""
 
-import difflib
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from msd_sweeps.records.ledger import FILE_NAME, LedgerError
+from msd_sweeps.space.errors import nearest
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,8 @@ def find_ledger(name: str, storage: Path) -> Path:
             return place
         if (place / FILE_NAME).is_file():
             return place / FILE_NAME
-    known = sorted(path.parent.name for path in storage.glob(f"*/{FILE_NAME}"))
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-    if close:
-        hint = "did you mean " + " or ".join(close) + "?"
-    elif known:
-        hint = "it holds " + ", ".join(known[:10]) + ", ..." * (len(known) > 10)
-    else:
-        hint = "it holds no sweep"
-    raise LedgerError(f"{name!r}: no such sweep in {storage}; {hint}")
+    known = [path.parent.name for path in storage.glob(f"*/{FILE_NAME}")]
+    raise LedgerError(f"{name!r}: no such sweep in {storage}; {nearest(name, known)}")
 
 
 def default_out(ledger_path: Path) -> Path:
