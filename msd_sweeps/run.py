@@ -237,7 +237,7 @@ def _tell(sweep: Sweep, options: argparse.Namespace, outcome: "Outcome", again: 
     """Compile the report of a complete sweep and say where everything is; the exit code."""
     from msd_sweeps.records.mlflow_sync import how_to_open
     from msd_sweeps.report import compile_report
-    from msd_sweeps.report.index import write_index
+    from msd_sweeps.report.store import write_index
 
     folder = options.storage / sweep.name
     try:
