@@ -13,8 +13,8 @@ from msd_sweeps.records.ledger import LedgerError
 from msd_sweeps.records.object_store import StoreError, StorePath, local_folder, place, working_folder
 from msd_sweeps.records.step_times import recorded_step_seconds
 from msd_sweeps.space.designs import Sweep
+from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import load
-from msd_sweeps.space.strict_yaml import InputError
 from msd_sweeps.sweep.existing import existing_ledger, extended, stored
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ def _tell(sweep: Sweep, options: argparse.Namespace, outcome: "Outcome", again: 
     """Compile the report of a complete sweep and say where everything is; the exit code."""
     from msd_sweeps.records.mlflow_sync import how_to_open
     from msd_sweeps.report import compile_report
-    from msd_sweeps.report.index import write_index
+    from msd_sweeps.report.store import write_index
 
     folder = options.storage / sweep.name
     try:

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from msd_sweeps.records.object_store import local_folder
+from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import load_base
-from msd_sweeps.space.strict_yaml import InputError
 
 
 def main(arguments: list[str] | None = None) -> int:

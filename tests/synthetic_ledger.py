@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from msd_sweeps.records import ledger
+from msd_sweeps.records.header import CloseRecord, DataRecord, Entry, Launch, TeacherRecord
 from msd_sweeps.records.ranking import best_first
 from msd_sweeps.records.trial_record import TrialRecord
 from msd_sweeps.space.designs import PlannedTrial, Sweep
@@ -147,41 +148,29 @@ def records(sweep: Sweep, recipe: Recipe | None = None, seed: int = 0) -> Iterat
     recipe = recipe or Recipe()
     generator = np.random.default_rng(seed)
     clock = recipe.start
-    yield {
-        "event": "sweep",
-        "time": clock,
-        "layout": ledger.LAYOUT,
-        "name": sweep.name,
-        "sweep": sweep.space.model_dump(mode="json"),
-        "base": sweep.base.model_dump(mode="json"),
-        "command": ["python", "-m", "msd_sweeps.run", "--space", f"{sweep.name}.yaml"],
-        "versions": {"python": "3.11.2", "torch": "2.9.0", "ray": "2.60.0"},
-        "commit": "0123456789abcdef0123456789abcdef01234567",
-        "dirty": False,
-        "host": "somewhere",
-        "device": "cpu",
-    }
-    yield {
-        "event": "data",
-        "time": clock,
-        "name": "digits",
-        "train": 1397,
-        "val": 0,
-        "test": 400,
-        "num_classes": 10,
-        "sha256": "d" * 64,
-    }
-    yield {
-        "event": "teacher",
-        "time": clock,
-        "key": "abc",
-        "model": "resnet20",
-        "source": "trained",
-        "test_top1": 98.75,
-        "precision": "float32",
-        "weights_sha256": "e" * 64,
-        "seconds": 15.5,
-    }
+    launch = Launch(
+        name=sweep.name,
+        space=sweep.space,
+        base=sweep.base,
+        command=["python", "-m", "msd_sweeps.run", "--space", f"{sweep.name}.yaml"],
+        versions={"python": "3.11.2", "torch": "2.9.0", "ray": "2.60.0"},
+        commit="0123456789abcdef0123456789abcdef01234567",
+        dirty=False,
+        host="somewhere",
+        device="cpu",
+    )
+    data = DataRecord(name="digits", num_classes=10, train=1397, val=0, test=400, sha256="d" * 64)
+    teacher = TeacherRecord(
+        key="abc",
+        model="resnet20",
+        source="trained",
+        test_top1=98.75,
+        precision="float32",
+        weights_sha256="e" * 64,
+        seconds=15.5,
+    )
+    for entry in (launch, data, teacher):
+        yield _recorded(entry, clock)
     number, scores = 0, {}
     for planned in _search_trials(sweep, generator) if sweep.space.design == "search" else []:
         epochs = yield from _trial(planned, number, recipe, generator, clock)
@@ -204,7 +193,11 @@ def records(sweep: Sweep, recipe: Recipe | None = None, seed: int = 0) -> Iterat
         number += 1
         clock += 20
     if recipe.close:
-        yield {"event": "close", "time": clock, "outcome": recipe.close, "seconds": clock - recipe.start}
+        yield _recorded(CloseRecord(outcome=recipe.close, seconds=clock - recipe.start), clock)
+
+
+def _recorded(entry: Entry, clock: float) -> Record:
+    return {"event": entry.event, "time": clock, **entry.record()}
 
 
 def _search_trials(sweep: Sweep, generator: np.random.Generator) -> Iterator[PlannedTrial]:

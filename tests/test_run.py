@@ -10,8 +10,8 @@ from msd_sweeps import run
 from msd_sweeps.records import ledger
 from msd_sweeps.records.ledger import FILE_NAME, Ledger
 from msd_sweeps.space.designs import fresh_seeds
+from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import load
-from msd_sweeps.space.strict_yaml import InputError
 from msd_sweeps.sweep.launch import as_grown, refuse_another_space
 from msd_sweeps.teach import main as teach
 
@@ -172,7 +172,7 @@ def test_options_that_are_none_exit_with_2(option, capsys):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--base", "digitts"], "did you mean 'digits.yaml'?"),
+        (["--base", "digitts"], "did you mean 'digits'?"),
         (["--base", "digits", "--set", "teacher.recipe.epoch=1"], "did you mean 'teacher.recipe.epochs'"),
         (["--base", "digits", "--weights", "nowhere.pt"], "--set teacher.weights: no such file: nowhere.pt"),
     ],

@@ -27,8 +27,8 @@ from msd_sweeps.distill.timing import (
     time_in_turns,
     with_method,
 )
+from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import load_base
-from msd_sweeps.space.strict_yaml import InputError
 from msd_sweeps.space.trial import Trial
 
 METHODS = (

@@ -21,9 +21,9 @@ from typing import Any
 from msd_sweeps.plan.description import local_cpus
 from msd_sweeps.records import ledger
 from msd_sweeps.records.object_store import local_folder
+from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import load_base
 from msd_sweeps.space.overrides import changed
-from msd_sweeps.space.strict_yaml import InputError
 from msd_sweeps.space.trial import Trial
 
 _TEMPERATURES = (0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56)

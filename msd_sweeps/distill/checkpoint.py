@@ -8,12 +8,12 @@ The name of a file tells what it holds, so that those who only plan need neither
 
 import hashlib
 import io
-import os
 import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from msd_sweeps.records.files import write_whole
 from msd_sweeps.records.object_store import Place, StoreError, StorePath, patiently
 
 _MAGIC = b"msd_sweeps 1\n"
@@ -55,21 +55,10 @@ def write(folder: Place, epoch: int, position: int, content: bytes) -> Place:
 
 
 def _write_to_disk(path: Path, content: bytes) -> None:
-    folder = path.parent
-    temporary = path.with_suffix(".tmp")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_whole(path, content)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise CheckpointError(
-            f"{path}: {len(content):,} bytes could not be written: {error.strerror}; free some space and run the same "
-            "command again"
-        ) from error
+        raise CheckpointError(f"{path}: {error.strerror}; free some space and run the same command again") from error
 
 
 def _write_to_store(path: StorePath, content: bytes) -> None:

@@ -1,7 +1,6 @@
 """Teachers: trained once or imported from a file, kept by content, measured before any student sees them."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from msd_sweeps.distill.data import loading as data
 from msd_sweeps.distill.device import choose_dtype
 from msd_sweeps.distill.models.folding import fold_batch_norm
 from msd_sweeps.distill.models.network import Network
+from msd_sweeps.records.files import write_whole
 from msd_sweeps.records.object_store import Place
 from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.methods import NoneSettings
@@ -184,9 +184,7 @@ def _train(
 
 def _write_card(card: Path, teacher: Teacher) -> None:
     fields = {**teacher._asdict(), "weights": teacher.weights.name}
-    temporary = card.with_suffix(".tmp")
-    temporary.write_text(json.dumps(fields, indent=1) + "\n")
-    os.replace(temporary, card)
+    write_whole(card, (json.dumps(fields, indent=1) + "\n").encode())
 
 
 def _read_card(card: Path) -> Teacher:

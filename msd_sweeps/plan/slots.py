@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from msd_sweeps.plan.packing import Packing
+from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.schema import Resources
-from msd_sweeps.space.strict_yaml import InputError
 
 Node = Mapping[str, float]
 """What a node has, as Ray names it: CPU, GPU, accelerator_type:H100, and resources of the user's own."""

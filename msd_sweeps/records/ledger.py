@@ -14,17 +14,23 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from msd_sweeps.records.files import sync_folder
+
 Record = dict[str, Any]
 
 FILE_NAME = "ledger.jsonl"
 _BLOCK = 65536
 _START = b'{"crc":"'
 LAYOUT = 3
-"""The layout of the records; a ledger of another layout is refused."""
+"""The layout of the records, which every "sweep" record names; a ledger of another layout is refused."""
 
 
 class LedgerError(Exception):
     """A ledger cannot be read or written; the message names the file."""
+
+
+class LayoutError(LedgerError):
+    """A ledger was written by a version of msd_sweeps with another layout of records."""
 
 
 def _encode(record: Record) -> bytes:
@@ -65,16 +71,35 @@ def _salvage(line: bytes) -> Iterator[Record]:
 def read(path: Path) -> Iterator[Record]:
     """The records of a ledger, in order. What does not match its checksum is passed over.
 
-    Raises LedgerError if the file is absent or cannot be read.
+    Raises LedgerError if the file is absent or cannot be read, LayoutError if its records have another layout.
     """
     try:
         with path.open("rb") as file:
             for line in file:
-                yield from _records_in(line)
+                for record in _records_in(line):
+                    if not is_current(record):
+                        raise LayoutError(_told_layout(path, record))
+                    yield record
     except FileNotFoundError as error:
         raise LedgerError(f"{path}: no ledger here; is the name of the sweep right?") from error
     except OSError as error:
         raise LedgerError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def is_current(record: Record) -> bool:
+    """Whether a record has this version's layout, as far as one record shows it."""
+    if record["event"] == "sweep":
+        return bool(record.get("layout") == LAYOUT)
+    return record["event"] != "start" or "levels" in record
+
+
+def _told_layout(path: Path, record: Record) -> str:
+    layout = record.get("layout", "unnumbered")
+    age = "a newer" if isinstance(layout, int) and layout > LAYOUT else "an older"
+    return (
+        f"{path}: written by {age} msd_sweeps (layout {layout}, this one reads {LAYOUT}); choose another --name, or "
+        "remove its folder"
+    )
 
 
 def follow(path: Path) -> Iterator[Record | None]:
@@ -114,7 +139,7 @@ class Ledger:
             if self._end != size:
                 self._file.truncate(self._end)
             if is_new:
-                _sync_folder(path.parent)
+                sync_folder(path.parent)
         except OSError as error:
             raise LedgerError(f"{path}: cannot be written: {error.strerror}") from error
 
@@ -155,15 +180,6 @@ class Ledger:
 
     def close(self) -> None:
         self._file.close()
-
-
-def _sync_folder(folder: Path) -> None:
-    """A new file is there after a power cut only once its folder is on disk, too."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _finite(value: Any) -> Any:

@@ -3,10 +3,10 @@
 Not every store publishes a file only when it is whole, and none can append to one.
 """
 
-import os
 import time
 from pathlib import Path
 
+from msd_sweeps.records.files import write_whole
 from msd_sweeps.records.ledger import FILE_NAME
 from msd_sweeps.records.object_store import StorePath
 
@@ -47,18 +47,12 @@ def fetch(folder: StorePath, path: Path) -> str | None:
     here = whole_lines(path.read_bytes()) if path.exists() else b""
     if here.startswith(there):
         return None
-    path.parent.mkdir(parents=True, exist_ok=True)
     told = None
     if not there.startswith(here):
         aside = path.with_name(f"ledger.set-aside-{time.strftime('%Y%m%d-%H%M%S')}.jsonl")
         path.replace(aside)
         told = f"{path} has records that {folder} lacks, and others went on there: it was set aside as {aside.name}"
-    temporary = path.with_suffix(".fetched")
-    with temporary.open("wb") as file:
-        file.write(there)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_whole(path, there)
     return told
 
 

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterable
 from pathlib import Path
 
+from msd_sweeps.records.files import write_whole
 from msd_sweeps.records.trial_record import TrialRecord
 from msd_sweeps.space.trial import Trial
 
@@ -35,9 +36,7 @@ def record_step_seconds(storage: Path, trials: Iterable[TrialRecord]) -> None:
         measured.setdefault(key, []).extend(time for time in times if time)
     known = _known_times(path) | {key: statistics.median(times) for key, times in measured.items() if times}
     with contextlib.suppress(OSError):
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
-        temporary.replace(path)
+        write_whole(path, (json.dumps(known, indent=1, sort_keys=True) + "\n").encode())
 
 
 def _known_times(path: Path) -> dict[str, float]:

@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             compare = _find(options.compare, options.storage, Path(folder)) if options.compare else None
             report = compile_report(ledger_path, out, compare=compare, published=options.published)
             if options.out is None:
-                from msd_sweeps.report.index import write_index
+                from msd_sweeps.report.store import write_index
 
                 write_index(out.parent)
     except (LedgerError, OSError) as error:

@@ -6,46 +6,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from msd_sweeps.report.aggregates import aggregate_table, over_tasks
-from msd_sweeps.report.cells import PRIVATE, cells_of, value_of
-from msd_sweeps.report.comparisons import baseline_of
-from msd_sweeps.report.effects import effects, factors_of
+from msd_sweeps.report import beside
+from msd_sweeps.report.cells import PRIVATE
 from msd_sweeps.report.escaping import short
 from msd_sweeps.report.figures import drawings as figures
 from msd_sweeps.report.figures.numbers import all_numbers
 from msd_sweeps.report.frames import Frames, read
-from msd_sweeps.report.importances import importances
 from msd_sweeps.report.page import build as page
 from msd_sweeps.report.page.document import Block, Drawing, Heading, Paragraph
-from msd_sweeps.report.published import beside_published, published_table, read_published
-from msd_sweeps.report.results import Results
-from msd_sweeps.report.searching import search_scores, winners_curse
+from msd_sweeps.report.results import Results, results_of
 from msd_sweeps.report.store import Report
-from msd_sweeps.report.sweeps_compared import compare_sweeps, comparison_table
 from msd_sweeps.report.table_formats import Table
-from msd_sweeps.report.tables import result_table
 from msd_sweeps.report.verdict import question, verdict
 from msd_sweeps.report.writing import rounded_frame, write_csv, write_parquet, write_text
-
-
-def results_of(frames: Frames) -> Results:
-    """Every number of a report."""
-    value = value_of(frames)
-    cells = cells_of(frames, value)
-    baseline = baseline_of(frames, cells)
-    table = result_table(frames, cells, baseline, value, search_scores(frames, cells))
-    factors = factors_of(frames, cells)
-    return Results(
-        frames,
-        value,
-        cells,
-        baseline,
-        table,
-        factors,
-        rounded_frame(effects(frames, cells, factors)),
-        importances(frames),
-        winners_curse(table.frame),
-    )
 
 
 def compile_report(ledger_path: Path, out: Path, compare: Path | None = None, published: Path | None = None) -> Report:
@@ -69,16 +42,16 @@ def _asked_for(
 ) -> tuple[list[Path], list[Block]]:
     """Tables beside the result table: their files, and their blocks on the page. Files of another time are removed."""
     tables: list[tuple[str, str, pd.DataFrame, Table | None]] = [("effects", "", results.effects, None)]
-    across = rounded_frame(over_tasks(results.frames, results.cells, results.value))
-    tables.append(("aggregate", "Over all pairs", across, aggregate_table(across)))
+    across = rounded_frame(beside.over_tasks(results))
+    tables.append(("aggregate", "Over all pairs", across, beside.aggregate_table(across)))
     if compare is not None:
         other = results_of(read(compare))
-        frame = rounded_frame(compare_sweeps(results, other))
-        table = comparison_table(frame, results, other)
-        tables.append(("compared", f"Beside {short(other.frames.header.name) or 'another sweep'}", frame, table))
+        frame = rounded_frame(beside.compare_sweeps(results, other))
+        table = beside.comparison_table(frame, results, other)
+        tables.append(("compared", f"Beside {short(other.frames.sweep.name)}", frame, table))
     if published is not None:
-        frame = rounded_frame(beside_published(results, read_published(published)))
-        tables.append(("published", "Beside published figures", frame, published_table(frame)))
+        frame = rounded_frame(beside.beside_published(results, beside.read_published(published)))
+        tables.append(("published", "Beside published figures", frame, beside.published_table(frame)))
     for name in ("effects", "aggregate", "compared", "published"):
         (out / f"{name}.csv").unlink(missing_ok=True)
     paths: list[Path] = []
@@ -100,11 +73,10 @@ def _write_data(frames: Frames, out: Path) -> list[Path]:
 
 def _write_summary(results: Results, out: Path) -> Path:
     """What the index of reports says about this one."""
-    header = results.frames.header
     summary = {
-        "name": header.name,
+        "name": results.frames.sweep.name,
         "design": results.design,
-        "question": question(header.space, header.base),
+        "question": question(results.frames.sweep),
         "verdict": verdict(results),
     }
     return write_text(out / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False))

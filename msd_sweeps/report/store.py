@@ -1,11 +1,24 @@
 """Where ledgers and reports lie, and what a compiled report is; quick to import."""
 
-import difflib
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from msd_sweeps.records.ledger import FILE_NAME, LedgerError
+from msd_sweeps.report.escaping import for_markdown, short
+from msd_sweeps.space.errors import nearest
+
+_HEAD = """# Reports
+
+One line a report, whatever came out: question, verdict, link. Written by `msd_sweeps.run` and `msd_sweeps.report`.
+Each folder holds the page (`report.html`, to open in a browser; `report.md`, to read here), the table, the figures
+with their numbers, and the data behind them.
+"""
+_PUBLISHED = """
+[published/published.csv](published/published.csv) has figures from the literature with their sources.
+"""
 
 
 @dataclass(frozen=True)
@@ -28,18 +41,31 @@ def find_ledger(name: str, storage: Path) -> Path:
             return place
         if (place / FILE_NAME).is_file():
             return place / FILE_NAME
-    known = sorted(path.parent.name for path in storage.glob(f"*/{FILE_NAME}"))
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-    if close:
-        hint = "did you mean " + " or ".join(close) + "?"
-    elif known:
-        hint = "it holds " + ", ".join(known[:10]) + ", ..." * (len(known) > 10)
-    else:
-        hint = "it holds no sweep"
-    raise LedgerError(f"{name!r}: no such sweep in {storage}; {hint}")
+    known = [path.parent.name for path in storage.glob(f"*/{FILE_NAME}")]
+    raise LedgerError(f"{name!r}: no such sweep in {storage}; {nearest(name, known)}")
 
 
 def default_out(ledger_path: Path) -> Path:
     """`reports/<name>` for a ledger at `<...>/<name>/ledger.jsonl`: always a folder directly in reports."""
     name = re.sub(r"[^\w.+-]", "_", ledger_path.resolve().parent.name).lstrip(".") or "sweep"
     return Path("reports") / name[:100]
+
+
+def write_index(reports: Path) -> Path:
+    """Rewrite `reports/README.md` from `reports/*/summary.json`; a summary that cannot be read is named as such."""
+    from msd_sweeps.report.writing import write_text
+
+    lines = ["| report | question | verdict |", "|---|---|---|"]
+    for summary in sorted(reports.glob("*/summary.json")):
+        folder = summary.parent.name
+        try:
+            told = json.loads(summary.read_text(encoding="utf-8"))
+            question, verdict = str(told["question"]), str(told["verdict"])
+        except (ValueError, KeyError, TypeError, OSError):
+            question, verdict = "", "its summary.json cannot be read"
+        link = f"[{for_markdown(short(folder))}]({quote(folder)}/report.md)"
+        lines.append(f"| {link} | {for_markdown(short(question, 300))} | {for_markdown(short(verdict, 500))} |")
+    if len(lines) == 2:
+        lines = ["No sweep has a report here yet."]
+    head = _HEAD + _PUBLISHED * (reports / "published" / "published.csv").is_file()
+    return write_text(reports / "README.md", head + "\n" + "\n".join(lines))

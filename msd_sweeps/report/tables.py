@@ -78,19 +78,17 @@ def p_text(p: float, testable: bool, pairs: int) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def result_table(
-    frames: Frames, cells: Sequence[Cell], baseline: Cell | None, value: Value, searched: dict[str, float]
-) -> ResultTable:
-    """The result table; `searched` has search scores by label, shown where nothing is held out."""
+def result_table(frames: Frames, cells: Sequence[Cell], baseline: Cell | None, value: Value) -> ResultTable:
+    """The result table, the teachers before the cells."""
     cells = [*teacher_cells(frames, value), *cells]
     frame = compare(cells, baseline, value)
     validation = [mean_interval(list(cell.validation.values())) for cell in cells]
     frame["validation"] = [interval.mean for interval in validation]
     frame["validation_low"] = [interval.low for interval in validation]
     frame["validation_high"] = [interval.high for interval in validation]
-    frame["search_score"] = [searched.get(cell.label, math.nan) for cell in cells]
+    frame["search_score"] = [cell.search_score for cell in cells]
     frame["seconds"] = [float(np.mean(cell.seconds)) if cell.seconds else math.nan for cell in cells]
-    frame["device"] = frames.header.device
+    frame["device"] = frames.device
     frame = rounded_frame(frame)
     frame["planned"] = pd.array([None if pd.isna(n) else int(n) for n in frame["planned"]], dtype="Int64")
     return ResultTable(
@@ -151,7 +149,7 @@ def _clearly_best(cells: Sequence[Cell], value: Value) -> int | None:
     best = max(known, key=lambda index: sign * cells[index].interval.mean)
     for index in known:
         if index != best:
-            difference = difference_of(cells[best], cells[index])
+            difference = difference_of(cells[best].values, cells[index].values)
             if difference is None or not difference.interval.excludes_zero or sign * difference.interval.mean < 0:
                 return None
     return best

@@ -3,7 +3,6 @@
 import csv
 import io
 import math
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pandas as pd
 import pyarrow
 import pyarrow.parquet
 
+from msd_sweeps.records.files import write_whole
 from msd_sweeps.report.escaping import for_csv
 
 SIGNIFICANT = 10
@@ -33,15 +33,8 @@ def rounded_frame(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_bytes(path: Path, content: bytes) -> Path:
-    """Write a file beside its place and move it there. Raises OSError that names the path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise OSError(error.errno, f"{len(content)} bytes could not be written: {error.strerror}", str(path)) from error
+    """Write a file whole and return its path. Raises OSError that names the path."""
+    write_whole(path, content)
     return path
 
 

@@ -10,11 +10,12 @@ from typing import Any
 from msd_sweeps.space.choices import levels_of
 from msd_sweeps.space.condition_checks import check_conditions
 from msd_sweeps.space.designs import Cell, Sweep, changes_of
+from msd_sweeps.space.errors import InputError, KeyPath, nearest
 from msd_sweeps.space.metrics import COSTS, student_cost
 from msd_sweeps.space.overrides import changed
 from msd_sweeps.space.schema import Changes, Choices, Space
-from msd_sweeps.space.strict_yaml import Document, InputError, KeyPath
-from msd_sweeps.space.trial import Trial, nearest
+from msd_sweeps.space.strict_yaml import Document
+from msd_sweeps.space.trial import Trial
 
 _MOST_TRIALS = 20_000
 _LONGEST_LABEL = 100

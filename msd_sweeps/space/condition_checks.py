@@ -4,9 +4,9 @@ from typing import Any
 
 from msd_sweeps.space.conditions import Condition, is_number
 from msd_sweeps.space.designs import Sweep
-from msd_sweeps.space.overrides import nearest_path, paths
+from msd_sweeps.space.errors import InputError, nearest
+from msd_sweeps.space.overrides import flatten, with_sections
 from msd_sweeps.space.schema import Choices, Parameter, Range
-from msd_sweeps.space.strict_yaml import InputError
 from msd_sweeps.space.validation import Where, shown
 
 
@@ -36,7 +36,7 @@ def check_conditions(sweep: Sweep, where: Where) -> None:
 def _check_fixed(sweep: Sweep, condition: Condition, place: str) -> None:
     """A condition on a setting of the base."""
     tree, subject = sweep.base.model_dump(mode="json"), condition.subject
-    known = list(paths(tree))
+    known = with_sections(flatten(tree))
     for name, parameter in sweep.space.parameters.items():
         labels = parameter.choices if isinstance(parameter, Choices) else []
         set_here = {path for changes in labels.values() for path in changes} if isinstance(labels, dict) else {name}
@@ -48,7 +48,7 @@ def _check_fixed(sweep: Sweep, condition: Condition, place: str) -> None:
     if subject not in known:
         raise InputError(
             f"{place}'{subject}' is neither a parameter nor a setting of the base; "
-            f"{nearest_path(subject, [*sweep.space.parameters, *known])}"
+            f"{nearest(subject, [*sweep.space.parameters, *known])}"
         )
     found = sweep.conditions.in_base(subject)
     if isinstance(found, dict):

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from msd_sweeps.space.strict_yaml import InputError, parse_scalar
+from msd_sweeps.space.errors import InputError
 
 _LONGEST = 300
 _FORM = re.compile(r"\s*([^\s=!<>]+)\s*(==|!=|<=|>=|<|>|\sin\s)\s*(\S.*?)\s*", re.DOTALL)
@@ -58,6 +58,8 @@ def _same(one: Any, other: Any) -> bool:
 
 def parse_condition(text: str) -> Condition:
     """Read `<parameter or path> <operator> <value>`. Raises ValueError that says what was expected."""
+    from msd_sweeps.space.strict_yaml import parse_scalar  # here, so that the schema of a space needs no YAML reader
+
     form = (
         "expected '<parameter or path> <operator> <value>', such as method.feature_weight > 0, with one of "
         "== != < <= > >= in"

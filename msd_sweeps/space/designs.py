@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from msd_sweeps.space import choices as choosing
 from msd_sweeps.space.choices import Conditions, Values
+from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.overrides import changed
 from msd_sweeps.space.schema import Changes, Choices, Space
-from msd_sweeps.space.strict_yaml import InputError
 from msd_sweeps.space.trial import Trial
 
 LEFT_OUT = "left out"

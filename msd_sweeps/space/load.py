@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from msd_sweeps.space.checks import Sources, check_reachable, check_weights
 from msd_sweeps.space.designs import Sweep
-from msd_sweeps.space.overrides import changed, replace, setting
+from msd_sweeps.space.errors import InputError, KeyPath, nearest
+from msd_sweeps.space.overrides import changed, replace
 from msd_sweeps.space.schema import Changes, Space
-from msd_sweeps.space.strict_yaml import Document, InputError, KeyPath, parse
-from msd_sweeps.space.trial import Trial, nearest
+from msd_sweeps.space.strict_yaml import Document, parse, parse_scalar
+from msd_sweeps.space.trial import Trial
 from msd_sweeps.space.validation import Where, validated
 
 SHIPPED = Path("search_spaces")
@@ -65,6 +67,15 @@ def load_base(base: str, settings: Iterable[str] = ()) -> Trial:
     return trial
 
 
+def setting(text: str) -> tuple[str, Any]:
+    """Path and value of one `--set path=value`. Raises InputError."""
+    key, equals, value = text.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        raise InputError(f"--set {text!r}: expected path=value, for example --set recipe.epochs=2")
+    return key, parse_scalar(value, f"--set {key}")
+
+
 def _base_of(document: Document, overrides: Changes) -> Trial:
     """A base before its overrides, but for where its images lie: the file may name what only another machine has."""
     data = document.data.get("data")
@@ -101,8 +112,8 @@ def find(name: str, folder: Path, near: Path | None = None) -> Path:
                 return candidate / file_name
         except (OSError, ValueError):  # a name that no file can have
             break
-    known = {path.name for candidate in (folder, package_root / folder) for path in candidate.glob("*.yaml")}
-    raise InputError(f"{name}: no such file, nor one of that name in {folder}/; {nearest(file_name, known)}")
+    known = {path.stem for candidate in (folder, package_root / folder) for path in candidate.glob("*.yaml")}
+    raise InputError(f"{name}: no such file, nor one of that name in {folder}/; {nearest(Path(file_name).stem, known)}")
 
 
 def checked_name(name: str) -> str:

@@ -1,22 +1,12 @@
 """Overrides: dotted paths and the values they get. A value is replaced as it stands; nothing is merged."""
 
-import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from msd_sweeps.space.errors import InputError, nearest
 from msd_sweeps.space.schema import Changes
-from msd_sweeps.space.strict_yaml import InputError, parse_scalar
 from msd_sweeps.space.trial import Trial
 from msd_sweeps.space.validation import dotted, split_path, validated
-
-
-def setting(text: str) -> tuple[str, Any]:
-    """Path and value of one `--set path=value`. Raises InputError."""
-    key, equals, value = text.partition("=")
-    key = key.strip()
-    if not equals or not key:
-        raise InputError(f"--set {text!r}: expected path=value, for example --set recipe.epochs=2")
-    return key, parse_scalar(value, f"--set {key}")
 
 
 def changed(trial: Trial, changes: Changes, where: str = "") -> Trial:
@@ -49,7 +39,7 @@ def replace(tree: dict[str, Any], path: str, value: Any, where: str, known: dict
     parts, inside = list(map(str, split_path(known, path))), known
     for depth, part in enumerate(parts):
         if not isinstance(inside, dict) or part not in inside:
-            raise InputError(f"{where}'{path}' is not a setting; {nearest_path(path, list(paths(known)))}")
+            raise InputError(f"{where}'{path}' is not a setting; {nearest(path, with_sections(flatten(known)))}")
         inside = inside[part]
         if depth < len(parts) - 1:
             if not isinstance(tree.get(part), dict):
@@ -58,19 +48,18 @@ def replace(tree: dict[str, Any], path: str, value: Any, where: str, known: dict
     tree[parts[-1]] = value
 
 
-def paths(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """Every dotted path of a tree."""
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested dictionaries by their dotted paths; lists stay whole, empty dictionaries are left out."""
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
-        yield prefix + key
-        if isinstance(value, dict):
-            yield from paths(value, f"{prefix}{key}.")
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
 
 
-def nearest_path(path: str, known: list[str]) -> str:
-    """`did you mean 'x'?` with the paths that end alike, else with the one that is spelt most alike."""
-    last = path.rsplit(".", 1)[-1]
-    alike = [name for name in known if name.rsplit(".", 1)[-1] == last]
-    alike = difflib.get_close_matches(path, alike, n=2, cutoff=0) or difflib.get_close_matches(
-        path, known, n=1, cutoff=0
-    )
-    return "did you mean " + " or ".join(f"'{name}'" for name in alike) + "?"
+def with_sections(paths: Iterable[str]) -> list[str]:
+    """Dotted paths, and before them the sections that they stand in: `a.b.c` gives `a`, `a.b` and `a.b.c`."""
+    parts = (path.split(".") for path in paths)
+    return list(dict.fromkeys(".".join(keys[:end]) for keys in parts for end in range(1, len(keys) + 1)))

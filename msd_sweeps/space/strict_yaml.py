@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-KeyPath = tuple[str | int, ...]
+from msd_sweeps.space.errors import InputError, KeyPath
 
 _LARGEST_FILE_BYTES = 50_000
 _DEEPEST_NESTING = 50
@@ -31,14 +31,6 @@ _WORDS: dict[str, Any] = {
 }
 # libyaml reads the same language twenty times faster, where PyYAML was built with it.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class InputError(Exception):
-    """Something the user wrote cannot be used; the message says where, what was found and what to do."""
-
-    def __init__(self, message: str):
-        # What a file or an argument holds must not steer the terminal that shows it.
-        super().__init__("".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in message))
 
 
 class Document(NamedTuple):

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from msd_sweeps.catalog.datasets import DATASETS, Dataset, examine
 from msd_sweeps.catalog.files import DataError, file_sha256
 from msd_sweeps.catalog.networks import ARCHITECTURES
+from msd_sweeps.space.errors import nearest
 from msd_sweeps.space.methods import Method
 from msd_sweeps.space.settings import Positive, Settings, Weight
 
@@ -276,16 +277,3 @@ def _check_method(trial: Trial) -> None:
                 f"method: the classifier of the {role} {model} does not read its last feature map, so it cannot "
                 "label regions; use msd with regions: all and projector: linear"
             )
-
-
-def nearest(word: str, known: Any) -> str:
-    """`did you mean 'x'?` with the nearest known words, or the list of them."""
-    import difflib
-
-    close = difflib.get_close_matches(word, list(known), n=2, cutoff=0.5)
-    likeness = [difflib.SequenceMatcher(None, name, word).ratio() for name in close]
-    if len(close) == 2 and likeness[0] - likeness[1] > 0.15:
-        del close[1]
-    if close:
-        return "did you mean " + " or ".join(f"'{name}'" for name in close) + "?"
-    return "known: " + ", ".join(sorted(known))

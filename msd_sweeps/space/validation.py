@@ -1,6 +1,5 @@
 """Check a tree against a model; errors say where, what was expected, what was found and what to do."""
 
-import difflib
 import itertools
 import json
 import re
@@ -11,9 +10,8 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from msd_sweeps.space.errors import InputError, KeyPath, nearest
 from msd_sweeps.space.settings import Settings
-from msd_sweeps.space.strict_yaml import InputError, KeyPath
-from msd_sweeps.space.trial import nearest
 
 Model = TypeVar("Model", bound=Settings)
 Where = Callable[[KeyPath], str]
@@ -113,8 +111,8 @@ def _expected(item: ErrorDetails) -> str | None:
 
 def _spelling(found: Any, wanted: Iterable[str]) -> str:
     known = [word for text in wanted for word in re.findall(r"'([^']+)'", text)]
-    close = difflib.get_close_matches(found, known, n=1, cutoff=0.5) if isinstance(found, str) else []
-    return f"; did you mean '{close[0]}'?" if close else ""
+    hint = nearest(found, known, only_close=True) if isinstance(found, str) else ""
+    return f"; {hint}" if hint else ""
 
 
 def shown(value: Any) -> str:

@@ -10,10 +10,10 @@ from msd_sweeps.records.ledger import FILE_NAME
 from msd_sweeps.records.ledger_copy import fetch, is_there
 from msd_sweeps.records.trial_record import trials_of
 from msd_sweeps.space.designs import Sweep, fresh_seeds
+from msd_sweeps.space.errors import InputError, nearest
 from msd_sweeps.space.load import checked_name
 from msd_sweeps.space.schema import Space
-from msd_sweeps.space.strict_yaml import InputError
-from msd_sweeps.space.trial import Trial, nearest
+from msd_sweeps.space.trial import Trial
 from msd_sweeps.space.validation import validated
 
 
@@ -32,9 +32,7 @@ def existing_ledger(options: argparse.Namespace, name: str, flag: str = "--resum
         known = [found.parent.name for found in storage.glob(f"*/{FILE_NAME}")]
         if store is not None:
             known = [folder.name for folder in store.glob("*") if is_there(folder)]
-        raise InputError(
-            f"{flag}: no sweep '{name}' in {store or storage}/; {nearest(name, known) if known else 'it is empty'}"
-        )
+        raise InputError(f"{flag}: no sweep '{name}' in {store or storage}/; {nearest(name, known)}")
     return path
 
 

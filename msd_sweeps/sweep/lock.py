@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from msd_sweeps.records.object_store import StorePath
-from msd_sweeps.space.strict_yaml import InputError
+from msd_sweeps.space.errors import InputError
 
 CLAIM = "driver.json"
 CLAIM_SECONDS = 60.0

@@ -17,7 +17,7 @@ from msd_sweeps.records.ledger import Record
 from msd_sweeps.records.object_store import StorePath
 from msd_sweeps.records.trial_record import EpochResult, TrialRecord
 from msd_sweeps.space.designs import Sweep
-from msd_sweeps.space.strict_yaml import InputError
+from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.trial import Trial
 from msd_sweeps.sweep.stored_teachers import fetch_teacher, keep_teacher
 from msd_sweeps.sweep.trainer import Prepared

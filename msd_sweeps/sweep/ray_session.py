@@ -14,8 +14,8 @@ from typing import Any
 
 from msd_sweeps.plan.packing import Packing
 from msd_sweeps.plan.slots import Node, SlotPlan, plan_slots
+from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.schema import Resources
-from msd_sweeps.space.strict_yaml import InputError
 from msd_sweeps.sweep import ENVIRONMENT
 from msd_sweeps.sweep.stopping import Interrupted, SweepStopped
 

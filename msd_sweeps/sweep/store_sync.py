@@ -10,7 +10,7 @@ from msd_sweeps.distill import checkpoint
 from msd_sweeps.records.ledger import FILE_NAME
 from msd_sweeps.records.ledger_copy import COPIES, fetch, is_ahead, newest, whole_lines
 from msd_sweeps.records.object_store import Place, StoreError, StorePath
-from msd_sweeps.space.strict_yaml import InputError
+from msd_sweeps.space.errors import InputError
 from msd_sweeps.sweep.lock import Claim, locked
 
 CHECKPOINTS = "checkpoints"

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
+from msd_sweeps.records.files import write_whole
 from msd_sweeps.records.object_store import Place, StorePath, patiently, place
 
 CARD, WEIGHTS = "teacher.json", "weights.safetensors"
@@ -28,9 +29,7 @@ def fetch_teacher(kept: StorePath, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     card.unlink(missing_ok=True)
     (folder / WEIGHTS).write_bytes(weights)
-    temporary = card.with_suffix(".tmp")
-    temporary.write_bytes(content)
-    temporary.replace(card)
+    write_whole(card, content)
 
 
 def keep_teacher(folder: Path, kept: StorePath) -> None:

@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 
 import msd_sweeps
 from msd_sweeps.records.provenance import COMMIT, commit
+from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import SHIPPED, checked_name, find
-from msd_sweeps.space.strict_yaml import InputError, parse
+from msd_sweeps.space.strict_yaml import parse
 from msd_sweeps.sweep.ray_session import knock
 
 _FORWARDED = ("MLFLOW_TRACKING_URI",)

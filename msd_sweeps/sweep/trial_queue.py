@@ -11,7 +11,7 @@ from msd_sweeps.records.ranking import best_first, measured, values_of
 from msd_sweeps.records.trial_record import EpochResult, TrialRecord
 from msd_sweeps.space.choices import Values, every_choice
 from msd_sweeps.space.designs import PlannedTrial, Sweep
-from msd_sweeps.space.strict_yaml import InputError
+from msd_sweeps.space.errors import InputError
 from msd_sweeps.sweep.study import Study
 
 _MOST_REPEATS = 25

@@ -9,8 +9,8 @@ from msd_sweeps.bench import sweeps as bench
 from msd_sweeps.distill import teacher
 from msd_sweeps.distill.data import loading as data
 from msd_sweeps.distill.device import choose_device
+from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import load_base
-from msd_sweeps.space.strict_yaml import InputError
 from msd_sweeps.space.trial import Trial
 
 

@@ -1,13 +1,11 @@
 """The plan: counts that are true, words that are plain, times that were measured."""
 
-import json
 
 import pytest
 
 from msd_sweeps.plan import description as plan
 from msd_sweeps.plan.packing import packing_of
 from msd_sweeps.plan.slots import plan_slots
-from msd_sweeps.records.trial_record import TrialRecord
 from msd_sweeps.space.load import load
 
 
@@ -84,38 +82,3 @@ def test_gpus_are_those_that_the_process_may_use(monkeypatch):
     for visible, count in (("", 0), ("-1", 0), ("0", 1), ("0,2", 2), ("GPU-1234", 1)):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         assert plan.local_gpus() == count
-
-
-def record(sweep, *step_seconds: float | None) -> TrialRecord:
-    trial = sweep.base
-    epochs = [{"metrics": {"step_seconds": seconds}} for seconds in step_seconds]
-    return TrialRecord(trial.id, trial.cell, "", "design", 0, trial.seed, trial.model_dump(mode="json"), epochs=epochs)
-
-
-def test_step_times_are_kept_by_pair(tmp_path):
-    ours, theirs = load("scales"), load("scales", base="cifar100_resnet56_resnet20")
-    assert plan.recorded_step_seconds(tmp_path, ours.base) is None
-    plan.record_step_seconds(tmp_path, [record(ours, 0.1, 0.2, 0.9), record(ours, 0.2, None), record(theirs, 3.0)])
-    assert plan.recorded_step_seconds(tmp_path, ours.base) == 0.2
-    assert plan.recorded_step_seconds(tmp_path, theirs.base) == 3.0
-    plan.record_step_seconds(tmp_path, [record(ours, 0.5)])  # the other pair's time stays
-    assert plan.recorded_step_seconds(tmp_path, ours.base) == 0.5
-    assert plan.recorded_step_seconds(tmp_path, theirs.base) == 3.0
-    plan.record_step_seconds(tmp_path, [record(ours)])
-    assert plan.recorded_step_seconds(tmp_path, ours.base) == 0.5
-
-
-def test_a_store_that_takes_no_times_stops_nothing(tmp_path):
-    (tmp_path / "timings.tmp").mkdir()
-    plan.record_step_seconds(tmp_path, [record(load("scales"), 0.25)])
-    assert plan.recorded_step_seconds(tmp_path, load("scales").base) is None
-
-
-@pytest.mark.parametrize("content", ["", "{", "[]", "3", '{"a": "b"}'])
-def test_damaged_times_are_no_times(tmp_path, content):
-    sweep = load("scales")
-    (tmp_path / "timings.json").write_text(content)
-    assert plan.recorded_step_seconds(tmp_path, sweep.base) is None
-    plan.record_step_seconds(tmp_path, [record(sweep, 0.25)])
-    assert plan.recorded_step_seconds(tmp_path, sweep.base) == 0.25
-    assert all(isinstance(time, float) for time in json.loads((tmp_path / "timings.json").read_text()).values())

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from msd_sweeps.plan import slots as placement
 from msd_sweeps.plan.packing import Packing
+from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.schema import Resources
-from msd_sweeps.space.strict_yaml import InputError
 
 
 def resources(**fields) -> Resources:

@@ -61,10 +61,10 @@ def test_what_is_asked_for_is_on_the_page(store, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["ablatoin"], "did you mean ablation?"),
-        (["zzz"], "it holds ablation, grid"),
-        (["x", "--storage", "empty"], "it holds no sweep"),
-        (["ablation", "--compare", "gird"], "did you mean grid?"),
+        (["ablatoin"], "did you mean 'ablation'?"),
+        (["zzz"], "known: ablation, grid"),
+        (["x", "--storage", "empty"], "there are none"),
+        (["ablation", "--compare", "gird"], "did you mean 'grid'?"),
         (["ablation", "--published", "absent.csv"], "absent.csv"),
         (["ablation", "--out", "runs/ablation/ledger.jsonl"], "ledger.jsonl"),
         (["x\0y"], "no such sweep"),

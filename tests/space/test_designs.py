@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msd_sweeps.space.designs import Sweep
-from msd_sweeps.space.load import find, load, load_base
-from msd_sweeps.space.overrides import changed, nearest_path, paths, setting
+from msd_sweeps.space.errors import InputError
+from msd_sweeps.space.load import find, load, load_base, setting
+from msd_sweeps.space.overrides import changed, flatten, with_sections
 from msd_sweeps.space.schema import Space
-from msd_sweeps.space.strict_yaml import InputError
 from msd_sweeps.space.trial import Trial
 
 BASE = load_base("digits")
@@ -33,14 +33,7 @@ SETTABLE = {
 
 
 def flat(trial: Trial) -> dict:
-    tree = trial.model_dump(mode="json")
-    return {path: value for path in paths(tree) if not isinstance(value := at(tree, path), dict)}
-
-
-def at(tree, path: str):
-    for part in path.split("."):
-        tree = tree[part]
-    return tree
+    return flatten(trial.model_dump(mode="json"))
 
 
 def make(design: str, **sections) -> Sweep:
@@ -97,11 +90,11 @@ def test_settings_are_read_as_yaml():
     assert setting("teacher.weights=") == ("teacher.weights", None)
 
 
-def test_the_nearest_path_ends_alike_or_is_spelt_alike():
-    known = list(paths(BASE.model_dump(mode="json")))
-    assert "'recipe.lr'" in nearest_path("lr", known)
-    assert "'method.scales'" in nearest_path("method.scale", known)
-    assert "'recipe.weight_decay'" in nearest_path("recipe.weightdecay", known)
+def test_a_flat_tree_has_the_values_by_their_paths():
+    tree = {"a": {"b": {"c": 1}, "d": [{"e": 2}]}, "f": None, "g": {}}
+    assert flatten(tree) == {"a.b.c": 1, "a.d": [{"e": 2}], "f": None}
+    assert flatten({"b": 1}, "a.") == {"a.b": 1}
+    assert with_sections(flatten(tree)) == ["a", "a.b", "a.b.c", "a.d", "f"]
 
 
 def test_settings_reach_a_parameter_whose_name_has_dots():

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msd_sweeps.space import strict_yaml
-from msd_sweeps.space.strict_yaml import InputError, parse, parse_scalar
+from msd_sweeps.space.errors import InputError
+from msd_sweeps.space.strict_yaml import parse, parse_scalar
 
 TEXT = st.text(st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp"), exclude_characters="\ufeff"), max_size=8)
 SCALARS = (

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from msd_sweeps.space.load import load_base
 from msd_sweeps.space.overrides import changed
-from msd_sweeps.space.trial import Trial, identity, nearest
+from msd_sweeps.space.trial import Trial, identity
 
 BASE = load_base("digits")
 DECIDING = {
@@ -123,12 +123,6 @@ def test_steps_are_whole_batches_of_the_part_that_is_trained_on():
     assert changed(BASE, {"data.train_samples": None}).steps_per_epoch == 1397 // 32
     held_out = changed(BASE, {"data.train_samples": None, "data.val_fraction": 0.5})
     assert held_out.steps_per_epoch == (1397 - round(1397 * 0.5)) // 32
-
-
-def test_the_nearest_words_are_told_and_far_ones_are_not():
-    known = ["momentum", "milestones", "nesterov"]
-    assert nearest("momentom", known) == "did you mean 'momentum'?"
-    assert nearest("xyz", known) == "known: milestones, momentum, nesterov"
 
 
 def test_the_ids_of_replicates_are_their_own():

@@ -14,9 +14,9 @@ from msd_sweeps.records import ledger
 from msd_sweeps.records.ledger import Ledger
 from msd_sweeps.records.trial_record import FINAL_STATES, TrialRecord, trials_of
 from msd_sweeps.space.designs import Sweep
+from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import load_base
 from msd_sweeps.space.schema import Space
-from msd_sweeps.space.strict_yaml import InputError
 from msd_sweeps.sweep.launch import locked, refuse_another_space
 from msd_sweeps.sweep.study import Study
 from msd_sweeps.sweep.trial_queue import Agenda, Pause, end_whole

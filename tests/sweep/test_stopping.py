@@ -11,7 +11,7 @@ import traceback
 import pytest
 
 from msd_sweeps import run
-from msd_sweeps.space.strict_yaml import InputError
+from msd_sweeps.space.errors import InputError
 from msd_sweeps.sweep.launch import Outcome, locked
 from msd_sweeps.sweep.stopping import FirstFailures, Interrupted, noted_signals, way
 

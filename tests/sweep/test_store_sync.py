@@ -11,7 +11,7 @@ from msd_sweeps.records import ledger
 from msd_sweeps.records.ledger import FILE_NAME, Ledger
 from msd_sweeps.records.ledger_copy import newest
 from msd_sweeps.records.object_store import StorePath
-from msd_sweeps.space.strict_yaml import InputError
+from msd_sweeps.space.errors import InputError
 from msd_sweeps.sweep import lock as one_driver
 from msd_sweeps.sweep import store_sync as keeper
 from msd_sweeps.sweep.lock import CLAIM, Claim, locked

@@ -1,6 +1,5 @@
 """The networks by name. Each answers a forward pass with its `Taps`."""
 
-import difflib
 from collections.abc import Callable
 from functools import partial
 
@@ -14,6 +13,7 @@ from msd_sweeps.distill.models.shufflenet import ShuffleNetV1Cifar, ShuffleNetV2
 from msd_sweeps.distill.models.timm_networks import TimmConvNeXt, TimmMixer, TimmSwin, TimmViT
 from msd_sweeps.distill.models.vgg import VGG
 from msd_sweeps.distill.models.wrn import WideResNet
+from msd_sweeps.space.errors import nearest
 
 __all__ = ["NETWORKS", "CannotClassifyRegions", "Network", "Taps", "build", "fold_batch_norm"]
 
@@ -71,8 +71,5 @@ def build(name: str, num_classes: int, **options: int) -> Network:
     Raises ValueError for a name that NETWORKS lacks.
     """
     if name not in NETWORKS:
-        by_lower = {known.lower(): known for known in NETWORKS}
-        matches = difflib.get_close_matches(name.lower(), by_lower)
-        near = [by_lower[match] for match in matches] or list(NETWORKS)
-        raise ValueError(f"unknown network {name!r}; the nearest known: {', '.join(near)}")
+        raise ValueError(f"unknown network {name!r}; {nearest(name, NETWORKS)}")
     return NETWORKS[name](num_classes=num_classes, **options)

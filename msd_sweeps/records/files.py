@@ -1,0 +1,37 @@
+"""Files that are whole or absent, also after a power cut."""
+
+import os
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file, and the folders above it, so that a reader finds all of its content or the file from before.
+
+    The content is written to a file beside it, synced to the disk and renamed; the other file has a name of its own,
+    so two processes that write the same path do not share it. Raises OSError that names the path.
+    """
+    beside = path.with_name(f"{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        with suppress(OSError):
+            beside.unlink()
+        reason = f"{len(content):,} bytes could not be written: {error.strerror}"
+        raise OSError(error.errno, reason, str(path)) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Sync a folder's list of names to the disk: without it a new file can be missing after a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,151 @@
+"""What a ledger says about its sweep as a whole: the launches, the data, the teachers, and how each launch ended."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import ValidationError
+
+from msd_sweeps.records import ledger
+from msd_sweeps.records.ledger import LAYOUT, LedgerError, Record
+from msd_sweeps.space.designs import Sweep
+from msd_sweeps.space.schema import Space
+from msd_sweeps.space.settings import Settings
+from msd_sweeps.space.trial import Trial
+
+
+class Entry(Settings):
+    """A record about the whole sweep; `event` is its kind in the ledger."""
+
+    event: ClassVar[str]
+    time: float = 0.0
+    """Seconds since 1970; the ledger sets it when the record is written."""
+
+    @classmethod
+    def from_record(cls, record: Record) -> Self:
+        """The entry of a ledger's record. Raises pydantic's ValidationError."""
+        fields = {name: value for name, value in record.items() if name in cls.model_fields}
+        return cls.model_validate_json(json.dumps(fields))
+
+    def record(self) -> Record:
+        """The fields to append to a ledger, of plain JSON types."""
+        return self.model_dump(mode="json", exclude={"time"})
+
+
+class Launch(Entry):
+    """A launch of the sweep: what was asked for, where it ran, and with which code."""
+
+    event: ClassVar[str] = "sweep"
+    name: str
+    """The name of the sweep."""
+    space: Space
+    """The space, with every default filled in."""
+    base: Trial
+    command: list[str]
+    versions: dict[str, str]
+    """Versions of Python and of the packages that matter."""
+    commit: str | None
+    """The git commit of the code; None where it is unknown."""
+    dirty: bool
+    """Whether the code differed from the commit."""
+    host: str
+    device: str
+    layout: int = LAYOUT
+    """The layout of the ledger's records."""
+
+    @property
+    def sweep(self) -> Sweep:
+        """The sweep as it was launched."""
+        return Sweep(self.name, self.space, self.base)
+
+
+class DataRecord(Entry):
+    """A data set that trials use, with its numbers of images."""
+
+    event: ClassVar[str] = "data"
+    name: str
+    num_classes: int
+    train: int
+    val: int
+    test: int
+    sha256: str
+    """Hash of the images and labels of all splits."""
+
+
+class TeacherRecord(Entry):
+    """A teacher that trials learn from."""
+
+    event: ClassVar[str] = "teacher"
+    key: str
+    """Names the teacher in the cache."""
+    model: str
+    source: str
+    """trained, or imported."""
+    weights_sha256: str
+    test_top1: float
+    """Percent, in the precision that students learn from."""
+    precision: str
+    seconds: float
+    """The time that its training took."""
+
+
+class CloseRecord(Entry):
+    """The end of a launch."""
+
+    event: ClassVar[str] = "close"
+    outcome: str
+    """complete, interrupted or failed."""
+    seconds: float
+
+
+@dataclass
+class Header:
+    """What the ledger at `path` says about its sweep as a whole; each list in the order of the records."""
+
+    path: Path
+    launches: list[Launch] = field(default_factory=list)
+    data: list[DataRecord] = field(default_factory=list)
+    teachers: list[TeacherRecord] = field(default_factory=list)
+    closes: list[CloseRecord] = field(default_factory=list)
+
+    @property
+    def launch(self) -> Launch:
+        """The last launch. Raises LedgerError where there is none."""
+        if not self.launches:
+            raise LedgerError(f"{self.path}: the sweep stopped before it began; start it with --space")
+        return self.launches[-1]
+
+    def add(self, record: Record) -> bool:
+        """Take in a record; False where it is not about the whole sweep.
+
+        Raises LedgerError where its content does not fit this version's models.
+        """
+        lists: dict[str, tuple[type[Entry], list[Any]]] = {
+            "sweep": (Launch, self.launches),
+            "data": (DataRecord, self.data),
+            "teacher": (TeacherRecord, self.teachers),
+            "close": (CloseRecord, self.closes),
+        }
+        if record["event"] not in lists:
+            return False
+        kind, entries = lists[record["event"]]
+        try:
+            entries.append(kind.from_record(record))
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"]))
+            raise LedgerError(
+                f"{self.path}: the '{record['event']}' record does not fit this msd_sweeps: {key}: {first['msg']}; "
+                "use the version that wrote it, choose another --name, or remove its folder"
+            ) from error
+        return True
+
+
+def header_of(path: Path, records: Iterable[Record] | None = None) -> Header:
+    """The header of the ledger at `path`, whose records are read unless they are given. Raises LedgerError."""
+    header = Header(path)
+    for record in ledger.read(path) if records is None else records:
+        header.add(record)
+    return header
