@@ -5,18 +5,18 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from msd_sweeps.records.ranking import best_first
 from msd_sweeps.report.cells import metric_title
 from msd_sweeps.report.escaping import short
-from msd_sweeps.report.figures.plot import Plot, cell_looks, named_cells
+from msd_sweeps.report.figures.plot import Plot, cell_looks
 from msd_sweeps.report.figures.search import NO_RESULT
 from msd_sweeps.report.figures.style import (
     GREY,
     MANY,
     ORANGE,
+    OTHER,
     Look,
     label,
     legend_below,
@@ -40,8 +40,8 @@ def costs(results: Results) -> Iterator[Plot]:
     if len(frame) < 2:
         return
     frame = frame.reset_index(drop=True)
-    frame["pareto"] = pareto_front(frame["seconds"], frame["mean"], results.value.higher_is_better)
-    front = frame.loc[frame["pareto"]].sort_values("seconds", kind="stable")["label"].tolist()
+    frame["front"] = pareto_front(frame["seconds"], frame["mean"], results.value.higher_is_better)
+    front = frame.loc[frame["front"]].sort_values("seconds", kind="stable")["label"].tolist()
     told = ", ".join([short(name, 40) for name in front[:MOST_TOLD]] + ["..."] * (len(front) > MOST_TOLD))
     joined = f"The dashed line joins the {len(front)} cells of the Pareto front ({told}), which no other beats in both."
     if len(front) == 1:
@@ -50,38 +50,8 @@ def costs(results: Results) -> Iterator[Plot]:
         f"Mean training time of a trial on {results.frames.device} against its result with 95 % t interval. {joined} "
         "Trials that learn together are charged an equal share of their time."
     )
-    looks = {name: look for name, look in cell_looks(results).items() if name in named_cells(results)}
-    draw = partial(_draw_cells, title=results.value.title, looks=looks)
-    yield Plot("cost", "Accuracy against cost", caption, frame, draw)
-
-
-def _draw_cells(frame: pd.DataFrame, title: str, looks: Mapping[str, Look]) -> Figure:
-    """Cells with their intervals; those without a look of their own in grey."""
-    frame = frame.rename(columns={"mean": "value"})
-    figure, (axis,) = new_figure(2.7)
-    front = frame[frame["pareto"]].sort_values("seconds", kind="stable")
-    axis.step(front["seconds"], front["value"], where="post", color=GREY, linewidth=1, linestyle="--", zorder=1)
-    named = frame["label"].isin(looks.keys())
-    for row in frame[named].itertuples(index=False):
-        mean_with_interval(axis, "y", row.seconds, row, looks[row.label], label(row.label, 26, lines=2))
-    if len(rest := frame[~named]):
-        half = np.nan_to_num([rest["value"] - rest["low"], rest["high"] - rest["value"]])
-        axis.errorbar(rest["seconds"], rest["value"], half, fmt="o", ms=3, color=GREY, elinewidth=0.6, label="others")
-    if not _spread_wide(axis, frame["seconds"]):
-        axis.set_xlim(0, 1.08 * frame["seconds"].max())  # a small difference in cost is to look small
-    axis.set_xlabel("training time of a trial (s)")
-    axis.set_ylabel(title)
-    legend_below(figure)
-    return figure
-
-
-def _spread_wide(axis: Axes, values: "pd.Series[float]") -> bool:
-    """Give the axes room, and costs that span a factor of 20 a logarithmic axis; whether they do."""
-    axis.margins(x=0.1, y=0.08)
-    wide = bool(values.max() > 20 * values.min() > 0)
-    if wide:
-        log_axis(axis, "x", values)
-    return wide
+    draw = partial(_draw, x="seconds", y="mean", titles=("training time of a trial (s)", results.value.title))
+    yield Plot("cost", "Accuracy against cost", caption, frame, partial(draw, looks=cell_looks(results)))
 
 
 def front_of(frames: Frames) -> pd.DataFrame:
@@ -114,25 +84,41 @@ def fronts(results: Results) -> Iterator[Plot]:
         joined = f"Filled: the Pareto front of all {len(others) + 1} metrics"
     caption = f"{NO_RESULT} Each dot is a finished search trial. {joined}."
     for place, other in enumerate(others, 1):
-        step = "" if len(others) > 1 else "steps-post" if other.mode == "min" else "steps-pre"
-        titles = [metric_title(metric.name) for metric in (other, first)]
+        titles = (metric_title(other.name), metric_title(first.name))
         title = "Pareto front: {1} against {0}".format(*(text.partition(" (")[0] for text in titles))
-        draw = partial(_draw_front, x=other.name, y=first.name, titles=titles, step=step)
+        step = "" if len(others) > 1 else "post" if other.mode == "min" else "pre"
+        draw = partial(_draw, x=other.name, y=first.name, titles=titles, step=step)
         yield Plot("pareto" if place == 1 else f"pareto_{place}", title, caption, frame, draw)
 
 
-def _draw_front(frame: pd.DataFrame, x: str, y: str, titles: list[str], step: str) -> Figure:
-    """Finished trials by two metrics, the front filled, and joined where there are no further metrics."""
-    figure, (axis,) = new_figure(2.9)
+def _draw(
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    titles: tuple[str, str],
+    step: str = "post",
+    looks: Mapping[str, Look] | None = None,
+) -> Figure:
+    """Results against a cost, the front joined (where `step` says how): cells in their looks, or trials (no looks)."""
+    figure, (axis,) = new_figure(2.8, *titles)
     front = frame[frame["front"]].sort_values([x, y], kind="stable")
     if step:
-        axis.plot(front[x], front[y], "--", drawstyle=step, color=GREY, linewidth=1, zorder=1)
-    if len(rest := frame[~frame["front"]]):
-        dot = {"ms": 4.5, "mfc": "none", "mec": GREY, "rasterized": len(rest) > MANY}
-        axis.plot(rest[x], rest[y], "o", label="beaten by another", **dot)  # type: ignore[arg-type]
-    axis.plot(front[x], front[y], "o", ms=5.5, color=ORANGE, label="Pareto front", zorder=3)
-    _spread_wide(axis, frame[x])
-    axis.set_xlabel(titles[0])
-    axis.set_ylabel(titles[1])
+        axis.plot(front[x], front[y], "--", drawstyle=f"steps-{step}", color=GREY, linewidth=1, zorder=1)
+    if looks is None:
+        for name, rows, fill in (
+            ("beaten by another", frame[~frame["front"]], "none"),
+            ("Pareto front", front, ORANGE),
+        ):
+            look = {"mfc": fill, "mec": GREY if fill == "none" else fill, "rasterized": len(rows) > MANY}
+            axis.plot(rows[x], rows[y], "o", label=name, **look)
+    else:
+        for row in frame.rename(columns={y: "value"}).itertuples(index=False):
+            name = label(row.label, 26, lines=2) if row.label in looks else "others"
+            mean_with_interval(axis, "y", getattr(row, x), row, looks.get(row.label, OTHER), name)
+    axis.margins(x=0.1, y=0.08)
+    if frame[x].max() > 20 * frame[x].min() > 0:
+        log_axis(axis, "x", frame[x])
+    elif looks is not None:
+        axis.set_xlim(0, 1.08 * frame[x].max())  # a small difference in cost is to look small
     legend_below(figure)
     return figure

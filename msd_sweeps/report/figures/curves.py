@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from functools import partial
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from msd_sweeps.report.cells import metric_title
-from msd_sweeps.report.figures.plot import Plot, cell_looks, named_cells
+from msd_sweeps.report.figures.plot import Plot, cell_looks
 from msd_sweeps.report.figures.search import NO_RESULT, search_trials
 from msd_sweeps.report.figures.style import BLUE, GREY, ORANGE, Look, label, legend_below, new_figure
 from msd_sweeps.report.results import Results
@@ -38,7 +38,8 @@ def cell_curves(results: Results) -> Iterator[Plot]:
     place = frame["cell"].map({cell.cell: index for index, cell in enumerate(cells)})
     frame = frame.assign(place=place).sort_values(["place", "epoch"], kind="stable")
     frame = frame[frame["value"].notna()].drop(columns=["spread", "cell", "place"]).reset_index(drop=True)
-    frame["named"] = frame["label"].isin(named_cells(results))
+    looks = cell_looks(results)
+    frame["named"] = frame["label"].isin(looks.keys())
     caption = "Mean over seeds by epoch, with 95 % t intervals as bands."
     if name != results.value.validation:
         caption += " Nothing is held out from these trials, so this is on the training images."
@@ -46,7 +47,7 @@ def cell_curves(results: Results) -> Iterator[Plot]:
         caption += " Losses of different methods have different terms: compare their course, not their height."
     if hidden := frame.loc[~frame["named"], "label"].nunique():
         caption += f" In grey the {hidden} cells that are neither the baseline nor among the best; the CSV has all."
-    draw = partial(_draw_cells, title=metric_title(name), looks=cell_looks(results))
+    draw = partial(_draw_cells, y=metric_title(name), looks=looks)
     yield Plot("learning_curves", "Learning curves", caption, frame, draw)
 
 
@@ -66,54 +67,47 @@ def trial_curves(results: Results) -> Iterator[Plot]:
         frame = pd.DataFrame({**quantiles, "trials": groups.size()}).reset_index()
         caption = f"{NO_RESULT} Median, quartiles and 10 to 90 % of the trials that reached the epoch."
         draw = _draw_quantiles
-    draw = partial(draw, title=metric_title(name))
+    draw = partial(draw, y=metric_title(name))
     yield Plot("search_curves", "Learning curves of the search", caption, frame.reset_index(drop=True), draw)
 
 
-def _axis_of_epochs(title: str) -> tuple[Figure, Axes]:
-    figure, (axis,) = new_figure(2.7)
+def _epochs_figure(y: str) -> tuple[Figure, Axes]:
+    figure, (axis,) = new_figure(2.7, "epoch", y)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.set_xlabel("epoch")
-    axis.set_ylabel(title)
     return figure, axis
 
 
-def _draw_cells(frame: pd.DataFrame, title: str, looks: Mapping[str, Look]) -> Figure:
+def _draw_cells(frame: pd.DataFrame, y: str, looks: Mapping[str, Look]) -> Figure:
     """A line a cell with its band over seeds; cells without a look of their own in grey."""
-    figure, axis = _axis_of_epochs(title)
-    for place, (_, rows) in enumerate(frame[~frame["named"]].groupby("label", sort=False)):
-        name = "" if place else "others"
-        axis.plot(rows["epoch"], rows["value"], color=GREY, linewidth=0.6, alpha=0.8, zorder=1, label=name)
+    figure, axis = _epochs_figure(y)
+    for _, rows in frame[~frame["named"]].groupby("label", sort=False):
+        axis.plot(rows["epoch"], rows["value"], color=GREY, linewidth=0.6, alpha=0.8, zorder=1, label="others")
     named = frame[frame["named"]].groupby("label", sort=False)
     for place, (name, rows) in enumerate(named):
-        every = max(1, len(rows) // 5)
-        line = {"color": looks[name].color, "marker": looks[name].marker, "ms": 4, "linewidth": 1.2}
         # Markers of different lines stand at different epochs, so that near lines can be told apart.
-        marks = (place * every // len(named), every)
-        axis.plot(rows["epoch"], rows["value"], markevery=marks, label=label(name, 26, lines=2), **line)
-        axis.fill_between(rows["epoch"], rows["low"], rows["high"], color=line["color"], alpha=0.15, linewidth=0)
+        every = max(1, len(rows) // 5)
+        marks: Any = (place * every // len(named), every)
+        line = looks[name]._asdict() | {"linewidth": 1.2, "label": label(name, 26, lines=2), "markevery": marks}
+        axis.plot(rows["epoch"], rows["value"], **line)
+        axis.fill_between(rows["epoch"], rows["low"], rows["high"], color=looks[name].color, alpha=0.15, linewidth=0)
     legend_below(figure)
     return figure
 
 
-def _draw_trials(frame: pd.DataFrame, title: str) -> Figure:
+def _draw_trials(frame: pd.DataFrame, y: str) -> Figure:
     """A line a trial; a cross ends the line of one that was stopped or failed."""
-    figure, axis = _axis_of_epochs(title)
+    figure, axis = _epochs_figure(y)
+    finished: dict[str, Any] = {"color": BLUE, "label": "finished", "zorder": 1}
+    stopped = {"color": ORANGE, "label": "stopped or failed", "zorder": 2, "marker": "x", "markevery": [-1]}
     for _, rows in frame.groupby("number", sort=True):
-        finished = rows["state"].iloc[0] == "finished"
-        color = BLUE if finished else ORANGE
-        axis.plot(rows["epoch"], rows["value"], color=color, linewidth=1.0, alpha=0.8, zorder=1 if finished else 2)
-        if not finished:
-            axis.plot(rows["epoch"].iloc[-1:], rows["value"].iloc[-1:], "x", ms=4.5, color=ORANGE, zorder=3)
-    finished = frame["state"] == "finished"
-    handles = [Line2D([], [], color=BLUE, label="finished")] * bool(finished.any())
-    handles += [Line2D([], [], color=ORANGE, marker="x", ms=4.5, label="stopped or failed")] * bool((~finished).any())
-    legend_below(figure, handles=handles)
+        look = finished if rows["state"].iloc[0] == "finished" else stopped
+        axis.plot(rows["epoch"], rows["value"], linewidth=1.0, alpha=0.8, **look)
+    legend_below(figure)
     return figure
 
 
-def _draw_quantiles(frame: pd.DataFrame, title: str) -> Figure:
-    figure, axis = _axis_of_epochs(title)
+def _draw_quantiles(frame: pd.DataFrame, y: str) -> Figure:
+    figure, axis = _epochs_figure(y)
     for low, high, alpha, name in (("q10", "q90", 0.15, "10 to 90 %"), ("q25", "q75", 0.3, "quartiles")):
         axis.fill_between(frame["epoch"], frame[low], frame[high], color=BLUE, alpha=alpha, lw=0, label=name)
     axis.plot(frame["epoch"], frame["q50"], color=BLUE, label="median")

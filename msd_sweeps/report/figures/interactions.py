@@ -32,7 +32,7 @@ def interactions(results: Results) -> Iterator[Plot]:
                 title = f"Together: {short(first.title, 30)} and {short(second.title, 30)}"
                 caption = "Means over seeds (of a seed's mean over any other factor) ± half of the 95 % t interval."
                 caption += " An empty field has no finished trial." * bool(frame["mean"].isna().any())
-                draw = partial(_draw_map, title=results.value.title)
+                draw = partial(_draw_map, color=results.value.title)
                 yield Plot(f"interaction_{number}", title, caption, frame, draw)
 
 
@@ -56,52 +56,47 @@ def _of_search(results: Results) -> Iterator[Plot]:
     """The two parameters that matter most (or stand first), a row a finished trial."""
     frame = search_trials(results)
     frame = frame[(frame["state"] == "finished") & frame["score"].notna()].reset_index(drop=True)
-    levels = parameter_levels(results, frame["trial"].tolist())
+    levels = parameter_levels(results, frame["trial"])
     ranked = [name for name in results.importances["parameter"] if name in levels] or list(levels)
     if len(ranked) < 2 or len(frame) < 3:
         return
-    (x_title, x), (y_title, y) = (levels[name] for name in ranked[:2])
-    frame = pd.concat([frame[["number", "score"]], x.add_prefix("x_"), y.add_prefix("y_")], axis=1)
+    (x, of_x), (y, of_y) = (levels[name] for name in ranked[:2])
+    frame = pd.concat([frame[["number", "score"]], of_x.add_prefix("x_"), of_y.add_prefix("y_")], axis=1)
     which = "first two" if results.importances.empty else "two most important"
     caption = f"{NO_RESULT} The {which} parameters; each dot is a finished trial."
     title = f"The search along {short_path(ranked[0])} and {short_path(ranked[1])}"
-    score = metric_title(results.frames.metric.name)
-    draw = partial(_draw_trials, titles={"x": x_title, "y": y_title}, title=score)
+    draw = partial(_draw_trials, x=x, y=y, color=metric_title(results.frames.metric.name))
     yield Plot("interaction_1", title, caption, frame, draw)
 
 
-def _draw_map(frame: pd.DataFrame, title: str) -> Figure:
+def _draw_map(frame: pd.DataFrame, color: str) -> Figure:
     """A field for each pair of levels with its mean and half interval."""
     rows, columns = (list(dict.fromkeys(frame[name])) for name in ("first_level", "second_level"))
     means = frame["mean"].to_numpy().reshape(len(rows), len(columns))
-    figure, (axis,) = new_figure(1.1 + 0.42 * len(rows))
+    titles = (label(frame[name].iloc[0]) for name in ("second", "first"))
+    figure, (axis,) = new_figure(1.1 + 0.42 * len(rows), *titles)
     image = axis.imshow(np.ma.masked_invalid(means), cmap="cividis", aspect="auto")
     axis.grid(visible=False)
     middle = (np.nanmin(means) + np.nanmax(means)) / 2
     for index, row in enumerate(frame.itertuples(index=False) if len(columns) <= 8 else ()):
         if row.n:
-            half = f" ± {(row.high - row.low) / 2:.2f}" if row.low == row.low and len(columns) <= 5 else ""
-            place = (index % len(columns), index // len(columns))
-            color = "white" if row.mean < middle else "black"
-            axis.text(*place, f"{row.mean:.2f}{half}", ha="center", va="center", fontsize=7.5, color=color)
+            half = "" if len(columns) > 5 or np.isnan(row.low) else f" ± {(row.high - row.low) / 2:.2f}"
+            place, ink = (index % len(columns), index // len(columns)), "white" if row.mean < middle else "black"
+            axis.text(*place, f"{row.mean:.2f}{half}", ha="center", va="center", fontsize=7.5, color=ink)
     axis.set_xticks(range(len(columns)), [label(name, 60 // len(columns)) for name in columns])
     axis.set_yticks(range(len(rows)), [label(name, 20) for name in rows])
-    axis.set_ylabel(label(frame["first"].iloc[0]))
-    axis.set_xlabel(label(frame["second"].iloc[0]))
-    figure.colorbar(image, ax=axis, label=title)
+    figure.colorbar(image, ax=axis, label=color)
     return figure
 
 
-def _draw_trials(frame: pd.DataFrame, titles: dict[str, str], title: str) -> Figure:
+def _draw_trials(frame: pd.DataFrame, x: str, y: str, color: str) -> Figure:
     """A dot a trial, coloured by its score."""
-    figure, (axis,) = new_figure(3.4)
-    places = {}
-    for which in ("x", "y"):
-        levels = {f"{which}_{name}": name for name in ("level", "position", "log")}
-        places[which] = level_axis(axis, which, frame.rename(columns=levels))
-    dots = {"s": 28, "edgecolors": "black", "linewidths": 0.4, "rasterized": len(frame) > MANY}
-    cloud = axis.scatter(places["x"], places["y"], c=frame["score"], cmap="cividis", **dots)
-    axis.set_xlabel(label(titles["x"], 48))
-    axis.set_ylabel(label(titles["y"], 40))
-    figure.colorbar(cloud, ax=axis, label=title)
+    figure, (axis,) = new_figure(3.4, label(x, 48), label(y, 40))
+    places = [
+        level_axis(axis, which, frame.rename(columns=lambda name, which=which: name.removeprefix(f"{which}_")))
+        for which in ("x", "y")
+    ]
+    raster = len(frame) > MANY
+    dots = axis.scatter(*places, 28, frame["score"], cmap="cividis", ec="black", lw=0.4, rasterized=raster)
+    figure.colorbar(dots, ax=axis, label=color)
     return figure

@@ -1,12 +1,14 @@
 """What a figure is before it is drawn, and how each cell looks in all figures of a page."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from msd_sweeps.report.figures.style import COLORS, GREY, MARKERS, Look
+from msd_sweeps.report.cells import Cell
+from msd_sweeps.report.figures.style import COLORS, MARKERS, Look
 from msd_sweeps.report.results import Results
 
 
@@ -23,21 +25,14 @@ class Plot:
     draw: Callable[[pd.DataFrame], Figure]
 
 
-def named_cells(results: Results) -> list[str]:
-    """Labels of the cells with a colour of their own: the baseline and the best others, in the table's order."""
+def cell_looks(results: Results) -> dict[str, Look]:
+    """Colour and marker of cells by label: of the baseline and the best others, in the table's order."""
     sign = 1 if results.value.higher_is_better else -1
 
-    def rank(place: int) -> tuple[bool, bool, float, int]:
-        cell = results.cells[place]
-        mean = sign * cell.interval.mean if cell.values else 0.0
-        return cell is not results.baseline, not cell.values, -mean, place
+    def rank(cell: Cell) -> tuple[bool, float]:
+        return cell is not results.baseline, -sign * cell.interval.mean if cell.values else math.inf
 
-    finished = [place for place, cell in enumerate(results.cells) if cell.states["finished"]]
-    chosen = sorted(sorted(finished, key=rank)[: len(COLORS)])
-    return [results.cells[place].label for place in chosen]
-
-
-def cell_looks(results: Results) -> dict[str, Look]:
-    """Colour and marker of each cell by its label, the same in every figure; cells without a name of their own are grey."""
-    named = map(Look, COLORS, MARKERS)
-    return {cell.label: Look(GREY, "o") for cell in results.cells} | dict(zip(named_cells(results), named))
+    finished = [cell for cell in results.cells if cell.states["finished"]]
+    chosen = [cell.label for cell in sorted(finished, key=rank)[: len(COLORS)]]
+    named = [cell.label for cell in finished if cell.label in chosen]
+    return dict(zip(named, map(Look, COLORS, MARKERS), strict=False))

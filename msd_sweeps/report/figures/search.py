@@ -3,7 +3,7 @@
 A search's scores choose the winners and are no results; the captions say so.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 
 import numpy as np
@@ -17,9 +17,9 @@ from msd_sweeps.report.figures.style import (
     BLUE,
     GREY,
     ORANGE,
+    OTHER,
     Look,
     cloud,
-    few_ticks,
     legend_below,
     mean_with_interval,
     new_figure,
@@ -43,7 +43,7 @@ def search_trials(results: Results) -> pd.DataFrame:
     return frame.assign(best=best.ffill()).reset_index(drop=True)
 
 
-def parameter_levels(results: Results, trials: list[str]) -> dict[str, tuple[str, pd.DataFrame]]:
+def parameter_levels(results: Results, trials: Iterable[str]) -> dict[str, tuple[str, pd.DataFrame]]:
     """By parameter its title and a row for each of some search trials.
 
     Columns: level (text; None where the parameter did not count), position (NaN for choices), log.
@@ -54,7 +54,9 @@ def parameter_levels(results: Results, trials: list[str]) -> dict[str, tuple[str
         numeric = isinstance(parameter, Range)
         texts = [None if value is None else value_text(value) for value in values]
         position = [float(value) if numeric and value is not None else np.nan for value in values]
-        frame = pd.DataFrame({"level": texts, "position": position, "log": numeric and parameter.log})
+        frame = pd.DataFrame(
+            {"level": texts, "position": position, "log": isinstance(parameter, Range) and parameter.log}
+        )
         levels[name] = (parameter_title(title) if numeric else title, frame)
     return levels
 
@@ -64,17 +66,15 @@ def history(results: Results) -> Iterator[Plot]:
     frame = search_trials(results)
     if frame["score"].notna().any():
         caption = f"{NO_RESULT} A stopped trial stands at its last epoch's score, so the earlier the lower."
-        draw = partial(_draw_history, title=metric_title(results.frames.metric.name))
+        draw = partial(_draw_history, y=metric_title(results.frames.metric.name))
         yield Plot("history", "How the search went", caption, frame, draw)
 
 
-def _draw_history(frame: pd.DataFrame, title: str) -> Figure:
-    figure, (axis,) = new_figure(2.8)
+def _draw_history(frame: pd.DataFrame, y: str) -> Figure:
+    figure, (axis,) = new_figure(2.8, "search trial", y)
     cloud(axis, frame["number"], frame["score"], frame["state"])
     axis.step(frame["number"], frame["best"], where="post", color=ORANGE, linewidth=1.4, label="best finished so far")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.set_xlabel("search trial")
-    axis.set_ylabel(title)
     legend_below(figure, 3)
     return figure
 
@@ -95,10 +95,9 @@ def importances(results: Results) -> Iterator[Plot]:
 
 
 def _draw_importances(frame: pd.DataFrame) -> Figure:
-    figure, axis = rows_figure(list(frame["parameter"]))
+    figure, axis = rows_figure(list(frame["parameter"]), "share of all importance (0 to 1)")
     axis.barh(range(len(frame)), frame["importance"], color=BLUE, height=0.6)
     axis.set_xlim(0, 1)
-    axis.set_xlabel("share of all importance (0 to 1)")
     return figure
 
 
@@ -107,24 +106,21 @@ def confirmation(results: Results) -> Iterator[Plot]:
     frame = results.confirmation
     if not frame.empty:
         caption = (
-            "Cross: the score that the search chose by (one seed, held-out images). Marker: fresh seeds, all "
-            "training images, test set, with 95 % t interval. The gap is selection, other images and more training "
-            "data together."
+            "Cross: the score that the search chose by (one seed, held-out images). Marker: fresh seeds, all training "
+            "images, test set, with 95 % t interval. The gap is selection, other images and more training data "
+            "together."
         )
-        title, looks = results.value.title.replace("test ", ""), cell_looks(results)
-        draw = partial(_draw_confirmation, title=title, looks=looks)
+        draw = partial(_draw_confirmation, x=results.value.title.replace("test ", ""), looks=cell_looks(results))
         yield Plot("confirmation", "Search score and confirmed score", caption, frame, draw)
 
 
-def _draw_confirmation(frame: pd.DataFrame, title: str, looks: dict[str, Look]) -> Figure:
+def _draw_confirmation(frame: pd.DataFrame, x: str, looks: Mapping[str, Look]) -> Figure:
     """Each winner's search score, a cross, joined with its confirmed mean."""
-    figure, axis = rows_figure(list(frame["label"]))
+    figure, axis = rows_figure(list(frame["label"]), x)
     for place, row in enumerate(frame.rename(columns={"mean": "value"}).itertuples(index=False)):
-        look = looks[str(row.label)]
+        look = looks.get(row.label, OTHER)
         axis.plot([row.search_score, row.value], [place, place], color=GREY, linewidth=1, zorder=1)
         axis.plot([row.search_score], [place], "x", ms=6, mew=1.5, color=look.color, zorder=3)
         mean_with_interval(axis, "x", place, row, look)
-    few_ticks(axis)
     axis.margins(x=0.08)
-    axis.set_xlabel(title)
     return figure

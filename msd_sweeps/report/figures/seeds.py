@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from msd_sweeps.report.figures.plot import Plot, cell_looks
-from msd_sweeps.report.figures.style import MOST_ROWS, Look, few_ticks, mean_with_interval, rows_figure, seeds_beside
+from msd_sweeps.report.figures.style import MOST_ROWS, OTHER, Look, mean_with_interval, rows_figure, seeds_beside
 from msd_sweeps.report.results import Results
 from msd_sweeps.report.stats import mean_interval
 
@@ -43,19 +43,16 @@ def cell_seeds(results: Results) -> Iterator[Plot]:
         caption = f"{seeds_note(frame)} Last epoch."
         if (hidden := frame["cell"].nunique() - MOST_ROWS) > 0:
             caption += f" The first {MOST_ROWS} cells; {hidden} more are in the CSV."
-        draw = partial(_draw, title=results.value.title, looks=cell_looks(results))
+        draw = partial(_draw, x=results.value.title, looks=cell_looks(results))
         yield Plot("seeds", "Every seed behind its mean", caption, frame, draw)
 
 
-def _draw(frame: pd.DataFrame, title: str, looks: Mapping[str, Look]) -> Figure:
+def _draw(frame: pd.DataFrame, x: str, looks: Mapping[str, Look]) -> Figure:
     names = list(dict.fromkeys(frame["cell"]))[:MOST_ROWS]
-    figure, axis = rows_figure(names)
+    figure, axis = rows_figure(names, x)
     for place, name in enumerate(names):
-        rows = frame[frame["cell"] == name]
-        seeds = rows.loc[rows["kind"] == "seed", "value"].tolist()
-        seeds_beside(axis, "x", [place] * len(seeds), seeds)
-        for row in rows[rows["kind"] == "mean"].itertuples(index=False):
-            mean_with_interval(axis, "x", place, row, looks[name])
-    few_ticks(axis)
-    axis.set_xlabel(title)
+        *seeds, mean = frame[frame["cell"] == name].itertuples(index=False)
+        seeds_beside(axis, "x", [place] * len(seeds), [seed.value for seed in seeds])
+        mean_with_interval(axis, "x", place, mean, looks.get(name, OTHER))
+    axis.autoscale_view()
     return figure
