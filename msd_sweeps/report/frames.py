@@ -28,7 +28,50 @@ _MEASURED = ("epochs", "seconds", "lost_seconds", "started", "ended")
 _EPOCH_COLUMNS = ("trial", "epoch", "position", "slot", "seconds")
 
 
+<<<<<<< HEAD
 @dataclass(frozen=True)
+=======
+@dataclass
+class Header:
+    """What a ledger says about the sweep as a whole; each list in the order of the records."""
+
+    launches: list[Record] = field(default_factory=list)
+    data: list[Record] = field(default_factory=list)
+    teachers: list[Record] = field(default_factory=list)
+    closes: list[Record] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The name of the sweep; empty where no launch is recorded."""
+        return str(self._last("name", ""))
+
+    @property
+    def space(self) -> Record:
+        """The resolved space of the last launch."""
+        return dict(self._last("space", {}))
+
+    @property
+    def metrics(self) -> list[Record]:
+        """The metrics of the space, each {name, mode}; the one that ranks comes first."""
+        metric = self.space.get("metric") or {}
+        return metric if isinstance(metric, list) else [metric]
+
+    @property
+    def base(self) -> Record:
+        """The resolved base trial of the last launch."""
+        return dict(self._last("base", {}))
+
+    @property
+    def device(self) -> str:
+        """The devices of all launches."""
+        return ", ".join(dict.fromkeys(str(launch.get("device", "unknown")) for launch in self.launches))
+
+    def _last(self, key: str, default: Any) -> Any:
+        return self.launches[-1].get(key, default) if self.launches else default
+
+
+@dataclass
+>>>>>>> records
 class Frames:
     """A sweep as data.
 
