@@ -19,59 +19,14 @@ from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.metrics import COSTS, Metric, student_cost
 from msd_sweeps.space.overrides import flatten
 
-_TEXTS = ("trial", "label", "phase", "cell", "state", "reason", "traceback", "source")
-_RECORDED = tuple(
-    ["trial", "number", "label", "phase", "cell", "seed", "state", "reason", "traceback", "source", "attempts"]
-)
+_RECORDED = ("trial", "number", "label", "phase", "cell", "seed", "state", "reason", "traceback", "source", "attempts")
 """Columns of `trials` that are fields of a TrialRecord."""
+_TEXTS = tuple(name for name in _RECORDED if name not in ("number", "seed", "attempts"))
 _MEASURED = ("epochs", "seconds", "lost_seconds", "started", "ended")
 _EPOCH_COLUMNS = ("trial", "epoch", "position", "slot", "seconds")
 
 
-<<<<<<< HEAD
 @dataclass(frozen=True)
-=======
-@dataclass
-class Header:
-    """What a ledger says about the sweep as a whole; each list in the order of the records."""
-
-    launches: list[Record] = field(default_factory=list)
-    data: list[Record] = field(default_factory=list)
-    teachers: list[Record] = field(default_factory=list)
-    closes: list[Record] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        """The name of the sweep; empty where no launch is recorded."""
-        return str(self._last("name", ""))
-
-    @property
-    def space(self) -> Record:
-        """The resolved space of the last launch."""
-        return dict(self._last("space", {}))
-
-    @property
-    def metrics(self) -> list[Record]:
-        """The metrics of the space, each {name, mode}; the one that ranks comes first."""
-        metric = self.space.get("metric") or {}
-        return metric if isinstance(metric, list) else [metric]
-
-    @property
-    def base(self) -> Record:
-        """The resolved base trial of the last launch."""
-        return dict(self._last("base", {}))
-
-    @property
-    def device(self) -> str:
-        """The devices of all launches."""
-        return ", ".join(dict.fromkeys(str(launch.get("device", "unknown")) for launch in self.launches))
-
-    def _last(self, key: str, default: Any) -> Any:
-        return self.launches[-1].get(key, default) if self.launches else default
-
-
-@dataclass
->>>>>>> records
 class Frames:
     """A sweep as data.
 

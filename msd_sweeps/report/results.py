@@ -1,6 +1,6 @@
-"""Every number of a report, and what a figure is before it is drawn."""
+"""Every number of a report."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -11,21 +11,6 @@ from msd_sweeps.report.frames import Frames
 from msd_sweeps.report.search import importances, winners_curse
 from msd_sweeps.report.tables import ResultTable, result_table
 from msd_sweeps.report.writing import rounded_frame
-
-
-@dataclass(frozen=True)
-class FigureNumbers:
-    """One figure before it is drawn."""
-
-    slug: str
-    """Name of its files."""
-    kind: str
-    """Which drawing it gets: a key of `figures.DRAWINGS`."""
-    title: str
-    caption: str
-    frame: pd.DataFrame
-    axes: dict[str, str] = field(default_factory=dict)
-    """Texts and choices of the drawing: labels of the axes with units, scales."""
 
 
 @dataclass(frozen=True)

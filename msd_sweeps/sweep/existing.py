@@ -13,12 +13,6 @@ from msd_sweeps.space.designs import Sweep, fresh_seeds
 from msd_sweeps.space.errors import InputError, nearest
 from msd_sweeps.space.load import checked_name
 from msd_sweeps.space.schema import Space
-<<<<<<< HEAD
-from msd_sweeps.space.trial import Trial
-=======
-from msd_sweeps.space.strict_yaml import InputError
-from msd_sweeps.space.trial import nearest
->>>>>>> records
 from msd_sweeps.space.validation import validated
 
 
@@ -36,15 +30,8 @@ def existing_ledger(options: argparse.Namespace, name: str, flag: str = "--resum
     if not path.exists():
         known = [found.parent.name for found in storage.glob(f"*/{FILE_NAME}")]
         if store is not None:
-<<<<<<< HEAD
-            known = [folder.name for folder in store.glob("*") if is_there(folder)]
-        raise InputError(f"{flag}: no sweep '{name}' in {store or storage}/; {nearest(name, known)}")
-=======
             known = [folder.name for folder in store.glob("*") if StoredLedger(folder).size() is not None]
-        raise InputError(
-            f"{flag}: no sweep '{name}' in {store or storage}/; {nearest(name, known) if known else 'it is empty'}"
-        )
->>>>>>> records
+        raise InputError(f"{flag}: no sweep '{name}' in {store or storage}/; {nearest(name, known)}")
     return path
 
 

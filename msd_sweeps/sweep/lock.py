@@ -14,13 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-<<<<<<< HEAD
-from msd_sweeps.records.object_store import StorePath
-from msd_sweeps.space.errors import InputError
-=======
 from msd_sweeps.records.object_store import Place, StorePath
-from msd_sweeps.space.strict_yaml import InputError
->>>>>>> records
+from msd_sweeps.space.errors import InputError
 
 CLAIM = "driver.json"
 CLAIM_SECONDS = 60.0

@@ -12,16 +12,9 @@ from collections.abc import Callable, Iterator
 from concurrent import futures
 from typing import Any
 
-<<<<<<< HEAD
-from msd_sweeps.plan.packing import Packing
-from msd_sweeps.plan.slots import Node, SlotPlan, plan_slots
-from msd_sweeps.space.errors import InputError
-from msd_sweeps.space.schema import Resources
-=======
 from msd_sweeps.plan.plan import Plan
 from msd_sweeps.plan.slots import Node, SlotPlan
-from msd_sweeps.space.strict_yaml import InputError
->>>>>>> records
+from msd_sweeps.space.errors import InputError
 from msd_sweeps.sweep import ENVIRONMENT
 from msd_sweeps.sweep.stopping import Interrupted, SweepStopped
 

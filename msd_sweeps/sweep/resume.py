@@ -8,12 +8,7 @@ from typing import Any
 from msd_sweeps.records.header import Launch
 from msd_sweeps.records.ledger import Record
 from msd_sweeps.space.designs import Sweep
-<<<<<<< HEAD
 from msd_sweeps.space.errors import InputError
-from msd_sweeps.space.schema import Space
-=======
-from msd_sweeps.space.strict_yaml import InputError
->>>>>>> records
 
 _FREE = ("resources", "tracking", "report")
 """Sections of a space that may change under a name: they decide no number."""

@@ -9,14 +9,9 @@ from pathlib import Path
 from msd_sweeps.distill import checkpoint
 from msd_sweeps.records.ledger import FILE_NAME
 from msd_sweeps.records.object_store import Place, StoreError, StorePath
-<<<<<<< HEAD
-from msd_sweeps.space.errors import InputError
-from msd_sweeps.sweep.lock import Claim, locked
-=======
 from msd_sweeps.records.stored_ledger import StoredLedger, whole_lines
-from msd_sweeps.space.strict_yaml import InputError
+from msd_sweeps.space.errors import InputError
 from msd_sweeps.sweep.lock import RENEW_SECONDS, Claim, locked
->>>>>>> records
 
 CHECKPOINTS = "checkpoints"
 _PAUSE = 10

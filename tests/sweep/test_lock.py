@@ -6,12 +6,7 @@ import time
 import pytest
 
 from msd_sweeps.records.object_store import StorePath
-<<<<<<< HEAD
 from msd_sweeps.space.errors import InputError
-from msd_sweeps.sweep import lock as one_driver
-=======
-from msd_sweeps.space.strict_yaml import InputError
->>>>>>> records
 from msd_sweeps.sweep.lock import CLAIM, CLAIM_SECONDS, Claim
 
 

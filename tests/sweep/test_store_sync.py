@@ -10,14 +10,8 @@ from msd_sweeps.distill import checkpoint
 from msd_sweeps.records import ledger
 from msd_sweeps.records.ledger import FILE_NAME, Ledger
 from msd_sweeps.records.object_store import StorePath
-<<<<<<< HEAD
-from msd_sweeps.space.errors import InputError
-from msd_sweeps.sweep import lock as one_driver
-from msd_sweeps.sweep import store_sync as keeper
-=======
 from msd_sweeps.records.stored_ledger import StoredLedger
-from msd_sweeps.space.strict_yaml import InputError
->>>>>>> records
+from msd_sweeps.space.errors import InputError
 from msd_sweeps.sweep.lock import CLAIM, Claim, locked
 from msd_sweeps.sweep.store_sync import StoreSync, checkpoints_of, fetch_others
 from tests.stores import flaky_store
