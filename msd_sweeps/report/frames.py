@@ -117,8 +117,11 @@ class _Epochs:
         return frame
 
 
-def read(path: Path) -> Frames:
-    """The frames of one ledger file. Raises LedgerError where it is absent, of another layout, or has no launch."""
+def read(path: Path, records: Iterable[Record] | None = None) -> Frames:
+    """The frames of the ledger at `path`, whose records are read unless they are given.
+
+    Raises LedgerError where it is absent, of another layout, or has no launch.
+    """
     header, epochs = Header(path), _Epochs()
     codes: dict[str, int] = {}
     started: dict[str, float] = {}
@@ -138,7 +141,7 @@ def read(path: Path) -> Frames:
                     ended[record["trial"]] = record["time"]
                 yield record
 
-    found = trials_of(of_trials(ledger.read(path)))
+    found = trials_of(of_trials(ledger.read(path) if records is None else records))
     rows = epochs.frame()
     kept = rows[rows["kept"]].drop(columns="kept").sort_values(["code", "epoch"], kind="stable", ignore_index=True)
     trials = _trials(list(found.values()), rows, kept)

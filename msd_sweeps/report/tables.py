@@ -19,7 +19,7 @@ from msd_sweeps.report.table_formats import Column, Table
 from msd_sweeps.report.writing import rounded_frame, write_csv, write_parquet, write_text
 
 NOTHING = "–"
-Row = Mapping[Any, Any] | pd.Series
+Row = Mapping[Any, Any]
 """A row of a frame that has the columns of `difference_columns`."""
 
 
@@ -138,7 +138,7 @@ def _shown(frame: pd.DataFrame, cells: Sequence[Cell], baseline: Cell | None, va
     if frame["validation"].notna().any() or frame["search_score"].notna().any():
         columns.append((metric_title(value.validation), True, _validation_text))
     columns.append(("s/trial", True, lambda row: NOTHING if math.isnan(row["seconds"]) else f"{row['seconds']:.1f}"))
-    table = Table.of((row for _, row in frame.iterrows()), columns, _notes(frame, cells, baseline, value))
+    table = Table.of(frame.to_dict("records"), columns, _notes(frame, cells, baseline, value))
     best = _clearly_best(cells, value)
     if best is not None:
         table.bold.add((best, 2))
