@@ -14,7 +14,6 @@ from msd_sweeps.records.trial_record import TrialRecord, trials_of
 from msd_sweeps.report import frames
 from tests.synthetic_ledger import Recipe, every_third_stopped, make_sweep, records, write
 
-
 LAUNCH = next(records(make_sweep("leave_one_out")))
 CONFIG = make_sweep("leave_one_out").base.model_dump(mode="json")
 
