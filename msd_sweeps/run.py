@@ -6,10 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msd_sweeps.plan import description as plan
-from msd_sweeps.plan.packing import available_bytes, packing_of
-from msd_sweeps.plan.slots import plan_slots
-from msd_sweeps.records.ledger import LedgerError
+from msd_sweeps.plan.plan import Plan
+from msd_sweeps.records.ledger import LayoutError, LedgerError
 from msd_sweeps.records.object_store import StoreError, StorePath, local_folder, place, working_folder
 from msd_sweeps.records.step_times import recorded_step_seconds
 from msd_sweeps.space.designs import Sweep
@@ -123,27 +121,17 @@ def main(arguments: list[str] | None = None, trainer: "Trainer | None" = None) -
         if options.sync_mlflow:
             return _sync_mlflow(options)
         sweep = _load(options)
-        slots = (
-            plan_slots(
-                sweep.space.resources,
-                [plan.local_node(options.num_cpus)],
-                plan.trial_count(sweep),
-                packing_of(sweep),
-                available_bytes(),
-            )
-            if options.address is None
-            else None
-        )
         step_seconds = recorded_step_seconds(options.storage, sweep.base)
         if options.estimate:
             from msd_sweeps.distill.timing import measure
 
             step_seconds = measure(sweep.base)
-        print(plan.describe(sweep, slots, step_seconds), flush=True)
+        plan = Plan(sweep, step_seconds)
+        print(plan.text(plan.slots_here(options.num_cpus) if options.address is None else None), flush=True)
         if options.dry_run:
             return 0
         return _launch(sweep, options, trainer)
-    except (InputError, StoreError) as error:
+    except (InputError, StoreError, LayoutError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except LedgerError as error:

@@ -186,4 +186,4 @@ def test_making_a_teacher_refuses_bad_input_too(arguments, says, capsys):
 def test_a_recorded_space_is_plain_json():
     begun("mine", load("joint"))
     line = (Path("runs/mine") / FILE_NAME).read_bytes()
-    assert json.loads(line)["sweep"]["design"] == "search"
+    assert json.loads(line)["space"]["design"] == "search"

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from msd_sweeps.plan.description import local_cpus
+from msd_sweeps.plan.machine import local_cpus
 from msd_sweeps.records import ledger
 from msd_sweeps.records.object_store import local_folder
 from msd_sweeps.space.errors import InputError

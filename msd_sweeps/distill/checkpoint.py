@@ -1,14 +1,16 @@
-"""Checkpoints that are whole or recognised as torn: a checksum before the content, written aside and renamed.
+"""Checkpoints that are whole or recognised as torn: a checksum stands before the content.
 
-In an object store they are written in one go, as a file appears there when it is whole; the checksum tells where that
-does not hold. A store that does not answer is asked again for half a minute when something is read.
+On a disk they are written aside and renamed. In an object store they are written in one go, because most stores show a
+file only when it is whole; the checksum finds the others. A store that does not answer is asked again for half a
+minute when something is read.
 
-The name of a file tells what it holds, so that those who only plan need neither torch nor the content.
+The name of a file says what it holds, so that a reader who only plans needs neither torch nor the content.
 """
 
 import hashlib
 import io
 import re
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -36,38 +38,29 @@ def save(folder: Place, epoch: int, position: int, state: dict[str, Any]) -> Pla
 
 
 def write(folder: Place, epoch: int, position: int, content: bytes) -> Place:
-    """Write bytes durably; the checkpoint before is kept, older ones go.
+    """Write bytes durably; the checkpoint before is kept, older ones are deleted.
 
     epoch: whole epochs behind the student. position: the stream's epoch that comes next. Raises CheckpointError
-    where the disk or the store refuses, leaving what was there.
+    where the disk or the store refuses; earlier checkpoints stay.
     """
-    name = f"epoch-{epoch:06d}-position-{position:06d}.pt"
+    path = folder / f"epoch-{epoch:06d}-position-{position:06d}.pt"
     content = _MAGIC + hashlib.sha256(content).digest() + content
-    if isinstance(folder, Path):
-        _write_to_disk(folder / name, content)
-    else:
-        _write_to_store(folder / name, content)
-    with suppress(StoreError):  # they go after the next one
-        kept: list[Place] = sorted(folder.glob("epoch-*.pt"))
-        for old in kept[:-_KEPT]:
-            old.unlink(missing_ok=True)
-    return folder / name
-
-
-def _write_to_disk(path: Path, content: bytes) -> None:
     try:
-        write_whole(path, content)
+        write_whole(path, content) if isinstance(path, Path) else path.write_bytes(content)
+    except StoreError as error:
+        message = f"{error} ({len(content):,} bytes); run the same command again when the store takes them"
+        raise CheckpointError(message) from error
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror}; free some space and run the same command again") from error
+    with suppress(StoreError):  # they are deleted after the next one
+        for old in _sorted(folder)[:-_KEPT]:
+            old.unlink(missing_ok=True)
+    return path
 
 
-def _write_to_store(path: StorePath, content: bytes) -> None:
-    try:
-        path.write_bytes(content)
-    except StoreError as error:
-        raise CheckpointError(
-            f"{error} ({len(content):,} bytes); run the same command again when the store takes them"
-        ) from error
+def _sorted(folder: Place) -> list[Place]:
+    """The checkpoints of a folder, the oldest first. Raises StoreError."""
+    return sorted(folder.glob("epoch-*.pt"))
 
 
 def load(path: Place) -> dict[str, Any]:
@@ -83,15 +76,14 @@ def positions(folder: Place) -> dict[int, Place]:
     Raises StoreError.
     """
     found: dict[int, Place] = {}
-    paths: list[Place] = patiently(lambda: sorted(folder.glob("epoch-*.pt"), reverse=True))
-    for path in paths:
+    for path in reversed(patiently(lambda: _sorted(folder))):
         name = _NAME.fullmatch(path.name)
         if name is None:
             continue
         try:
             read(path)
         except CheckpointError:
-            with suppress(StoreError, FileNotFoundError):  # it is found damaged again, or has gone
+            with suppress(StoreError, FileNotFoundError):  # it is found damaged again, or another process renamed it
                 path.rename(str(path.with_suffix(".damaged")))
         else:
             found[int(name[2])] = path
@@ -99,20 +91,20 @@ def positions(folder: Place) -> dict[int, Place]:
 
 
 def remove(folder: Place) -> None:
-    """Delete the checkpoints of a trial that has ended. Raises StoreError."""
+    """Delete the checkpoints of a trial that has ended, and the folder if nothing else is in it. Raises StoreError."""
     paths: list[Place] = list(folder.glob("*"))
     ours = [path for path in paths if path.name.startswith("epoch-")]
-    if isinstance(folder, StorePath) and len(ours) == len(paths):
-        folder.remove_folder()  # one request instead of many, and no empty folder stays
-        return
-    for path in ours:
-        path.unlink(missing_ok=True)
-    if isinstance(folder, Path) and folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+    if len(ours) < len(paths):
+        for path in ours:
+            path.unlink(missing_ok=True)
+    elif isinstance(folder, StorePath):
+        folder.remove_folder()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def read(path: Place) -> bytes:
-    """What was written. Raises CheckpointError for a damaged or foreign file, StoreError."""
+    """The content of a checkpoint. Raises CheckpointError for a damaged or foreign file, StoreError."""
     try:
         raw = patiently(path.read_bytes)
     except StoreError:

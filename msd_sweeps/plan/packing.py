@@ -1,9 +1,7 @@
 """How many students share a slot where `pack: auto` leaves it open; known before anything runs, without torch."""
 
-import contextlib
 import math
 from itertools import islice
-from pathlib import Path
 from typing import NamedTuple
 
 from msd_sweeps.catalog.networks import ARCHITECTURES
@@ -14,66 +12,63 @@ TEACHER_SHARE = 0.15
 """A pack is large enough when the teacher's pass costs each student at most this part of its own step."""
 MOST = 32
 """However heavy the teacher: a search learns little from trials that all start together."""
-_OF_THE_MEMORY = 0.5
-"""The rest is left to data, activations and others."""
-_TRIALS_LOOKED_AT = 200
+_SHARE_OF_MEMORY = 0.5
+"""The rest is left to data, activations and other processes."""
+_TRIALS_EXAMINED = 200
 _PASSES = 3  # forward, and twice as much backward
 _COPIES = 3  # weights, gradients, momentum
-_MEMINFO = Path("/proc/meminfo")
-_CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 class Packing(NamedTuple):
-    """What decides the pack of a sweep's slots.
-
-    enough: students from which the teacher is a small part or, on a GPU, from which more were found to gain little.
-    student_bytes: the largest student's lasting memory. evenly: whether all trials are known beforehand; some more than
-    enough then share a slot, rather than a few be left over for a pass of their own. A search learns more from small
-    packs.
-    """
+    """What decides the pack of a sweep's slots."""
 
     enough: int
+    """Students among which the teacher is a small part of a step or, on a GPU, from which more were measured to gain
+    little."""
     student_bytes: int
+    """The largest student's lasting memory."""
     evenly: bool = False
+    """Whether all trials are known beforehand: more than `enough` then share a slot where a few would be left over for
+    a pass of their own. A search learns more from small packs."""
 
     def measured(self, pack: int) -> "Packing":
-        """The same with a pack that was tried on the device: it fits there, and a larger one may not."""
-        return self._replace(enough=pack, student_bytes=1, evenly=False)
+        """The packing where this pack was tried on the device: it fits there, and a larger one may not."""
+        return Packing(pack, student_bytes=1)
 
-    def pack(self, trials: int, slots: int, slot_bytes: float, lanes: int = 1) -> int:
+    def pack(self, trials: int, slots: int, slot_bytes: float, parallel: int = 1) -> int:
         """Students for each of `slots` slots: all slots get work, none more than fits into its memory.
 
-        lanes: students of a slot that step side by side; none stays empty for want of students.
+        parallel: students of a slot that step at the same time; the pack is a multiple of it where it can be.
         """
-        room = _OF_THE_MEMORY * slot_bytes / self.student_bytes
+        fitting = _SHARE_OF_MEMORY * slot_bytes / self.student_bytes
         each = math.ceil(trials / slots)
-        enough = lanes * math.ceil(self.enough / lanes)
+        enough = parallel * math.ceil(self.enough / parallel)
         if self.evenly and each > enough:
             enough = math.ceil(each / (each // enough))
-        return max(1, math.floor(min(enough, room, each)))
+        return max(1, math.floor(min(enough, fitting, each)))
 
 
 def packing_of(sweep: Sweep) -> Packing:
     """The packing of a sweep, from the networks and methods that its trials can have."""
-    trials = _looked_at(sweep)
+    trials = _examined(sweep)
     evenly = sweep.space.design != "search"
     return Packing(max(map(students_for, trials)), max(map(lasting_bytes, trials)), evenly)
 
 
 def largest_trial(sweep: Sweep) -> Trial:
     """The trial whose student keeps the most memory."""
-    return max(_looked_at(sweep), key=lasting_bytes)
+    return max(_examined(sweep), key=lasting_bytes)
 
 
-def _looked_at(sweep: Sweep) -> list[Trial]:
-    trials = [sweep.base, *(planned.trial for planned in islice(sweep.fixed_trials, _TRIALS_LOOKED_AT))]
+def _examined(sweep: Sweep) -> list[Trial]:
+    trials = [sweep.base, *(planned.trial for planned in islice(sweep.fixed_trials, _TRIALS_EXAMINED))]
     if sweep.space.design == "search":
-        trials += [planned.trial for planned in islice(sweep.search_corners(), _TRIALS_LOOKED_AT)]
+        trials += [planned.trial for planned in islice(sweep.search_corners(), _TRIALS_EXAMINED)]
     return trials
 
 
 def students_for(trial: Trial) -> int:
-    """Students among which the teacher's pass has to be shared, by multiply-adds, to be a small part of a step."""
+    """Students that have to share the teacher's pass, by multiply-adds, for it to be a small part of a step."""
     size = trial.data.facts.image_size
     teacher, student = (
         ARCHITECTURES[model].multiply_adds_at(size) for model in (trial.teacher.model, trial.student.model)
@@ -82,19 +77,8 @@ def students_for(trial: Trial) -> int:
 
 
 def lasting_bytes(trial: Trial) -> int:
-    """What a student keeps between steps: weights, gradients, momentum, and a memory bank where it has one."""
+    """Bytes that a student keeps between steps: weights, gradients, momentum, and a memory bank where it has one."""
     kept = 4 * _COPIES * ARCHITECTURES[trial.student.model].parameters
     if trial.method.name in ("crd", "wcord"):
         kept += 2 * 4 * trial.method.width * trial.train_images
     return kept
-
-
-def available_bytes() -> float:
-    """Memory that this machine, or the control group it is confined to, has left; infinite where it is not told."""
-    found = math.inf
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        found = 1024.0 * int(_MEMINFO.read_text().split("MemAvailable:")[1].split()[0])
-    with contextlib.suppress(OSError, ValueError):  # "max" where there is no limit
-        limit, used = (int((_CONTROL_GROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
-        found = min(found, float(limit - used))
-    return found

@@ -70,10 +70,10 @@ def _find(name: str, storage: Place, folder: Path) -> Path:
     """The ledger of a sweep, fetched into `folder` from an object store. Raises LedgerError, StoreError."""
     if isinstance(storage, Path):
         return find_ledger(name, storage)
-    from msd_sweeps.records.ledger_copy import fetch
+    from msd_sweeps.records.stored_ledger import StoredLedger
 
     path = folder / Path(name).name / FILE_NAME
-    fetch(storage / name, path)
+    StoredLedger(storage / name).fetch(path)
     if not path.exists():
         raise LedgerError(f"{name!r}: no such sweep in {storage}")
     return path

@@ -13,8 +13,8 @@ from msd_sweeps.report.comparisons import difference_columns, difference_of, wit
 from msd_sweeps.report.escaping import short
 from msd_sweeps.report.results import Results
 from msd_sweeps.report.stats import Interval, aggregate
-from msd_sweeps.report.table_formats import Table
-from msd_sweeps.report.tables import difference_text, mean_text, p_text
+from msd_sweeps.report.table_formats import Column, Table
+from msd_sweeps.report.tables import difference_cell, mean_text, p_text
 from msd_sweeps.space.overrides import flatten
 from msd_sweeps.space.settings import Settings
 from msd_sweeps.space.trial import Trial
@@ -73,19 +73,23 @@ def _method_settings(trial: Trial) -> dict[str, Any]:
 
 def aggregate_table(frame: pd.DataFrame) -> Table:
     """The table of `over_tasks`."""
-    rows = []
-    for row in frame.to_dict("records"):
-        texts = []
-        for name in ("rank", "score"):
-            low, high = row[f"{name}_low"], row[f"{name}_high"]
-            texts.append(f"{row[name]:.2f}" + ("" if math.isnan(low) else f" [{low:.2f}, {high:.2f}]"))
-        rows.append([short(row["method"], 90), str(row["tasks"]), str(row["n"]), *texts])
-    notes = [
+
+    def interval(name: str, row: Mapping[Any, Any]) -> str:
+        low, high = row[f"{name}_low"], row[f"{name}_high"]
+        return f"{row[name]:.2f}" + ("" if math.isnan(low) else f" [{low:.2f}, {high:.2f}]")
+
+    columns: list[Column] = [
+        ("method", False, lambda row: short(row["method"], 90)),
+        ("pairs", True, lambda row: str(row["tasks"])),
+        ("n each", True, lambda row: str(row["n"])),
+        ("mean rank", True, lambda row: interval("rank", row)),
+        ("mean score", True, lambda row: interval("score", row)),
+    ]
+    note = (
         "Means over the pairs of networks and data sets, rank 1 is best; 95 % stratified bootstrap intervals over "
         "seeds within each pair. They say nothing about other pairs. One seed gives no interval."
-    ]
-    columns = ["method", "pairs", "n each", "mean rank", "mean score"]
-    return Table(columns, rows, [False, True, True, True, True], notes=notes)
+    )
+    return Table.of(frame.to_dict("records"), columns, [note])
 
 
 def compare_sweeps(ours: Results, theirs: Results) -> pd.DataFrame:
@@ -101,11 +105,11 @@ def compare_sweeps(ours: Results, theirs: Results) -> pd.DataFrame:
             mean, low, high, n = cell.interval
             other_mean, other_low, other_high, other_n = twin.interval
             equal = sum(cell.values[seed] == twin.values[seed] for seed in set(cell.values) & set(twin.values))
-            told = (cell.label, twin.label, cell.cell, n, mean, low, high)
-            told += (other_n, other_mean, other_low, other_high, equal)
-            difference = difference_columns(difference_of(cell.values, twin.values), "")
+            numbers = (n, mean, low, high, other_n, other_mean, other_low, other_high, equal)
+            told = (cell.label, twin.label, cell.cell, *numbers)
+            difference = difference_columns(difference_of(cell.values, twin.values))
             rows.append(dict(zip(_COMPARED, told, strict=True)) | difference)
-    return with_holm(pd.DataFrame(rows, columns=[*_COMPARED, *difference_columns(None, "")])).drop(columns="baseline")
+    return with_holm(pd.DataFrame(rows, columns=[*_COMPARED, *difference_columns(None)]))
 
 
 def _identity(cell: Cell) -> tuple[str, int | None]:
@@ -115,21 +119,15 @@ def _identity(cell: Cell) -> tuple[str, int | None]:
 def comparison_table(frame: pd.DataFrame, ours: Results, theirs: Results) -> Table:
     """The table of `compare_sweeps`."""
     names = [short(results.frames.sweep.name, 30) for results in (ours, theirs)]
-    rows = []
-    for row in frame.to_dict("records"):
-        label = row["label"] if row["label"] == row["other_label"] else f"{row['label']} / {row['other_label']}"
-        difference = difference_text(row["difference"], row["difference_low"], row["difference_high"])
-        rows.append(
-            [
-                short(label),
-                mean_text(row["mean"], row["low"], row["high"], row["n"]),
-                str(row["n"]),
-                mean_text(row["other_mean"], row["other_low"], row["other_high"], row["other_n"]),
-                str(row["other_n"]),
-                difference + " unpaired" * bool(row["pairs"] and not row["paired"]),
-                p_text(row["p_holm"], bool(row["testable"]), row["pairs"]),
-            ]
-        )
+    columns: list[Column] = [
+        ("", False, lambda row: short(" / ".join(dict.fromkeys([row["label"], row["other_label"]])))),
+        (names[0], True, lambda row: mean_text(row["mean"], row["low"], row["high"], row["n"])),
+        ("n", True, lambda row: str(row["n"])),
+        (names[1], True, lambda row: mean_text(*(row[f"other_{name}"] for name in ("mean", "low", "high", "n")))),
+        ("n", True, lambda row: str(row["other_n"])),
+        (f"difference ({ours.value.unit})", True, difference_cell),
+        ("p (Holm)", True, p_text),
+    ]
     mine, its = (sum(bool(cell.cell) for cell in results.cells) - len(frame) for results in (ours, theirs))
     title = ours.value.title[:1].upper() + ours.value.title[1:]
     notes = [
@@ -139,8 +137,7 @@ def comparison_table(frame: pd.DataFrame, ours: Results, theirs: Results) -> Tab
     if same := int(frame["equal_runs"].sum()):
         pairs = "1 pair of runs" if same == 1 else f"{same} pairs of runs"
         notes.append(f"{pairs} with one seed gave exactly the same result in both.")
-    columns = ["", names[0], "n", names[1], "n", f"difference ({ours.value.unit})", "p (Holm)"]
-    return Table(columns, rows, [False, *[True] * 6], notes=notes)
+    return Table.of(frame.to_dict("records"), columns, notes)
 
 
 def read_published(path: Path) -> list[dict[str, str]]:
@@ -191,18 +188,25 @@ def _published_rows(
 
 def published_table(frame: pd.DataFrame) -> Table:
     """The table of `beside_published`."""
-    rows = []
-    for row in frame.to_dict("records"):
+
+    def theirs(row: Mapping[Any, Any]) -> str:
         spread = "" if math.isnan(row["published_std"]) else f" (std {row['published_std']:.2f})"
-        epochs = "" if pd.isna(row["epochs"]) else f"{int(row['epochs'])}"
-        theirs = (short(row["method"].replace("_", " ")), f"{row['published']:.2f}{spread}", row["epoch_rule"])
-        ours = mean_text(row["mean"], row["low"], row["high"], row["n"])
-        rows.append([short(row["label"]), *theirs, short(row["source"], 60), ours, str(row["n"]), epochs])
-    columns = ["ours", "theirs", "published top-1 (%)", "epoch", "source", "ours, last epoch", "n", "our epochs"]
-    notes = [
+        return f"{row['published']:.2f}{spread}"
+
+    columns: list[Column] = [
+        ("ours", False, lambda row: short(row["label"])),
+        ("theirs", False, lambda row: short(row["method"].replace("_", " "))),
+        ("published top-1 (%)", True, theirs),
+        ("epoch", False, lambda row: row["epoch_rule"]),
+        ("source", False, lambda row: short(row["source"], 60)),
+        ("ours, last epoch", True, lambda row: mean_text(row["mean"], row["low"], row["high"], row["n"])),
+        ("n", True, lambda row: str(row["n"])),
+        ("our epochs", True, lambda row: "" if pd.isna(row["epochs"]) else f"{int(row['epochs'])}"),
+    ]
+    note = (
         "Published figures follow the epoch rule of their source; a best epoch is chosen on the test set and stands "
         "0.3 point higher on average than the last. Recipes may differ: compare the epochs."
-    ]
+    )
     if frame.empty:
-        notes = ["No published figure is known for this data set, pair of networks and method."]
-    return Table(columns, rows, [False, False, True, False, False, True, True, True], notes=notes)
+        note = "No published figure is known for this data set, pair of networks and method."
+    return Table.of(frame.to_dict("records"), columns, [note])

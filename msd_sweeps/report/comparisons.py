@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from msd_sweeps.report.cells import Cell, Value
+from msd_sweeps.report.cells import Cell
 from msd_sweeps.report.frames import Frames
 from msd_sweeps.report.stats import (
     LARGEST_EXACT,
@@ -16,8 +16,6 @@ from msd_sweeps.report.stats import (
     smallest_p,
     unpaired_difference,
 )
-
-_CELL_COLUMNS = ("label", "cell", "configuration", "metric", "n", "planned", "mean", "low", "high")
 
 
 def baseline_of(frames: Frames, cells: Sequence[Cell]) -> Cell | None:
@@ -37,9 +35,9 @@ def cell_named(cells: Sequence[Cell], name: str) -> Cell | None:
 
 
 def difference_of(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Difference | None:
-    """The difference `ours - theirs` of values by seed: paired over the shared seeds, by Welch where fewer than two are.
+    """The difference `ours - theirs` of values by seed; None where one of them has no value.
 
-    None where one of them has no value.
+    Paired over the shared seeds, by Welch where fewer than two are shared.
     """
     shared = sorted(set(ours) & set(theirs))
     if len(shared) >= 2 or (shared and min(len(ours), len(theirs)) == 1):
@@ -49,30 +47,12 @@ def difference_of(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Dif
     return None
 
 
-def compare(cells: Sequence[Cell], baseline: Cell | None, value: Value) -> pd.DataFrame:
-    """A row a cell, in order: its mean, and its difference to the baseline with Holm's correction over rows.
-
-    Units are those of the compared metric. `p_holm` is empty where no p at this n could reach 0.05.
-    """
-    rows = []
-    for cell in cells:
-        mean, low, high, n = cell.interval
-        told = (cell.label, cell.cell, cell.summary, value.name, n, cell.planned, mean, low, high)
-        difference = None
-        if baseline is not None and cell is not baseline and cell.phase != "teacher":
-            difference = difference_of(cell.values, baseline.values)
-        columns = difference_columns(difference, baseline.label if baseline is not None and difference else "")
-        rows.append(dict(zip(_CELL_COLUMNS, told, strict=True)) | columns | {"note": "; ".join(cell.faults)})
-    return with_holm(pd.DataFrame(rows, columns=[*_CELL_COLUMNS, *difference_columns(None, ""), "note"]))
-
-
-def difference_columns(difference: Difference | None, baseline: str) -> dict[str, object]:
+def difference_columns(difference: Difference | None) -> dict[str, object]:
     """The columns that describe a difference; NaN where there is none."""
     if difference is None:
         difference = Difference(Interval(math.nan, math.nan, math.nan, 0), False, math.nan, math.nan)
     mean, low, high, n = difference.interval
     return {
-        "baseline": baseline,
         "difference": mean,
         "difference_low": low,
         "difference_high": high,

@@ -15,7 +15,7 @@ from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.overrides import changed
 from msd_sweeps.space.schema import Choices
 
-COLUMNS = ("factor", "level", "reference", *(name for name in difference_columns(None, "") if name != "baseline"))
+COLUMNS = ("factor", "level", "reference", *difference_columns(None))
 
 Block = dict[str, dict[int, float]]
 """Label of a level to the values of its cell by seed."""
@@ -160,6 +160,6 @@ def effects(factors: Sequence[Factor]) -> pd.DataFrame:
         for label in factor.levels:
             if label != factor.reference:
                 values = factor.over([label, factor.reference])
-                difference = difference_columns(difference_of(values[label], values[factor.reference]), "")
+                difference = difference_columns(difference_of(values[label], values[factor.reference]))
                 rows.append({"factor": factor.title, "level": label, "reference": factor.reference, **difference})
     return with_holm(pd.DataFrame(rows, columns=list(COLUMNS)))

@@ -19,11 +19,9 @@ from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.metrics import COSTS, Metric, student_cost
 from msd_sweeps.space.overrides import flatten
 
-_TEXTS = ("trial", "label", "phase", "cell", "state", "reason", "traceback", "source")
-_RECORDED = tuple(
-    ["trial", "number", "label", "phase", "cell", "seed", "state", "reason", "traceback", "source", "attempts"]
-)
+_RECORDED = ("trial", "number", "label", "phase", "cell", "seed", "state", "reason", "traceback", "source", "attempts")
 """Columns of `trials` that are fields of a TrialRecord."""
+_TEXTS = tuple(name for name in _RECORDED if name not in ("number", "seed", "attempts"))
 _MEASURED = ("epochs", "seconds", "lost_seconds", "started", "ended")
 _EPOCH_COLUMNS = ("trial", "epoch", "position", "slot", "seconds")
 
@@ -119,8 +117,11 @@ class _Epochs:
         return frame
 
 
-def read(path: Path) -> Frames:
-    """The frames of one ledger file. Raises LedgerError where it is absent, of another layout, or has no launch."""
+def read(path: Path, records: Iterable[Record] | None = None) -> Frames:
+    """The frames of the ledger at `path`, whose records are read unless they are given.
+
+    Raises LedgerError where it is absent, of another layout, or has no launch.
+    """
     header, epochs = Header(path), _Epochs()
     codes: dict[str, int] = {}
     started: dict[str, float] = {}
@@ -140,7 +141,7 @@ def read(path: Path) -> Frames:
                     ended[record["trial"]] = record["time"]
                 yield record
 
-    found = trials_of(of_trials(ledger.read(path)))
+    found = trials_of(of_trials(ledger.read(path) if records is None else records))
     rows = epochs.frame()
     kept = rows[rows["kept"]].drop(columns="kept").sort_values(["code", "epoch"], kind="stable", ignore_index=True)
     trials = _trials(list(found.values()), rows, kept)

@@ -151,16 +151,14 @@ def unpaired_difference(ours: ArrayLike, theirs: ArrayLike) -> Difference:
     """
     first, second = _values(ours), _values(theirs)
     n = min(len(first), len(second))
-    if n == 0:
-        return Difference(Interval(math.nan, math.nan, math.nan, 0), False, math.nan, math.nan)
-    mean = float(first.mean() - second.mean())
-    if n == 1:
-        return Difference(Interval(mean, math.nan, math.nan, 1), False, math.nan, math.nan)
-    if np.ptp(first) == 0 and np.ptp(second) == 0:
-        return Difference(Interval(mean, mean, mean, n), False, math.nan, math.nan)
-    test = scipy_stats.ttest_ind(first, second, equal_var=False)
-    low, high = test.confidence_interval(LEVEL)
-    return Difference(Interval(mean, float(low), float(high), n), False, float(test.pvalue), math.nan)
+    mean = float(first.mean() - second.mean()) if n else math.nan
+    low = high = p = math.nan
+    if n > 1 and np.ptp(first) == 0 and np.ptp(second) == 0:
+        low = high = mean  # without a spread there is no test
+    elif n > 1:
+        test = scipy_stats.ttest_ind(first, second, equal_var=False)
+        (low, high), p = map(float, test.confidence_interval(LEVEL)), float(test.pvalue)
+    return Difference(Interval(mean, low, high, n), False, p, math.nan)
 
 
 def smallest_p(n: int) -> float:
@@ -178,13 +176,6 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     if tested.any():
         corrected[tested] = multipletests(p[tested], method="holm")[1]
     return corrected
-
-
-def mean_ranks(scores: ArrayLike, higher_is_better: bool = True) -> NDArray[np.float64]:
-    """The mean rank of each method from scores [methods, tasks]; 1 is best, ties share their mean."""
-    array = np.asarray(scores, dtype=float)
-    ranks = scipy_stats.rankdata(-array if higher_is_better else array, axis=0)
-    return np.asarray(ranks.mean(axis=1))
 
 
 def aggregate(
@@ -210,7 +201,7 @@ def aggregate(
             drawn[:, method, task] = scores[picks].mean(axis=1)
     sign = -1.0 if higher_is_better else 1.0
     drawn_ranks = scipy_stats.rankdata(sign * drawn, axis=1).mean(axis=2)
-    ranks = mean_ranks(point, higher_is_better)
+    ranks = scipy_stats.rankdata(sign * point, axis=0).mean(axis=1)
     results = {}
     for index, name in enumerate(names):
         n = min(len(scores) for scores in lists[index])

@@ -11,7 +11,7 @@ from msd_sweeps.records.trial_record import EpochResult, TrialRecord
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.sweep.dispatcher import MOST_ATTEMPTS, Job
 from msd_sweeps.sweep.stopping import FirstFailures, Signals
-from msd_sweeps.sweep.store_sync import Keeper, checkpoints_of
+from msd_sweeps.sweep.store_sync import StoreSync, checkpoints_of
 from msd_sweeps.sweep.trainer import Prepared
 from msd_sweeps.sweep.trial_queue import Agenda, Pause
 
@@ -37,7 +37,7 @@ class Book:
         prepared: Prepared,
         dispatcher: Any,
         signals: Signals,
-        keeper: Keeper | None,
+        keeper: StoreSync | None,
     ):
         self.sweep, self.agenda, self.keeper = sweep, agenda, keeper
         self.checkpoints = checkpoints_of(folder.resolve() if keeper is None else keeper.store)

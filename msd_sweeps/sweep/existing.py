@@ -1,19 +1,18 @@
 """A sweep that is there already: its ledger, and the sweep as its ledger describes it, to go on with or to extend."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 from msd_sweeps.records import ledger
+from msd_sweeps.records.header import header_of
 from msd_sweeps.records.ledger import FILE_NAME
-from msd_sweeps.records.ledger_copy import fetch, is_there
+from msd_sweeps.records.stored_ledger import StoredLedger
 from msd_sweeps.records.trial_record import trials_of
 from msd_sweeps.space.designs import Sweep, fresh_seeds
 from msd_sweeps.space.errors import InputError, nearest
 from msd_sweeps.space.load import checked_name
 from msd_sweeps.space.schema import Space
-from msd_sweeps.space.trial import Trial
 from msd_sweeps.space.validation import validated
 
 
@@ -25,13 +24,13 @@ def existing_ledger(options: argparse.Namespace, name: str, flag: str = "--resum
     storage, store = options.storage, options.store
     path: Path = storage / checked_name(name) / FILE_NAME
     if store is not None:
-        told = fetch(store / name, path)
+        told = StoredLedger(store / name).fetch(path)
         if told:
             print(told, file=sys.stderr)
     if not path.exists():
         known = [found.parent.name for found in storage.glob(f"*/{FILE_NAME}")]
         if store is not None:
-            known = [folder.name for folder in store.glob("*") if is_there(folder)]
+            known = [folder.name for folder in store.glob("*") if StoredLedger(folder).size() is not None]
         raise InputError(f"{flag}: no sweep '{name}' in {store or storage}/; {nearest(name, known)}")
     return path
 
@@ -41,11 +40,10 @@ def stored(options: argparse.Namespace, flag: str = "--resume") -> Sweep:
     if options.base or options.settings or options.num_samples:
         raise InputError(f"{flag} without --space goes on unchanged; give --space to change something")
     path = existing_ledger(options, options.name, flag)
-    begun = [record for record in ledger.read(path) if record["event"] == "sweep"]
-    if not begun:
+    launches = header_of(path).launches
+    if not launches:
         raise InputError(f"{path}: the sweep stopped before it began; start it with --space")
-    space, base = (json.dumps(begun[-1][part]) for part in ("sweep", "base"))
-    return Sweep(options.name, Space.model_validate_json(space), Trial.model_validate_json(base))
+    return Sweep(options.name, launches[-1].space, launches[-1].base)
 
 
 def extended(options: argparse.Namespace) -> Sweep:

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 from msd_sweeps import __version__
 from msd_sweeps.distill import checkpoint
-from msd_sweeps.plan.description import duration, local_cpus, local_node, trial_count
-from msd_sweeps.plan.packing import available_bytes, packing_of
-from msd_sweeps.plan.slots import plan_slots
+from msd_sweeps.plan.machine import local_cpus
+from msd_sweeps.plan.plan import Plan, duration
 from msd_sweeps.records import ledger
+from msd_sweeps.records.header import CloseRecord, Header, Launch, header_of
 from msd_sweeps.records.ledger import Ledger, Record
 from msd_sweeps.records.mlflow_sync import Mirror, choose_uri, is_synced
 from msd_sweeps.records.object_store import Place, StoreError, StorePath
@@ -25,9 +25,9 @@ from msd_sweeps.records.trial_record import TrialRecord, trials_of
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.schema import Tracking
 from msd_sweeps.sweep.lock import locked
-from msd_sweeps.sweep.resume import as_grown, described, refuse_another_space
+from msd_sweeps.sweep.resume import as_grown, refuse_another_space
 from msd_sweeps.sweep.stopping import Interrupted, Signals, SweepStopped, noted_signals
-from msd_sweeps.sweep.store_sync import Keeper, checkpoints_of, fetch_others
+from msd_sweeps.sweep.store_sync import StoreSync, checkpoints_of, fetch_others
 from msd_sweeps.sweep.trainer import Prepared, Trainer, distilling
 
 _PACKAGES = ("torch", "ray", "optuna", "mlflow", "numpy")
@@ -81,8 +81,9 @@ def launch(sweep: Sweep, options: Options, trainer: Trainer | None = None) -> Ou
     uri = choose_uri(folder, sweep.space.tracking.uri)
     with noted_signals() as signals, locked(folder, sweep.name), _kept(options, sweep.name, signals) as keeper:
         history = list(ledger.read(path)) if path.exists() else []
-        refuse_another_space(sweep, history)
-        sweep = as_grown(sweep, history)
+        launches = header_of(path, history).launches
+        refuse_another_space(sweep, launches)
+        sweep = as_grown(sweep, launches)
         trials = trials_of(history)
         if is_complete(sweep, trials) and is_synced(folder, len(history), uri):
             return Outcome(path, 0, 0, 0, uri, _finish(keeper, signals))
@@ -110,12 +111,12 @@ def launch(sweep: Sweep, options: Options, trainer: Trainer | None = None) -> Ou
 
 
 @contextmanager
-def _kept(options: Options, name: str, signals: Signals) -> Iterator[Keeper | None]:
+def _kept(options: Options, name: str, signals: Signals) -> Iterator[StoreSync | None]:
     """Keep the ledger in the object store, if there is one; what the store lacks in the end is told."""
     if options.store is None:
         yield None
         return
-    keeper = Keeper(options.store / name, options.storage / name)
+    keeper = StoreSync(options.store / name, options.storage / name)
     keeper.begin()
     try:
         yield keeper
@@ -128,7 +129,7 @@ def _kept(options: Options, name: str, signals: Signals) -> Iterator[Keeper | No
             print(f"error: {keeper.trouble}{'' if keeper.taken else hint}", file=sys.stderr)
 
 
-def _finish(keeper: Keeper | None, signals: Signals) -> str | None:
+def _finish(keeper: StoreSync | None, signals: Signals) -> str | None:
     """Copy the rest of the ledger; why the store lacks some of it, if it does."""
     if keeper is None:
         return None
@@ -156,12 +157,11 @@ def sync_mlflow(name: str, storage: Path) -> tuple[str, int]:
     folder = storage / name
     path = folder / ledger.FILE_NAME
     with locked(folder, name):
-        last, count = {}, 0
+        header, count = Header(path), 0
         for record in ledger.read(path):
             count += 1
-            if record["event"] == "sweep":
-                last = record["sweep"]["tracking"]
-        tracking = Tracking.model_validate(last)
+            header.add(record)
+        tracking = header.launches[-1].space.tracking if header.launches else Tracking()
         mirror = Mirror(choose_uri(folder, tracking.uri), tracking.experiment, name, folder, count)
         return mirror.uri, mirror.close(_SYNC_SECONDS, while_it_takes=True)
 
@@ -186,12 +186,12 @@ def _run(
     mirror: Mirror,
     trainer: Trainer | None,
     signals: Signals,
-    keeper: Keeper | None,
+    keeper: StoreSync | None,
 ) -> None:
     from msd_sweeps.sweep.progress import Progress
 
     started, known = time.time(), len(trials)
-    with Progress(sweep, trials, trial_count(sweep)) as progress:
+    with Progress(sweep, trials, Plan(sweep).trials) as progress:
 
         def record(event: str, **fields: Any) -> Record:
             written = book.append(event, **fields)
@@ -210,9 +210,8 @@ def _run(
             prepared = trainer.prepare(sweep, trials, options.storage, progress.console, options.store)
         except (StoreError, checkpoint.CheckpointError) as error:
             raise SweepStopped(str(error)) from error
-        record("sweep", **_provenance(sweep, prepared.device))
-        for fields in prepared.records:
-            record(**fields)
+        for entry in (_launch(sweep, prepared.device), *prepared.records):
+            record(entry.event, **entry.record())
         outcome = "failed"
         try:
             _run_on_ray(sweep, options, folder, trials, record, prepared, trainer, signals, say, keeper)
@@ -221,7 +220,8 @@ def _run(
             outcome = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
             raise
         finally:
-            record("close", outcome=outcome, seconds=round(time.time() - started, 1))
+            close = CloseRecord(outcome=outcome, seconds=round(time.time() - started, 1))
+            record(close.event, **close.record())
             new = list(trials.values())[known:]
             begun = sum(not trial.source for trial in new)
             taken = f", {len(new) - begun} taken over" * (begun < len(new))
@@ -238,7 +238,7 @@ def _run_on_ray(
     trainer: Trainer,
     signals: Signals,
     say: Callable[[str], None],
-    keeper: Keeper | None,
+    keeper: StoreSync | None,
 ) -> None:
     from msd_sweeps.sweep.reuse import Elsewhere
     from msd_sweeps.sweep.study import Study
@@ -264,32 +264,23 @@ def _run_on_ray(
 
     local = options.num_cpus or local_cpus()
     with session(options.address, local, options.verbose):
-        resources, count, packing = sweep.space.resources, trial_count(sweep), packing_of(sweep)
-        if prepared.pack is not None:
-            packing = packing.measured(prepared.pack)
-        if options.address:
-            plan = plan_for_cluster(resources, count, packing, say)
-        else:
-            plan = plan_slots(resources, [local_node(local)], count, packing, available_bytes())
-            plan = plan._replace(most=plan.slots)  # one machine does not grow
-        run_trials(sweep, agenda, plan, folder, prepared, trainer.open_slots, signals, say, options.verbose, keeper)
+        plan = Plan(sweep, measured_pack=prepared.pack)
+        slots = plan_for_cluster(plan, say) if options.address else plan.slots_here(local)
+        run_trials(sweep, agenda, slots, folder, prepared, trainer.open_slots, signals, say, options.verbose, keeper)
 
 
-def _provenance(sweep: Sweep, device: str) -> Record:
-    """Who ran what, where and with which versions."""
-    parts = described(sweep)
+def _launch(sweep: Sweep, device: str) -> Launch:
+    """This launch: what runs where, and with which versions."""
     revision, dirty = commit()
     versions = {name: metadata.version(name) for name in _PACKAGES}
-    versions |= {"msd-sweeps": __version__, "python": platform.python_version()}
-    return {
-        "layout": ledger.LAYOUT,
-        "name": sweep.name,
-        "sweep": parts["space"],
-        "base": parts["base"],
-        "command": ["python", "-m", "msd_sweeps.run", *sys.argv[1:]],
-        "versions": versions,
-        "commit": revision,
-        "dirty": dirty,
-        "host": socket.gethostname(),
-        "device": device,
-    }
+    return Launch(
+        name=sweep.name,
+        space=sweep.space,
+        base=sweep.base,
+        command=["python", "-m", "msd_sweeps.run", *sys.argv[1:]],
+        versions=versions | {"msd-sweeps": __version__, "python": platform.python_version()},
+        commit=revision,
+        dirty=dirty,
+        host=socket.gethostname(),
+        device=device,
+    )

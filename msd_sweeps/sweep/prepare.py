@@ -13,7 +13,7 @@ from msd_sweeps.distill.data import loading as data
 from msd_sweeps.distill.device import choose_device, device_name
 from msd_sweeps.distill.timing import measure_pack
 from msd_sweeps.plan.packing import MOST, largest_trial
-from msd_sweeps.records.ledger import Record
+from msd_sweeps.records.header import DataRecord, TeacherRecord
 from msd_sweeps.records.object_store import StorePath
 from msd_sweeps.records.trial_record import EpochResult, TrialRecord
 from msd_sweeps.space.designs import Sweep
@@ -33,7 +33,7 @@ def prepare(
     Raises InputError, StoreError.
     """
     device = choose_device(sweep.space.resources.use_gpu)
-    records: list[Record] = []
+    records: list[DataRecord | TeacherRecord] = []
     seen: dict[str, str] = {}
     teachers: dict[str, teacher.Teacher] = {}
     reachable = [*_reachable(sweep), *(trial.configuration for trial in trials.values())]
@@ -43,11 +43,15 @@ def prepare(
             if seen_as not in seen:
                 splits = data.load(trial.data)
                 seen[seen_as] = data.content_hash(splits)
-                num_classes = trial.data.facts.num_classes
                 records.append(
-                    {"event": "data", "name": trial.data.name, "num_classes": num_classes, "train": len(splits.train)}
-                    | {"val": len(splits.val) if splits.val else 0, "test": len(splits.test)}
-                    | {"sha256": seen[seen_as]}
+                    DataRecord(
+                        name=trial.data.name,
+                        num_classes=trial.data.facts.num_classes,
+                        train=len(splits.train),
+                        val=len(splits.val) if splits.val else 0,
+                        test=len(splits.test),
+                        sha256=seen[seen_as],
+                    )
                 )
             key = teacher.cache_key(trial)
             if key in teachers:
@@ -57,7 +61,7 @@ def prepare(
             raise InputError(str(error)) from error
         teachers[key] = ready
         fields = {name: value for name, value in ready._asdict().items() if name != "weights"}
-        records.append({"event": "teacher", **fields})
+        records.append(TeacherRecord(**fields))
 
     def of(record: TrialRecord) -> teacher.Teacher:
         return teachers[teacher.cache_key(record.configuration)]

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from msd_sweeps.plan.description import duration
+from msd_sweeps.plan.plan import duration
 from msd_sweeps.records.ledger import Record
 from msd_sweeps.records.ranking import best_first, measured
 from msd_sweeps.records.trial_record import TrialRecord

@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterator
 from concurrent import futures
 from typing import Any
 
-from msd_sweeps.plan.packing import Packing
-from msd_sweeps.plan.slots import Node, SlotPlan, plan_slots
+from msd_sweeps.plan.plan import Plan
+from msd_sweeps.plan.slots import Node, SlotPlan
 from msd_sweeps.space.errors import InputError
-from msd_sweeps.space.schema import Resources
 from msd_sweeps.sweep import ENVIRONMENT
 from msd_sweeps.sweep.stopping import Interrupted, SweepStopped
 
@@ -141,19 +140,20 @@ def nodes() -> list[Node]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def plan_for_cluster(resources: Resources, trials: int, packing: Packing, say: Callable[[str], None]) -> SlotPlan:
-    """The plan on the cluster that this session has joined; one that is still starting is given time to grow.
+def plan_for_cluster(plan: Plan, say: Callable[[str], None]) -> SlotPlan:
+    """The slots on the cluster that this session has joined; one that is still starting is given time to grow.
 
     Raises InputError that says what is needed and what is there.
     """
     import ray.autoscaler.sdk
 
+    resources = plan.sweep.space.resources
     end, told = time.monotonic() + resources.wait_seconds, ""
     while True:
         try:
             there = nodes()
             memory = sum(node.get("memory", 0) for node in there)
-            return plan_slots(resources, there, trials, packing, memory)
+            return plan.slots_on(there, memory)
         except InputError as error:
             left = end - time.monotonic()
             if left <= 0:

@@ -5,26 +5,24 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from msd_sweeps.records.header import Launch
 from msd_sweeps.records.ledger import Record
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.errors import InputError
-from msd_sweeps.space.schema import Space
 
 _FREE = ("resources", "tracking", "report")
 """Sections of a space that may change under a name: they decide no number."""
 _SEEDS = ("space.seeds", "space.confirm.seeds")
 
 
-def refuse_another_space(sweep: Sweep, history: list[Record]) -> None:
+def refuse_another_space(sweep: Sweep, launches: list[Launch]) -> None:
     """Go on only with the space that the ledger was begun with. Raises InputError that shows the difference.
 
     A search and the seeds may grow; resources, tracking and the report may change.
     """
-    begun = next((record for record in history if record["event"] == "sweep"), None)
-    if begun is None:
+    if not launches:
         return
-    before = {"space": begun["sweep"], "base": begun["base"]}
-    now = described(sweep)
+    before, now = described(launches[0].sweep), described(sweep)
     differences = []
     for key, old, new in _differences(before, now):
         section = key.removeprefix("space.").split(".")[0]
@@ -40,12 +38,11 @@ def refuse_another_space(sweep: Sweep, history: list[Record]) -> None:
         )
 
 
-def as_grown(sweep: Sweep, history: list[Record]) -> Sweep:
+def as_grown(sweep: Sweep, launches: list[Launch]) -> Sweep:
     """The sweep with the seeds and samples that were added to it under its name: none is given up again."""
-    grown = [record["sweep"] for record in history if record["event"] == "sweep"]
-    if not grown:
+    if not launches:
         return sweep
-    newest, space = Space.model_validate_json(json.dumps(grown[-1])), sweep.space
+    newest, space = launches[-1].space, sweep.space
     update: dict[str, Any] = {"seeds": list(dict.fromkeys([*newest.seeds, *space.seeds]))}
     seeds = list(dict.fromkeys([*newest.confirm.seeds, *space.confirm.seeds]))
     update["confirm"] = space.confirm.model_copy(update={"seeds": seeds})

@@ -43,7 +43,7 @@ class Elsewhere:
             for offset in place.offsets:
                 file.seek(offset)
                 record = ledger.decode(file.readline())
-                records += [record] if record is not None else []
+                records += [record] if record is not None and ledger.is_current(record) else []
         found = trials_of(records).get(trial)
         if found is None or found.state != "finished" or not _is_whole(found):
             return None

@@ -8,40 +8,40 @@ from pathlib import Path
 
 from msd_sweeps.distill import checkpoint
 from msd_sweeps.records.ledger import FILE_NAME
-from msd_sweeps.records.ledger_copy import COPIES, fetch, is_ahead, newest, whole_lines
 from msd_sweeps.records.object_store import Place, StoreError, StorePath
+from msd_sweeps.records.stored_ledger import StoredLedger, whole_lines
 from msd_sweeps.space.errors import InputError
-from msd_sweeps.sweep.lock import Claim, locked
+from msd_sweeps.sweep.lock import RENEW_SECONDS, Claim, locked
 
 CHECKPOINTS = "checkpoints"
-_LOOK_SECONDS = 5.0
-_SHARE = 10
-"""Copying takes a tenth of the time at most: an upload that took a second is followed by ten without."""
-_RETRY_SECONDS = 0.5
+_PAUSE = 10
+"""Copying takes a tenth of the time at most: after an upload of a second, ten seconds pass without one."""
 
 
 def checkpoints_of(folder: Place) -> Place:
-    """Where a sweep's folder, on a disk or in a store, has a folder of checkpoints for each trial."""
+    """The folder of a sweep's checkpoints, which has a folder for each trial, on a disk or in a store."""
     return folder / CHECKPOINTS
 
 
-class Keeper:
+class StoreSync:
     """Between `begin` and `finish` the store follows the ledger. A store that fails stops no training."""
 
-    def __init__(self, store: StorePath, folder: Path):
-        """store: the sweep's folder in the store. folder: the same on this machine."""
-        self.store, self.folder = store, folder
+    def __init__(self, store: StorePath, folder: Path, look_seconds: float = 5.0, renew_seconds: float = RENEW_SECONDS):
+        """store: the sweep's folder in the store. folder: the same on this machine.
+
+        look_seconds: how often the ledger is looked at; a tenth of it passes between the last tries.
+        """
+        self.store, self.folder, self._path = store, folder, folder / FILE_NAME
         self.say: Callable[[str], None] = print
-        """Where troubles are shown; called from the thread."""
+        """Shows troubles to the user; called from the thread."""
         self.trouble: str | None = None
         """Why the store does not hold the whole ledger at present."""
         self.taken: str | None = None
         """Why this driver has to end: another has taken the sweep over."""
-        self._claim = Claim(store, folder)
-        self._endings: list[Place] = []
-        self._size, self._turn, self._due = 0, 0, 0.0
+        self._ledger, self._claim = StoredLedger(store), Claim(store, folder, renew_seconds)
+        self._ended_trials: list[Place] = []
+        self._look_seconds, self._next_copy, self._deadline = look_seconds, 0.0, 0.0
         self._closing = threading.Event()
-        self._deadline, self._is_given_up = 0.0, False
         self._thread = threading.Thread(target=self._work, daemon=True)
 
     def begin(self) -> None:
@@ -51,64 +51,61 @@ class Keeper:
         """
         try:
             self._claim.take()
-            path = self.folder / FILE_NAME
-            told = fetch(self.store, path)
-            there, which = newest(self.store)
-            if there:
-                self._turn = 1 - which
-                self._size = len(there)
+            message = self._ledger.fetch(self._path)
         except StoreError as error:
             raise InputError(str(error)) from error
-        if told:
-            self.say(told)
+        if message:
+            self.say(message)
         self._thread.start()
 
     def remove_later(self, of_trial: Place) -> None:
-        """Delete the checkpoints of a trial that has ended, once the store knows that it has: a driver elsewhere
-        would train it again."""
-        self._endings.append(of_trial)
+        """Delete the checkpoints of a trial that has ended, once the store's ledger says so: until then a driver on
+        another machine would train it again."""
+        self._ended_trials.append(of_trial)
 
     def remove_checkpoints(self) -> None:
-        """Delete what is left of a sweep that is complete: of trials that a lost driver began and its ledger did not
-        know."""
+        """Delete what is left of a sweep that is complete: checkpoints of trials that a lost driver began and the
+        ledger does not have."""
         with suppress(StoreError):
             (self.store / CHECKPOINTS).remove_folder()
 
     def finish(self, seconds: float) -> None:
-        """Copy the rest of the ledger, waiting up to `seconds` for a store that does not take it, and let the sweep
-        go. `trouble` tells afterwards what is missing."""
-        if self._is_given_up:
+        """Copy the rest of the ledger, wait up to `seconds` for a store that does not take it, and release the sweep.
+
+        `trouble` says afterwards what is missing. A second call returns at once.
+        """
+        if self._closing.is_set():
             return
         self._deadline = time.monotonic() + seconds
         self._closing.set()
-        self._thread.join(seconds + _RETRY_SECONDS)
-        self._is_given_up = self._thread.is_alive()
-        if self._is_given_up:
+        self._thread.join(seconds + self._look_seconds / 10)
+        if self._thread.is_alive():
             self.trouble = self.trouble or f"{self.store}: has not answered for {seconds:.0f} s"
 
     def _work(self) -> None:
-        wait = 0.0
+        pause = 0.0
         while not self.taken:
-            is_last = self._closing.wait(wait)
+            is_last = self._closing.wait(pause)
+            pause = self._look_seconds
             try:
                 self._step(is_last)
-            except Exception as error:  # whatever it is, the ledger is tried again and the end tells of it
+            except Exception as error:  # of any kind: the ledger is tried again, and `trouble` is shown in the end
                 if self.trouble is None and not is_last:
                     self.say(f"{error}; training goes on, and the ledger is copied when the store takes it")
                 self.trouble = str(error)
                 if is_last:
                     if time.monotonic() > self._deadline:
                         return
-                    time.sleep(_RETRY_SECONDS)
+                    time.sleep(self._look_seconds / 10)
             else:
                 if self.trouble is not None and not is_last:
                     self.say(f"{self.store}: has the ledger again")
                 self.trouble = self.taken
                 if is_last:
                     return
-            wait = _LOOK_SECONDS
 
     def _step(self, is_last: bool) -> None:
+        """Renew the claim, copy the ledger where it has grown, delete checkpoints. Raises StoreError, OSError."""
         holder = self._claim.renew()
         if holder is not None:
             self.taken = (
@@ -116,46 +113,40 @@ class Keeper:
                 f"{self.folder} alone"
             )
             return
-        if time.monotonic() < self._due and not is_last:
+        if time.monotonic() < self._next_copy and not is_last:
             return
-        # Before the ledger is read: whatever is listed here has its end in it.
-        ended = self._endings[:]
-        path = self.folder / FILE_NAME
-        if path.exists():
-            if path.stat().st_size != self._size:
-                self._copy(path)
-            # Who looks into the store afterwards finds the whole ledger under its usual name.
-            if is_last and self._turn == 0:
-                self._copy(path)
+        # Read before the ledger is: the end of each of these trials is in it.
+        ended = self._ended_trials[:]
+        if self._path.exists():
+            if self._path.stat().st_size != self._ledger.length:
+                self._copy()
+            if is_last and not self._ledger.has_usual_name:
+                self._copy()
         for of_trial in ended:
             with suppress(StoreError):  # what is left over is deleted by the next launch
                 checkpoint.remove(of_trial)
-        del self._endings[: len(ended)]
+        del self._ended_trials[: len(ended)]
         if is_last:
             with suppress(StoreError):  # it runs out by itself
                 self._claim.release()
 
-    def _copy(self, path: Path) -> None:
+    def _copy(self) -> None:
         started = time.monotonic()
-        content = whole_lines(path.read_bytes())
-        (self.store / COPIES[self._turn]).write_bytes(content)
-        self._turn = 1 - self._turn
-        self._size = len(content)
-        self._due = time.monotonic() + _SHARE * (time.monotonic() - started)
+        self._ledger.write(whole_lines(self._path.read_bytes()))
+        self._next_copy = time.monotonic() + _PAUSE * (time.monotonic() - started)
 
 
 def fetch_others(store: StorePath, storage: Path, name: str) -> None:
     """Fetch the ledgers of a store's other sweeps, as far as they are longer there and no driver here writes them.
 
-    One that cannot be fetched counts as it lies here, or as empty.
+    Where that fails, the local ledger counts, or none.
     """
-    try:
+    others: list[StorePath] = []
+    with suppress(StoreError):
         others = [folder for folder in store.glob("*") if folder.name != name]
-    except StoreError:
-        return
     for folder in others:
-        path = storage / folder.name / FILE_NAME
+        path, stored = storage / folder.name / FILE_NAME, StoredLedger(folder)
         with suppress(StoreError, InputError):
-            if is_ahead(folder, path):
+            if (stored.size() or 0) > (path.stat().st_size if path.exists() else 0):
                 with locked(path.parent, folder.name):
-                    fetch(folder, path)
+                    stored.fetch(path)

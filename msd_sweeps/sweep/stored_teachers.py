@@ -1,9 +1,9 @@
-"""Teachers in an object store: brought to where they are read, and kept there for every worker."""
+"""Teachers in an object store: fetched where they are read, and kept there for every worker."""
 
 import json
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -13,42 +13,33 @@ from msd_sweeps.records.object_store import Place, StorePath, patiently, place
 CARD, WEIGHTS = "teacher.json", "weights.safetensors"
 
 
-def fetch_teacher(kept: StorePath, folder: Path) -> None:
-    """Fetch a teacher from a store, if it has a whole one, in place of another that lies here: students elsewhere
-    have learned from it. Raises StoreError."""
-    content = _card(kept)
+def fetch_teacher(stored: StorePath, folder: Path) -> None:
+    """Fetch a teacher from a store that has a whole one, in place of another in the local folder: students on other
+    machines have learned from the store's. Raises StoreError."""
     card = folder / CARD
-    if content is None or (card.exists() and card.read_bytes() == content):
-        return
-    try:
-        weights = patiently((kept / WEIGHTS).read_bytes)
-    except FileNotFoundError:
-        return
-    if sha256(weights).hexdigest() != json.loads(content)["weights_sha256"]:
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    card.unlink(missing_ok=True)
-    (folder / WEIGHTS).write_bytes(weights)
-    write_whole(card, content)
+    with suppress(FileNotFoundError, ValueError):  # absent, or a torn card
+        content = patiently((stored / CARD).read_bytes)
+        if card.exists() and card.read_bytes() == content:
+            return
+        weights = patiently((stored / WEIGHTS).read_bytes)
+        if sha256(weights).hexdigest() == json.loads(content)["weights_sha256"]:
+            card.unlink(missing_ok=True)
+            write_whole(folder / WEIGHTS, weights)
+            write_whole(card, content)
 
 
-def keep_teacher(folder: Path, kept: StorePath) -> None:
-    """Put a teacher into a store that lacks it, its card last: where there is one, the weights are whole.
+def keep_teacher(folder: Path, stored: StorePath) -> None:
+    """Put a teacher into a store that lacks it. The card comes last: where it is, the weights are whole.
 
     Raises StoreError.
     """
     content, weights = (folder / CARD).read_bytes(), (folder / WEIGHTS).read_bytes()
-    if _card(kept) == content and patiently((kept / WEIGHTS).size) == len(weights):
-        return
-    patiently(lambda: (kept / WEIGHTS).write_bytes(weights))
-    patiently(lambda: (kept / CARD).write_bytes(content))
-
-
-def _card(kept: StorePath) -> bytes | None:
-    try:
-        return patiently((kept / CARD).read_bytes)
-    except FileNotFoundError:
-        return None
+    with suppress(FileNotFoundError):
+        is_same = patiently((stored / CARD).read_bytes) == content
+        if is_same and patiently((stored / WEIGHTS).size) == len(weights):
+            return
+    patiently(lambda: (stored / WEIGHTS).write_bytes(weights))
+    patiently(lambda: (stored / CARD).write_bytes(content))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 from rich.console import Console
 
 from msd_sweeps.plan.slots import SlotPlan
-from msd_sweeps.records.ledger import Record
+from msd_sweeps.records.header import DataRecord, TeacherRecord
 from msd_sweeps.records.object_store import StorePath
 from msd_sweeps.records.trial_record import TrialRecord
 from msd_sweeps.space.designs import Sweep
@@ -18,7 +18,7 @@ class Prepared(NamedTuple):
     hashes: SHA-256 of the files that workers must see too: data_sha256, and weights_sha256 where there is a teacher.
     pack: students that were found to be worth packing on this machine's GPU."""
 
-    records: list[Record]
+    records: list[DataRecord | TeacherRecord]
     weights: Callable[[TrialRecord], str | None]
     device: str
     hashes: Callable[[TrialRecord], dict[str, str]] = lambda record: {}

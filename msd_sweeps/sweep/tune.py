@@ -19,7 +19,7 @@ from msd_sweeps.sweep.capacity import Room
 from msd_sweeps.sweep.dispatcher import Dispatcher
 from msd_sweeps.sweep.ray_session import driver_node, nodes
 from msd_sweeps.sweep.stopping import Interrupted, Signals, SweepStopped
-from msd_sweeps.sweep.store_sync import Keeper
+from msd_sweeps.sweep.store_sync import StoreSync
 from msd_sweeps.sweep.trainer import OpenSlots, Prepared
 from msd_sweeps.sweep.trial_actor import TrialActor
 from msd_sweeps.sweep.trial_queue import Agenda, Pause
@@ -37,7 +37,7 @@ def run_trials(
     signals: Signals,
     say: Callable[[str], None],
     verbose: bool = False,
-    keeper: Keeper | None = None,
+    keeper: StoreSync | None = None,
 ) -> None:
     """Run everything on the agenda in slots. Ray is initialised; `folder` is the sweep's.
 

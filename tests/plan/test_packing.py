@@ -11,7 +11,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from msd_sweeps.catalog.networks import ARCHITECTURES
 from msd_sweeps.distill import models
 from msd_sweeps.distill.student import Student, side_of
-from msd_sweeps.plan import packing
 from msd_sweeps.plan.packing import MOST, TEACHER_SHARE, Packing, largest_trial, lasting_bytes, packing_of, students_for
 from msd_sweeps.space.load import load, load_base
 from msd_sweeps.space.trial import Trial
@@ -90,24 +89,11 @@ def test_the_largest_trial_is_tried():
 
 
 @pytest.mark.parametrize(
-    ("enough", "lanes", "pack"), [(1, 1, 1), (1, 4, 4), (7, 2, 8), (8, 2, 8), (8, 3, 9), (8, 16, 16)]
+    ("enough", "parallel", "pack"), [(1, 1, 1), (1, 4, 4), (7, 2, 8), (8, 2, 8), (8, 3, 9), (8, 16, 16)]
 )
-def test_no_lane_of_a_slot_stays_empty(enough, lanes, pack):
-    assert Packing(enough, 1).pack(100, 1, math.inf, lanes) == pack
-    assert Packing(enough, 1).pack(3, 1, math.inf, lanes) == min(3, pack)
-
-
-def test_memory_is_that_of_the_machine_or_of_its_control_group(tmp_path, monkeypatch):
-    monkeypatch.setattr(packing, "_MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(packing, "_CONTROL_GROUP", tmp_path)
-    assert packing.available_bytes() == math.inf
-    (tmp_path / "meminfo").write_text("MemTotal: 24 kB\nMemAvailable:   2048 kB\nBuffers: 1 kB\n")
-    assert packing.available_bytes() == 2**21
-    (tmp_path / "memory.current").write_text("100\n")
-    (tmp_path / "memory.max").write_text("max\n")
-    assert packing.available_bytes() == 2**21
-    (tmp_path / "memory.max").write_text("1000\n")
-    assert packing.available_bytes() == 900
+def test_the_students_of_a_slot_fill_its_threads(enough, parallel, pack):
+    assert Packing(enough, 1).pack(100, 1, math.inf, parallel) == pack
+    assert Packing(enough, 1).pack(3, 1, math.inf, parallel) == min(3, pack)
 
 
 def test_trials_that_are_known_beforehand_share_slots_evenly():

@@ -199,15 +199,15 @@ def test_a_device_that_is_full_says_so():
         Ledger(Path("/dev/full")).append("x")
 
 
-def test_a_torn_line_longer_than_a_block_is_found_and_cut_off(path, monkeypatch):
-    monkeypatch.setattr(ledger, "_BLOCK", 7)
-    records = write(path, [{"number": 1}, {"text": "long " * 20}])
+@pytest.mark.parametrize("length", [1, 65535, 65536, 65537, 200_000])
+def test_a_torn_line_of_any_length_is_found_and_cut_off(length, path):
+    records = write(path, [{"number": 1}, {"text": "long " * 50_000}])
     with path.open("ab") as file:
-        file.write(b'{"crc":"' + b"x" * 100)
+        file.write(b'{"crc":"' + b"x" * length)
     Ledger(path).close()
     assert list(ledger.read(path)) == records
     assert path.read_bytes().endswith(b"}\n")
-    path.write_bytes(b"x" * 100)
+    path.write_bytes(b"x" * length)
     Ledger(path).close()
     assert path.read_bytes() == b""
 
@@ -237,7 +237,8 @@ def start(attempt: int = 1, trial: str = "t") -> dict:
         "number": 0,
         "seed": 0,
         "config": {},
-        "values": {},
+        "levels": [],
+        "search_trial": "",
     }
 
 
@@ -265,7 +266,7 @@ def reduced(*records: dict) -> TrialRecord:
 
 def test_epochs_come_in_order():
     trial = reduced(start(), epoch(1, 10.0), epoch(2, 20.0), end("finished"))
-    assert [entry["epoch"] for entry in trial.epochs] == [1, 2]
+    assert [entry.epoch for entry in trial.epochs] == [1, 2]
     assert (trial.state, trial.reason, trial.is_final, trial.metrics) == (
         "finished",
         "because",
@@ -277,13 +278,13 @@ def test_epochs_come_in_order():
 
 def test_an_epoch_that_is_reported_again_replaces_what_came_after_the_checkpoint():
     trial = reduced(start(), epoch(1), epoch(2, 20.0), epoch(3, 30.0), start(2), epoch(2, 21.0))
-    assert [(entry["epoch"], entry["metrics"]["val_top1"]) for entry in trial.epochs] == [(1, 0.0), (2, 21.0)]
+    assert [(entry.epoch, entry.metrics["val_top1"]) for entry in trial.epochs] == [(1, 0.0), (2, 21.0)]
     assert (trial.attempts, trial.state, trial.seconds) == (2, "running", 4.0)
 
 
 def test_a_lost_epoch_leaves_a_gap_and_no_disorder():
     trial = reduced(start(), epoch(1), epoch(2), epoch(5, 50.0), epoch(6, 60.0), epoch(5, 51.0), epoch(6, 61.0))
-    assert [(entry["epoch"], entry["metrics"]["val_top1"]) for entry in trial.epochs] == [
+    assert [(entry.epoch, entry.metrics["val_top1"]) for entry in trial.epochs] == [
         (1, 0.0),
         (2, 0.0),
         (5, 51.0),
@@ -305,7 +306,7 @@ def test_a_final_state_is_left_alone_by_a_resume(state):
 def test_a_trial_whose_start_was_lost_begins_with_the_next():
     assert trials_of([epoch(1), end("finished")]) == {}
     trial = reduced(epoch(1), start(2), epoch(2))
-    assert (trial.attempts, [entry["epoch"] for entry in trial.epochs]) == (2, [2])
+    assert (trial.attempts, [entry.epoch for entry in trial.epochs]) == (2, [2])
 
 
 def test_trials_stand_in_the_order_of_their_first_start():
@@ -319,7 +320,7 @@ def test_any_order_of_records_leaves_epochs_in_order(events):
     records = [start()]
     for event in events:
         records.append(start() if event == "start" else end("failed") if event == "end" else epoch(event))
-    numbers = [entry["epoch"] for entry in reduced(*records).epochs]
+    numbers = [entry.epoch for entry in reduced(*records).epochs]
     assert numbers == sorted(set(numbers))
     reported = [event for event in events if isinstance(event, int)]
     assert not reported or numbers[-1] == reported[-1]

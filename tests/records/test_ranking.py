@@ -8,7 +8,7 @@ from optuna.trial import create_trial
 
 from msd_sweeps.catalog.networks import ARCHITECTURES
 from msd_sweeps.records.ranking import best_first, measured, values_of
-from msd_sweeps.records.trial_record import TrialRecord
+from msd_sweeps.records.trial_record import EpochResult, TrialRecord
 from msd_sweeps.space.load import load_base
 from msd_sweeps.space.metrics import Metric, student_cost
 from msd_sweeps.space.overrides import changed
@@ -20,8 +20,8 @@ FEW = st.integers(0, 4).map(float)
 
 
 def record(config: dict, state: str = "finished", **metrics: float | None) -> TrialRecord:
-    epochs = [{"epoch": 1, "position": 0, "slot": 0, "seconds": 1.0, "metrics": metrics}]
-    return TrialRecord("t", "c", "", "search", 0, 0, config, {}, state, epochs=epochs)
+    epochs = [EpochResult("t", "running", 1, 0, 1.0, metrics)]
+    return TrialRecord("t", "c", "", "search", 0, 0, config, state=state, epochs=epochs)
 
 
 def trial_of(**changes: object) -> dict:

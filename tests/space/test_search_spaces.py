@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from msd_sweeps import schema
-from msd_sweeps.plan import description as plan
+from msd_sweeps.plan.plan import Plan
 from msd_sweeps.run import main
 from msd_sweeps.space.load import load, load_base
 from msd_sweeps.space.schema import Search, Space
@@ -45,7 +45,7 @@ def test_the_trials_a_header_speaks_of_are_those_planned(path):
         assert f"{sweep.space.search.num_samples} short trials" in text
         assert f"{confirmed} confirmations" in text
     else:
-        assert f"= {plan.trial_count(sweep)} whole trials" in text
+        assert f"= {Plan(sweep).trials} whole trials" in text
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_the_example_of_the_readme_plans_what_it_says(tmp_path, monkeypatch):
     Path("example.yaml").write_text(example)
     sweep = load("example.yaml")
     cells = len(list(dict.fromkeys(planned.label for planned in sweep.fixed_trials)))
-    assert f"It plans {plan.trial_count(sweep)} trials, {cells} **cells** (configurations) x 3 seeds" in text
+    assert f"It plans {Plan(sweep).trials} trials, {cells} **cells** (configurations) x 3 seeds" in text
 
 
 def test_the_commands_of_the_readme_plan(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from msd_sweeps.space.trial import Trial
 from msd_sweeps.sweep.book import Book
 from msd_sweeps.sweep.dispatcher import Job
 from msd_sweeps.sweep.stopping import Signals
-from msd_sweeps.sweep.store_sync import Keeper
+from msd_sweeps.sweep.store_sync import StoreSync
 from msd_sweeps.sweep.trainer import Prepared
 from msd_sweeps.sweep.trial_queue import Pause
 from tests.stores import flaky_store
@@ -31,7 +31,7 @@ class Dispatched:
         self.submit = SimpleNamespace(remote=self.jobs.append)
 
 
-def book(flaky, tmp_path) -> tuple[Book, Keeper, list[tuple[str, str]]]:
+def book(flaky, tmp_path) -> tuple[Book, StoreSync, list[tuple[str, str]]]:
     """The book of a driver whose agenda has one trial to begin; what the agenda is told of ends."""
     trial: Trial = load_base("digits")
     record = TrialRecord("a", "cell", "label", "fixed", 0, 0, json.loads(trial.model_dump_json()))
@@ -39,7 +39,7 @@ def book(flaky, tmp_path) -> tuple[Book, Keeper, list[tuple[str, str]]]:
     agenda = SimpleNamespace(
         next=lambda: record, end=lambda trial, state, reason, traceback="": ends.append((state, reason))
     )
-    keeper = Keeper(flaky[0] / "scales", tmp_path)
+    keeper = StoreSync(flaky[0] / "scales", tmp_path)
     prepared = Prepared([], lambda record: None, "cpu")
     made = Book(None, agenda, tmp_path, prepared, Dispatched(), Signals(), keeper)  # type: ignore[arg-type]
     return made, keeper, ends

@@ -7,13 +7,7 @@ import pytest
 
 from msd_sweeps.records.object_store import StorePath
 from msd_sweeps.space.errors import InputError
-from msd_sweeps.sweep import lock as one_driver
 from msd_sweeps.sweep.lock import CLAIM, CLAIM_SECONDS, Claim
-
-
-@pytest.fixture(autouse=True)
-def _renewed_at_once(monkeypatch):
-    monkeypatch.setattr(one_driver, "_RENEWED_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -27,7 +21,7 @@ def claim(store, tmp_path):
 
     def make(machine: str) -> Claim:
         (tmp_path / machine).mkdir(exist_ok=True)
-        return Claim(store, tmp_path / machine)
+        return Claim(store, tmp_path / machine, renew_seconds=0.0)
 
     return make
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from msd_sweeps.records import ledger
-from msd_sweeps.records.ledger_copy import newest
 from msd_sweeps.records.object_store import StorePath
+from msd_sweeps.records.stored_ledger import StoredLedger
 from msd_sweeps.records.trial_record import trials_of
 from msd_sweeps.sweep.lock import CLAIM, CLAIM_SECONDS
 from tests.sweep.conftest import Workplace, epochs_seen
@@ -36,14 +36,14 @@ def test_what_a_lost_machine_began_another_finishes_from_the_store(tmp_path):
         seen = 0
         while seen < 8:
             assert process.poll() is None, process.communicate()[0]
-            records = [ledger.decode(line) for line in newest(store)[0].splitlines(keepends=True)]
+            records = [ledger.decode(line) for line in StoredLedger(store).read().splitlines(keepends=True)]
             seen = sum(record is not None and record["event"] == "epoch" for record in records)
             time.sleep(0.1)
         time.sleep(2.0)  # epochs that the store's ledger does not know yet
     finally:
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    known = newest(store)[0].count(b'"event":"epoch"')
+    known = StoredLedger(store).read().count(b'"event":"epoch"')
     behind = [int(path.name[6:12]) for trial in (store / "checkpoints").glob("*") for path in trial.glob("epoch-*.pt")]
     assert max(behind) * 4 > known  # the checkpoints are ahead
     (tmp_path / "first").rename(tmp_path / "lost")
@@ -62,7 +62,9 @@ def test_what_a_lost_machine_began_another_finishes_from_the_store(tmp_path):
     assert not [record for record in records if record["event"] == "restart"]
     assert (store / CLAIM).size() is None
     assert (store / "checkpoints").glob("*") == []
-    assert newest(store)[0] == next((tmp_path / "second").glob("runs/copies/*/grid/ledger.jsonl")).read_bytes()
+    assert (
+        StoredLedger(store).read() == next((tmp_path / "second").glob("runs/copies/*/grid/ledger.jsonl")).read_bytes()
+    )
 
     plain = machine(tmp_path / "plain").run("grid", "--space", "grid.yaml", *SETTINGS, "--num-cpus", "2")
     assert plain.code == 0, plain.out

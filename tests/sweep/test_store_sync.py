@@ -9,24 +9,14 @@ import pytest
 from msd_sweeps.distill import checkpoint
 from msd_sweeps.records import ledger
 from msd_sweeps.records.ledger import FILE_NAME, Ledger
-from msd_sweeps.records.ledger_copy import newest
 from msd_sweeps.records.object_store import StorePath
+from msd_sweeps.records.stored_ledger import StoredLedger
 from msd_sweeps.space.errors import InputError
-from msd_sweeps.sweep import lock as one_driver
-from msd_sweeps.sweep import store_sync as keeper
 from msd_sweeps.sweep.lock import CLAIM, Claim, locked
-from msd_sweeps.sweep.store_sync import Keeper, checkpoints_of, fetch_others
+from msd_sweeps.sweep.store_sync import StoreSync, checkpoints_of, fetch_others
 from tests.stores import flaky_store
 
 SOON = 10.0
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch):
-    monkeypatch.setattr(keeper, "_LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(keeper, "_RETRY_SECONDS", 0.02)
-    monkeypatch.setattr(keeper, "_SHARE", 0)
-    monkeypatch.setattr(one_driver, "_RENEWED_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -41,6 +31,11 @@ def flaky(tmp_path, monkeypatch):
     return store / "scales", wire
 
 
+def quick(store: StorePath, folder: Path) -> StoreSync:
+    """One that looks at the ledger without pauses."""
+    return StoreSync(store, folder, look_seconds=0.02, renew_seconds=0.0)
+
+
 def until(seen: Callable[[], bool]) -> None:
     end = time.monotonic() + SOON
     while not seen():
@@ -49,18 +44,18 @@ def until(seen: Callable[[], bool]) -> None:
 
 
 def ends_in(store: StorePath) -> list[str]:
-    lines = newest(store)[0].splitlines(keepends=True)
+    lines = StoredLedger(store).read().splitlines(keepends=True)
     records = [ledger.decode(line) for line in lines]
     return [record["trial"] for record in records if record and record["event"] == "end"]
 
 
 def test_the_store_follows_and_has_everything_in_the_end(flaky, folder):
     store, _ = flaky
-    book, kept = Ledger(folder / FILE_NAME), Keeper(store, folder)
+    book, kept = Ledger(folder / FILE_NAME), quick(store, folder)
     kept.begin()
     for number in range(3):
         book.append("end", trial=str(number))
-        until(lambda: newest(store)[0] == book.path.read_bytes())
+        until(lambda: StoredLedger(store).read() == book.path.read_bytes())
     book.append("end", trial="last")
     kept.finish(SOON)
     assert kept.trouble is None
@@ -71,7 +66,7 @@ def test_the_store_follows_and_has_everything_in_the_end(flaky, folder):
 def test_a_store_that_is_away_is_told_once_and_gets_the_rest_when_it_is_back(flaky, folder):
     store, wire = flaky
     told: list[str] = []
-    book, kept = Ledger(folder / FILE_NAME), Keeper(store, folder)
+    book, kept = Ledger(folder / FILE_NAME), quick(store, folder)
     kept.say = told.append
     kept.begin()
     wire.is_down = True
@@ -91,7 +86,7 @@ def test_a_store_that_is_away_is_told_once_and_gets_the_rest_when_it_is_back(fla
 
 def test_a_store_that_stays_away_is_named_in_the_end_and_delays_it_no_longer_than_asked(flaky, folder):
     store, wire = flaky
-    kept = Keeper(store, folder)
+    kept = quick(store, folder)
     kept.say = lambda text: None
     kept.begin()
     Ledger(folder / FILE_NAME).append("end", trial="a")
@@ -101,7 +96,7 @@ def test_a_store_that_stays_away_is_named_in_the_end_and_delays_it_no_longer_tha
     assert time.monotonic() - began < SOON
     assert "the wire is cut" in str(kept.trouble)
     wire.is_down = False
-    again = Keeper(store, folder)
+    again = quick(store, folder)
     again.begin()
     again.finish(SOON)
     assert again.trouble is None
@@ -110,7 +105,7 @@ def test_a_store_that_stays_away_is_named_in_the_end_and_delays_it_no_longer_tha
 
 def test_checkpoints_go_only_after_the_store_knows_of_the_end(flaky, folder, monkeypatch):
     store, _ = flaky
-    book, kept = Ledger(folder / FILE_NAME), Keeper(store, folder)
+    book, kept = Ledger(folder / FILE_NAME), quick(store, folder)
     of_trial = checkpoints_of(store) / "a"
     checkpoint.write(of_trial, 1, 1, b"state")
     known: list[list[str]] = []
@@ -131,7 +126,7 @@ def test_checkpoints_go_only_after_the_store_knows_of_the_end(flaky, folder, mon
 
 def test_a_writer_that_dies_leaves_the_copy_before(flaky, folder):
     store, wire = flaky
-    book, kept = Ledger(folder / FILE_NAME), Keeper(store, folder)
+    book, kept = Ledger(folder / FILE_NAME), quick(store, folder)
     kept.say = lambda text: None
     for trial in "ab":
         book.append("end", trial=trial)
@@ -146,7 +141,7 @@ def test_a_writer_that_dies_leaves_the_copy_before(flaky, folder):
 
 def test_a_driver_that_was_taken_over_writes_nothing_more(flaky, folder, tmp_path):
     store, _ = flaky
-    book, kept = Ledger(folder / FILE_NAME), Keeper(store, folder)
+    book, kept = Ledger(folder / FILE_NAME), quick(store, folder)
     book.append("end", trial="a")
     kept.begin()
     until(lambda: ends_in(store) == ["a"])
@@ -165,7 +160,7 @@ def test_a_store_that_does_not_answer_is_bad_input(flaky, folder):
     store, wire = flaky
     wire.is_down = True
     with pytest.raises(InputError, match=r"flaky://store/runs/scales/driver\.json.*the wire is cut"):
-        Keeper(store, folder).begin()
+        quick(store, folder).begin()
 
 
 def test_the_ledgers_of_other_sweeps_come_along_but_not_into_a_running_one(flaky, tmp_path):

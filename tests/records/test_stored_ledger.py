@@ -2,8 +2,8 @@
 
 import pytest
 
-from msd_sweeps.records.ledger_copy import COPIES, fetch, is_ahead, is_there, newest
 from msd_sweeps.records.object_store import StorePath
+from msd_sweeps.records.stored_ledger import COPIES, StoredLedger
 
 A, B, C = b'{"a":1}\n', b'{"b":2}\n', b'{"c":3}\n'
 
@@ -16,21 +16,32 @@ def store(tmp_path) -> StorePath:
 @pytest.mark.parametrize(
     ("first", "second", "expected"),
     [
-        (None, None, (b"", 0)),
+        (None, None, (b"", None)),
         (A, None, (A, 0)),
         (None, A, (A, 1)),
+        (A, A, (A, 0)),
         (A, A + B, (A + B, 1)),
         (A + B, A, (A + B, 0)),
         (A + B, b"", (A + B, 0)),
         (A, A + B[:-1], (A, 0)),
     ],
 )
-def test_the_longer_copy_in_whole_lines_counts(store, first, second, expected):
+def test_the_longer_copy_in_whole_lines_counts_and_the_other_is_written(store, first, second, expected):
     for name, content in zip(COPIES, (first, second), strict=True):
         if content is not None:
             (store / name).write_bytes(content)
-    assert newest(store) == expected
-    assert is_there(store) == (first is not None or second is not None)
+    content, kept = expected
+    ledger = StoredLedger(store)
+    assert ledger.read() == content
+    assert ledger.length == len(content)
+    assert ledger.has_usual_name == (kept == 0)
+    sizes = [len(copy) for copy in (first, second) if copy is not None]
+    assert ledger.size() == max(sizes, default=None)
+    ledger.write(A + B + C)
+    if kept is not None:
+        assert (store / COPIES[kept]).read_bytes() == (first, second)[kept]
+    assert (store / COPIES[1 if kept == 0 else 0]).read_bytes() == A + B + C
+    assert ledger.length == len(A + B + C)
 
 
 @pytest.mark.parametrize(
@@ -44,8 +55,7 @@ def test_fetching_takes_what_is_missing_and_keeps_what_is_ahead(store, tmp_path,
         path.write_bytes(here)
     if there is not None:
         (store / COPIES[0]).write_bytes(there)
-    assert is_ahead(store, path) == (len(there or b"") > len(here or b""))
-    assert fetch(store, path) is None
+    assert StoredLedger(store).fetch(path) is None
     assert path.read_bytes() == expected
     assert [found.name for found in path.parent.iterdir()] == ["ledger.jsonl"]
 
@@ -54,7 +64,7 @@ def test_where_both_have_gone_on_the_store_counts_and_the_other_is_set_aside(sto
     path = tmp_path / "ledger.jsonl"
     path.write_bytes(A + B)
     (store / COPIES[1]).write_bytes(A + C)
-    told = fetch(store, path)
+    told = StoredLedger(store).fetch(path)
     assert path.read_bytes() == A + C
     (aside,) = tmp_path.glob("ledger.set-aside-*.jsonl")
     assert aside.read_bytes() == A + B
@@ -63,5 +73,5 @@ def test_where_both_have_gone_on_the_store_counts_and_the_other_is_set_aside(sto
 
 
 def test_a_sweep_that_is_not_there_leaves_nothing_here(store, tmp_path):
-    assert fetch(store, tmp_path / "runs" / "scales" / "ledger.jsonl") is None
+    assert StoredLedger(store).fetch(tmp_path / "runs" / "scales" / "ledger.jsonl") is None
     assert not (tmp_path / "runs").exists()

@@ -1,18 +1,16 @@
 """The plan: counts that are true, words that are plain, times that were measured."""
 
-
 import pytest
 
-from msd_sweeps.plan import description as plan
 from msd_sweeps.plan.packing import packing_of
-from msd_sweeps.plan.slots import plan_slots
+from msd_sweeps.plan.plan import Plan, duration
 from msd_sweeps.space.load import load
 
 
 def told(sweep, slots=None, step_seconds=None) -> dict[str, list[str]]:
     """The lines of a plan by their first word."""
     lines: dict[str, list[str]] = {}
-    for line in plan.describe(sweep, slots, step_seconds).splitlines():
+    for line in Plan(sweep, step_seconds).text(slots).splitlines():
         word, _, rest = line.partition(" ")
         lines.setdefault(word, []).append(rest.strip())
     return lines
@@ -20,7 +18,7 @@ def told(sweep, slots=None, step_seconds=None) -> dict[str, list[str]]:
 
 def test_a_search_tells_its_parts_and_their_sum():
     sweep = load("scales", num_samples=5)
-    assert plan.trial_count(sweep) == 5 + 2 * 3 + 2 * 3
+    assert Plan(sweep).trials == 5 + 2 * 3 + 2 * 3
     lines = told(sweep)
     assert lines["trials"] == [
         "17 = 5 search samples (tpe, stopped early by asha) + 4 cells (2 winners, none, kd) x 3 seeds"
@@ -45,7 +43,7 @@ def test_a_design_tells_cells_and_seeds():
     lines = told(sweep)
     assert lines["trials"] == ["14 = 7 cells x 2 seeds"]
     assert "without categorisation" in lines["cell"]
-    assert plan.trial_count(sweep) == len(sweep.fixed_trials) == 14
+    assert Plan(sweep).trials == len(sweep.fixed_trials) == 14
 
 
 def test_whole_numbers_and_steps_are_told():
@@ -56,9 +54,9 @@ def test_whole_numbers_and_steps_are_told():
 
 def test_time_is_trials_by_epochs_by_steps_over_slots():
     sweep = load("ablation", settings=["seeds=[0]", "recipe.epochs=10"])
-    slots = plan_slots(sweep.space.resources, [{"CPU": 4}], 7, packing_of(sweep))
+    slots = Plan(sweep).slots_on([{"CPU": 4}])
     seconds = 7 * 10 * sweep.base.steps_per_epoch * 2.0 / slots.slots
-    assert told(sweep, slots, 2.0)["time"] == [f"at most about {plan.duration(seconds)}, from 2000 ms a step"]
+    assert told(sweep, slots, 2.0)["time"] == [f"at most about {duration(seconds)}, from 2000 ms a step"]
     assert told(sweep, slots)["time"][0].startswith("unknown: no step of this pair has been timed here yet")
 
 
@@ -75,10 +73,18 @@ def test_time_is_trials_by_epochs_by_steps_over_slots():
     ],
 )
 def test_durations_in_words(seconds, words):
-    assert plan.duration(seconds) == words
+    assert duration(seconds) == words
 
 
-def test_gpus_are_those_that_the_process_may_use(monkeypatch):
-    for visible, count in (("", 0), ("-1", 0), ("0", 1), ("0,2", 2), ("GPU-1234", 1)):
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        assert plan.local_gpus() == count
+def test_slots_here_are_those_of_this_machine_which_does_not_grow():
+    plan = Plan(load("ablation", settings=["resources.use_gpu=false"]))
+    slots = plan.slots_here(cpus=2)
+    assert slots.most == slots.slots
+    assert slots.slots * slots.threads <= 2
+    assert plan.slots_on([{"CPU": 64}]).most > 0
+
+
+def test_a_pack_that_was_measured_takes_the_place_of_the_estimated_one():
+    sweep = load("ablation")
+    assert Plan(sweep).packing == packing_of(sweep)
+    assert Plan(sweep, measured_pack=3).slots_on([{"CPU": 1, "GPU": 1}]).pack == 3

@@ -1,0 +1,113 @@
+"""The plan of a sweep: its trials, its slots and its time, known before anything runs; without torch or Ray."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from msd_sweeps.plan.machine import available_bytes, local_node
+from msd_sweeps.plan.packing import Packing, packing_of
+from msd_sweeps.plan.slots import Node, SlotPlan, plan_slots
+from msd_sweeps.space.designs import Sweep
+from msd_sweeps.space.schema import Choices, Parameter, Space
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep will run, and how it is divided into slots."""
+
+    sweep: Sweep
+    step_seconds: float | None = None
+    """Seconds per student and step, where the pair of networks has been timed."""
+    measured_pack: int | None = None
+    """The pack that was measured to be best on this machine's GPU; takes the place of the estimated one."""
+
+    @cached_property
+    def trials(self) -> int:
+        """Trials that the sweep takes at most."""
+        space = self.sweep.space
+        searched = space.search.num_samples if space.design == "search" else 0
+        return searched + len(self.sweep.fixed_trials) + self.sweep.confirmed_count
+
+    @cached_property
+    def packing(self) -> Packing:
+        """What decides an automatic pack."""
+        packing = packing_of(self.sweep)
+        return packing if self.measured_pack is None else packing.measured(self.measured_pack)
+
+    def slots_on(self, nodes: Sequence[Node], memory: float = math.inf) -> SlotPlan:
+        """The slots on these nodes. memory: bytes that all slots together may count on.
+
+        Raises InputError that names what is asked for and what the nodes have.
+        """
+        return plan_slots(self.sweep.space.resources, nodes, self.trials, self.packing, memory)
+
+    def slots_here(self, cpus: int | None = None) -> SlotPlan:
+        """The slots on this machine, of which `cpus` CPUs may be used. Raises InputError as `slots_on` does."""
+        slots = self.slots_on([local_node(cpus)], available_bytes())
+        return replace(slots, most=slots.slots)  # one machine does not grow
+
+    def text(self, slots: SlotPlan | None) -> str:
+        """The plan in words, as it is printed before anything starts. slots: None where a cluster decides."""
+        space, base = self.sweep.space, self.sweep.base
+        lines = [
+            f"sweep      {self.sweep.name}: {space.design.replace('_', ' ')} by {_metrics(space)}, base {space.base}",
+            f"pair       {base.teacher.model} -> {base.student.model} on {base.data.name}, method {base.method.name}, "
+            f"{base.recipe.epochs} epochs of {base.steps_per_epoch} steps at batch size {base.recipe.batch_size}",
+        ]
+        for name, parameter in space.parameters.items():
+            lines.append(f"parameter  {name}: {_values(parameter)}")
+        for label in [*space.without, *space.also]:
+            lines.append(f"cell       {'without ' if label in space.without else ''}{label}")
+        lines.append(f"trials     {self._trials_by_part()}")
+        lines.append(f"slots      {slots or 'as many as the cluster has room for'}")
+        lines.append(f"time       {self._time(slots)}")
+        return "\n".join(lines)
+
+    def _trials_by_part(self) -> str:
+        space, fixed = self.sweep.space, self.sweep.fixed_trials
+        if space.design != "search":
+            cells = len({planned.label for planned in fixed})
+            return f"{len(fixed)} = {cells} cells x {len(space.seeds)} seeds"
+        stopping = f", stopped early by {space.scheduler.type}" if space.scheduler.type != "none" else ""
+        cells = space.confirm.top_k + len(space.confirm.baselines)
+        winners = f"{space.confirm.top_k} winner{'' if space.confirm.top_k == 1 else 's'}"
+        names = ", ".join([winners, *space.confirm.baselines])
+        return (
+            f"{self.trials} = {space.search.num_samples} search samples ({space.search.sampler}{stopping}) + "
+            f"{cells} cells ({names}) x {len(space.confirm.seeds)} seeds"
+        )
+
+    def _time(self, slots: SlotPlan | None) -> str:
+        if self.step_seconds is None:
+            return "unknown: no step of this pair has been timed here yet (--estimate times some)"
+        base = self.sweep.base
+        seconds = self.trials * base.recipe.epochs * base.steps_per_epoch * self.step_seconds
+        seconds /= slots.slots if slots else 1
+        return f"at most about {duration(seconds)}, from {self.step_seconds * 1000:.0f} ms a step"
+
+
+def _metrics(space: Space) -> str:
+    if len(space.metrics) == 1:
+        return space.metrics[0].name
+    return "the Pareto front of " + " and ".join(f"{metric.name} ({metric.mode})" for metric in space.metrics)
+
+
+def _values(parameter: Parameter) -> str:
+    when = f", when {parameter.when}" if parameter.when else ""
+    if isinstance(parameter, Choices):
+        return "one of " + ", ".join(map(json.dumps, parameter.choices)) + when
+    spacing = ", logarithmic" if parameter.log else f", step {parameter.step:g}" if parameter.step else ""
+    kind = "whole numbers " if parameter.is_integer else ""
+    return f"{kind}{parameter.low:g} to {parameter.high:g}{spacing}{when}"
+
+
+def duration(seconds: float) -> str:
+    """A length of time in words, such as 3 h 20 min."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min"
