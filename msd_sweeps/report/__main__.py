@@ -8,8 +8,7 @@ from pathlib import Path
 
 from msd_sweeps.records.ledger import FILE_NAME, LedgerError
 from msd_sweeps.records.object_store import Place, place
-from msd_sweeps.report import compile_report
-from msd_sweeps.report.store import default_out, find_ledger
+from msd_sweeps.report.store import default_out, find_ledger, write_index
 
 PUBLISHED = Path("reports/published/published.csv")
 
@@ -48,6 +47,9 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Gives its exit code: 0, or 2 for input that cannot be used, with the reason on standard error."""
     options = _parser().parse_args(arguments)
+    # Imported late: it loads pandas and matplotlib, which the help does not need.
+    from msd_sweeps.report.compiling import compile_report
+
     try:
         with tempfile.TemporaryDirectory() as folder:
             ledger_path = _find(options.name, options.storage, Path(folder))
@@ -55,8 +57,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             compare = _find(options.compare, options.storage, Path(folder)) if options.compare else None
             report = compile_report(ledger_path, out, compare=compare, published=options.published)
             if options.out is None:
-                from msd_sweeps.report.store import write_index
-
                 write_index(out.parent)
     except (LedgerError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
