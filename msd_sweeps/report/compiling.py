@@ -7,11 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from msd_sweeps.report import beside
+from msd_sweeps.report import beside, figures
 from msd_sweeps.report.cells import PRIVATE
 from msd_sweeps.report.escaping import short
-from msd_sweeps.report.figures import drawings as figures
-from msd_sweeps.report.figures.numbers import all_numbers
 from msd_sweeps.report.frames import Frames, read
 from msd_sweeps.report.page import build as page
 from msd_sweeps.report.page.document import Block, Drawing, Heading, Paragraph
@@ -41,10 +39,10 @@ def compile_report(ledger_path: Path, out: Path, compare: Path | None = None, pu
     paths, more = _asked_for(results, out, compare, published)
     drawings = []
     shutil.rmtree(out / "figures", ignore_errors=True)  # a figure that this ledger does not give must not stay
-    for numbers in all_numbers(results):
-        written, svg = figures.write(numbers, out / "figures")
+    for plot in figures.plots_of(results):
+        written, svg = figures.write(plot, out / "figures")
         paths += written
-        drawings.append(Drawing(numbers.slug, numbers.title, numbers.caption, svg))
+        drawings.append(Drawing(plot, svg))
     document = page.build(results, drawings, more)
     pages = [write_text(out / "report.html", document.html()), write_text(out / "report.md", document.markdown())]
     paths = [*pages, *results.table.write(out), *paths, *_write_data(results.frames, out), _write_summary(results, out)]

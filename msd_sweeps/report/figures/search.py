@@ -1,0 +1,126 @@
+"""How a search went, which parameters mattered, and what its winners' scores were worth.
+
+A search's scores choose the winners and are no results; the captions say so.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from msd_sweeps.report.cells import metric_title, parameter_title, short_path, value_text
+from msd_sweeps.report.figures.plot import Plot, cell_looks
+from msd_sweeps.report.figures.style import (
+    BLUE,
+    GREY,
+    ORANGE,
+    OTHER,
+    Look,
+    cloud,
+    legend_below,
+    mean_with_interval,
+    new_figure,
+    rows_figure,
+)
+from msd_sweeps.report.results import Results
+from msd_sweeps.report.search import chosen
+from msd_sweeps.space.schema import Range
+
+NO_RESULT = "Scores on the held-out part of the training set, which chose the winners; they are no results."
+
+
+def search_trials(results: Results) -> pd.DataFrame:
+    """A row a search trial: number, trial, state, epochs, score (NaN where none), best so far."""
+    trials, metric = results.frames.trials, results.frames.metric
+    search = trials[trials["phase"] == "search"].sort_values(["number", "trial"], kind="stable")
+    score = search[metric.name] if metric.name in search.columns else pd.Series(np.nan, index=search.index)
+    frame = search[["number", "trial", "state", "epochs"]].assign(score=score.astype(float))
+    finished = frame["score"].where(frame["state"] == "finished")
+    best = finished.cummax() if metric.mode == "max" else finished.cummin()
+    return frame.assign(best=best.ffill()).reset_index(drop=True)
+
+
+def parameter_levels(results: Results, trials: Iterable[str]) -> dict[str, tuple[str, pd.DataFrame]]:
+    """By parameter its title and a row for each of some search trials.
+
+    Columns: level (text; None where the parameter did not count), position (NaN for choices), log.
+    """
+    levels = {}
+    for name, values in chosen(results.frames, trials).items():
+        parameter, title = results.frames.sweep.space.parameters[name], short_path(name)
+        numeric = isinstance(parameter, Range)
+        texts = [None if value is None else value_text(value) for value in values]
+        position = [float(value) if numeric and value is not None else np.nan for value in values]
+        frame = pd.DataFrame(
+            {"level": texts, "position": position, "log": isinstance(parameter, Range) and parameter.log}
+        )
+        levels[name] = (parameter_title(title) if numeric else title, frame)
+    return levels
+
+
+def history(results: Results) -> Iterator[Plot]:
+    """The score of every trial in order, and the best so far."""
+    frame = search_trials(results)
+    if frame["score"].notna().any():
+        caption = f"{NO_RESULT} A stopped trial stands at its last epoch's score, so the earlier the lower."
+        draw = partial(_draw_history, y=metric_title(results.frames.metric.name))
+        yield Plot("history", "How the search went", caption, frame, draw)
+
+
+def _draw_history(frame: pd.DataFrame, y: str) -> Figure:
+    figure, (axis,) = new_figure(2.8, "search trial", y)
+    cloud(axis, frame["number"], frame["score"], frame["state"])
+    axis.step(frame["number"], frame["best"], where="post", color=ORANGE, linewidth=1.4, label="best finished so far")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    legend_below(figure, 3)
+    return figure
+
+
+def importances(results: Results) -> Iterator[Plot]:
+    """PED-ANOVA importances."""
+    frame = results.importances
+    if not frame.empty:
+        share, trials = frame["quantile"].iloc[0], frame["trials"].iloc[0]
+        caption = (
+            f"PED-ANOVA: how much each parameter tells the best {100 * share:.0f} % of the {trials} finished search "
+            "trials from the rest, as shares of the sum. One search gives one value each and no interval."
+        )
+        if len(results.frames.sweep.space.metrics) > 1:
+            caption += f" The best are those by {metric_title(results.frames.metric.name)} alone."
+        frame = frame.assign(parameter=[short_path(path) for path in frame["parameter"]])
+        yield Plot("importances", "Which parameters mattered", caption, frame, _draw_importances)
+
+
+def _draw_importances(frame: pd.DataFrame) -> Figure:
+    figure, axis = rows_figure(list(frame["parameter"]), "share of all importance (0 to 1)")
+    axis.barh(range(len(frame)), frame["importance"], color=BLUE, height=0.6)
+    axis.set_xlim(0, 1)
+    return figure
+
+
+def confirmation(results: Results) -> Iterator[Plot]:
+    """The winners' search scores beside what they reach on fresh seeds."""
+    frame = results.confirmation
+    if not frame.empty:
+        caption = (
+            "Cross: the score that the search chose by (one seed, held-out images). Marker: fresh seeds, all training "
+            "images, test set, with 95 % t interval. The gap is selection, other images and more training data "
+            "together."
+        )
+        draw = partial(_draw_confirmation, x=results.value.title.replace("test ", ""), looks=cell_looks(results))
+        yield Plot("confirmation", "Search score and confirmed score", caption, frame, draw)
+
+
+def _draw_confirmation(frame: pd.DataFrame, x: str, looks: Mapping[str, Look]) -> Figure:
+    """Each winner's search score, a cross, joined with its confirmed mean."""
+    figure, axis = rows_figure(list(frame["label"]), x)
+    for place, row in enumerate(frame.rename(columns={"mean": "value"}).itertuples(index=False)):
+        look = looks.get(row.label, OTHER)
+        axis.plot([row.search_score, row.value], [place, place], color=GREY, linewidth=1, zorder=1)
+        axis.plot([row.search_score], [place], "x", ms=6, mew=1.5, color=look.color, zorder=3)
+        mean_with_interval(axis, "x", place, row, look)
+    axis.margins(x=0.08)
+    return figure
