@@ -47,14 +47,14 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Gives its exit code: 0, or 2 for input that cannot be used, with the reason on standard error."""
     options = _parser().parse_args(arguments)
-    # Imported late: it loads pandas and matplotlib, which the help does not need.
-    from msd_sweeps.report.compiling import compile_report
-
     try:
         with tempfile.TemporaryDirectory() as folder:
             ledger_path = _find(options.name, options.storage, Path(folder))
             out = options.out or default_out(ledger_path)
             compare = _find(options.compare, options.storage, Path(folder)) if options.compare else None
+            # Imported late: it loads pandas and matplotlib, which neither help nor a wrong name needs.
+            from msd_sweeps.report.compiling import compile_report
+
             report = compile_report(ledger_path, out, compare=compare, published=options.published)
             if options.out is None:
                 write_index(out.parent)
