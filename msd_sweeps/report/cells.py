@@ -171,18 +171,20 @@ def planned_cells(frames: Frames) -> list[Cell]:
 def _completed(cells: list[Cell], planned: list[Cell]) -> list[Cell]:
     """In the order of the plan, with the cells that never began, and no two cells under one label."""
     labels = Counter(cell.label for cell in cells)
-    of_label = {cell.label: cell for cell in planned}
+    place = {cell.label: index for index, cell in enumerate(planned)}
+    begun = {name for cell in cells for name in cell.names}
+    absent = [cell for cell in planned if cell.label not in begun]
+    for cell in absent:
+        cell.faults.append("not run")
     for cell in cells:
-        if cell.label in of_label:
-            cell.planned = of_label[cell.label].planned
+        cell.planned = next((planned[place[name]].planned for name in cell.names if name in place), None)
         if labels[cell.label] > 1:
             cell.label = f"{cell.label} ({cell.cell[:6]})"
-    for cell in planned:
-        if cell.label not in labels:
-            cell.faults.append("not run")
-            cells.append(cell)
-    place = {label: index for index, label in enumerate(of_label)}
-    return sorted(cells, key=lambda cell: (place.get(cell.label, len(place)), cell.number, cell.cell))
+
+    def order(cell: Cell) -> tuple[int, int, str]:
+        return min(place.get(name, len(place)) for name in cell.names), cell.number, cell.cell
+
+    return sorted([*cells, *absent], key=order)
 
 
 def teacher_cells(frames: Frames, value: Value) -> list[Cell]:
