@@ -12,7 +12,6 @@ from msd_sweeps.report.cells import PRIVATE
 from msd_sweeps.report.escaping import short
 from msd_sweeps.report.frames import Frames, read
 from msd_sweeps.report.page import build as page
-from msd_sweeps.report.page.document import Block, Drawing, Heading, Paragraph
 from msd_sweeps.report.results import Results, results_of
 from msd_sweeps.report.table_formats import Table
 from msd_sweeps.report.verdict import question, verdict
@@ -42,7 +41,7 @@ def compile_report(ledger_path: Path, out: Path, compare: Path | None = None, pu
     for plot in figures.plots_of(results):
         written, svg = figures.write(plot, out / "figures")
         paths += written
-        drawings.append(Drawing(plot, svg))
+        drawings.append((plot, svg))
     document = page.build(results, drawings, more)
     pages = [write_text(out / "report.html", document.html()), write_text(out / "report.md", document.markdown())]
     paths = [*pages, *results.table.write(out), *paths, *_write_data(results.frames, out), _write_summary(results, out)]
@@ -51,8 +50,8 @@ def compile_report(ledger_path: Path, out: Path, compare: Path | None = None, pu
 
 def _asked_for(
     results: Results, out: Path, compare: Path | None, published: Path | None
-) -> tuple[list[Path], list[Block]]:
-    """Tables beside the result table: their files, and their blocks on the page. Files of another time are removed."""
+) -> tuple[list[Path], list[tuple[str, Table]]]:
+    """Files of the tables beside the result table, and those that the page shows. Older files are removed."""
     tables: list[tuple[str, str, pd.DataFrame, Table | None]] = [("effects", "", results.effects, None)]
     across = rounded_frame(beside.over_tasks(results))
     tables.append(("aggregate", "Over all pairs", across, beside.aggregate_table(across)))
@@ -67,14 +66,14 @@ def _asked_for(
     for name in ("effects", "aggregate", "compared", "published"):
         (out / f"{name}.csv").unlink(missing_ok=True)
     paths: list[Path] = []
-    blocks: list[Block] = []
+    more: list[tuple[str, Table]] = []
     for name, title, frame, shown in tables:
         asked = name in ("compared", "published")
         if len(frame):
             paths.append(write_csv(out / f"{name}.csv", frame))
         if shown is not None and (len(frame) or asked):
-            blocks += [Heading(title), *([shown] if shown.rows else map(Paragraph, shown.notes))]
-    return paths, blocks
+            more.append((title, shown))
+    return paths, more
 
 
 def _write_data(frames: Frames, out: Path) -> list[Path]:

@@ -63,7 +63,7 @@ def front_of(frames: Frames) -> pd.DataFrame:
     metrics, trials = frames.sweep.space.metrics, frames.trials
     names = [str(metric.name) for metric in metrics]
     if len(names) < 2 or not set(names) <= set(trials.columns):
-        return pd.DataFrame(columns=["number", "trial", *names, "front"])
+        return pd.DataFrame(columns=["number", "trial", *names, "front"]).astype({"front": bool})
     search = trials[(trials["phase"] == "search") & (trials["state"] == "finished")]
     search = search.sort_values(["number", "trial"], kind="stable")[["number", "trial", *names]]
     search = search[np.isfinite(search[names].to_numpy(dtype=float)).all(axis=1)].reset_index(drop=True)
@@ -105,12 +105,9 @@ def _draw(
     if step:
         axis.plot(front[x], front[y], "--", drawstyle=f"steps-{step}", color=GREY, linewidth=1, zorder=1)
     if looks is None:
-        for name, rows, fill in (
-            ("beaten by another", frame[~frame["front"]], "none"),
-            ("Pareto front", front, ORANGE),
-        ):
-            look = {"mfc": fill, "mec": GREY if fill == "none" else fill, "rasterized": len(rows) > MANY}
-            axis.plot(rows[x], rows[y], "o", label=name, **look)
+        rest, raster = frame[~frame["front"]], len(frame) > MANY
+        axis.plot(rest[x], rest[y], "o", mfc="none", mec=GREY, label="beaten by another", rasterized=raster)
+        axis.plot(front[x], front[y], "o", color=ORANGE, label="Pareto front")
     else:
         for row in frame.rename(columns={y: "value"}).itertuples(index=False):
             name = label(row.label, 26, lines=2) if row.label in looks else "others"

@@ -44,7 +44,7 @@ def differences(results: Results) -> Iterator[Plot]:
 def _draw(frame: pd.DataFrame, x: str, looks: Mapping[str, Look] | None) -> Figure:
     """A row a difference: of a cell in its look, of a level (no looks) under its factor and its reference."""
     names: list[str] = []
-    places: list[int | None] = []
+    places: list[int] = []
     shown = frame.head(MOST_ROWS).rename(columns={"difference": "value"})
     for _, rows in shown.groupby("factor", sort=False) if looks is None else [("", shown)]:
         if looks is None:

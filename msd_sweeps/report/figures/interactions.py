@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
 from itertools import combinations, product
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -73,8 +74,8 @@ def _draw_map(frame: pd.DataFrame, color: str) -> Figure:
     """A field for each pair of levels with its mean and half interval."""
     rows, columns = (list(dict.fromkeys(frame[name])) for name in ("first_level", "second_level"))
     means = frame["mean"].to_numpy().reshape(len(rows), len(columns))
-    titles = (label(frame[name].iloc[0]) for name in ("second", "first"))
-    figure, (axis,) = new_figure(1.1 + 0.42 * len(rows), *titles)
+    x, y = (label(frame[name].iloc[0]) for name in ("second", "first"))
+    figure, (axis,) = new_figure(1.1 + 0.42 * len(rows), x, y)
     image = axis.imshow(np.ma.masked_invalid(means), cmap="cividis", aspect="auto")
     axis.grid(visible=False)
     middle = (np.nanmin(means) + np.nanmax(means)) / 2
@@ -92,11 +93,11 @@ def _draw_map(frame: pd.DataFrame, color: str) -> Figure:
 def _draw_trials(frame: pd.DataFrame, x: str, y: str, color: str) -> Figure:
     """A dot a trial, coloured by its score."""
     figure, (axis,) = new_figure(3.4, label(x, 48), label(y, 40))
-    places = [
-        level_axis(axis, which, frame.rename(columns=lambda name, which=which: name.removeprefix(f"{which}_")))
-        for which in ("x", "y")
-    ]
-    raster = len(frame) > MANY
-    dots = axis.scatter(*places, 28, frame["score"], cmap="cividis", ec="black", lw=0.4, rasterized=raster)
+    places = []
+    for which in ("x", "y"):
+        columns = {f"{which}_{name}": name for name in ("level", "position", "log")}
+        places.append(level_axis(axis, which, frame.rename(columns=columns)))
+    look: dict[str, Any] = {"cmap": "cividis", "s": 28, "edgecolors": "black", "linewidths": 0.4}
+    dots = axis.scatter(places[0], places[1], c=frame["score"], rasterized=len(frame) > MANY, **look)
     figure.colorbar(dots, ax=axis, label=color)
     return figure

@@ -54,9 +54,8 @@ def parameter_levels(results: Results, trials: Iterable[str]) -> dict[str, tuple
         numeric = isinstance(parameter, Range)
         texts = [None if value is None else value_text(value) for value in values]
         position = [float(value) if numeric and value is not None else np.nan for value in values]
-        frame = pd.DataFrame(
-            {"level": texts, "position": position, "log": isinstance(parameter, Range) and parameter.log}
-        )
+        log = isinstance(parameter, Range) and parameter.log
+        frame = pd.DataFrame({"level": texts, "position": position, "log": log})
         levels[name] = (parameter_title(title) if numeric else title, frame)
     return levels
 

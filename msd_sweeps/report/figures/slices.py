@@ -58,7 +58,7 @@ def _is_numeric(factor: Factor) -> bool:
 
 
 def _of_factor(factor: Factor) -> pd.DataFrame:
-    """The rows of `seed_frame` for each level, with the factor's title, and the levels' numbers where all are numbers."""
+    """The rows of `seed_frame` for each level, with the factor's title, and each level's number if it is one."""
     frame, numeric = seed_frame(factor.values, "level"), _is_numeric(factor)
     frame.insert(0, "factor", parameter_title(factor.title) if numeric else factor.title)
     frame.insert(2, "position", frame["level"].map(factor.levels).astype(float) if numeric else float("nan"))

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
 
@@ -86,7 +87,10 @@ def label(text: object, longest: int = 30, lines: int = 1) -> str:
 
 def legend_below(figure: Figure, columns: int = 2) -> None:
     """A legend under the axes, each label once; the figure grows by its height, so that the axes keep theirs."""
-    found = {text: handle for axis in figure.axes for handle, text in zip(*axis.get_legend_handles_labels())}
+    found: dict[str, Any] = {}
+    for axis in figure.axes:
+        for handle, text in zip(*axis.get_legend_handles_labels(), strict=True):
+            found.setdefault(text, handle)
     lines = 1 + max((text.count("\n") for text in found), default=0)
     figure.set_figheight(figure.get_figheight() + 0.2 + 0.15 * lines * -(-len(found) // columns))
     figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=columns)
@@ -100,32 +104,34 @@ def mean_with_interval(axis: Axes, along: str, place: float, row: Any, look: Loo
     half = None if np.isnan(row.low) else [[row.value - row.low], [row.high - row.value]]
     x, y = (row.value, place) if along == "x" else (place, row.value)
     fill = "white" if half is None else look.color
-    style = {"fmt": look.marker, "color": look.color, "mfc": fill, "zorder": 3, "label": name, f"{along}err": half}
-    axis.errorbar([x], [y], **style)
+    interval: dict[str, Any] = {f"{along}err": half}
+    axis.errorbar([x], [y], fmt=look.marker, color=look.color, mfc=fill, zorder=3, label=name, **interval)
 
 
 def seeds_beside(axis: Axes, along: str, places: Sequence[float], values: Sequence[float]) -> None:
     """Seeds as grey dots beside the place of their mean, in points on paper; equal values stand side by side."""
     seen: Counter[tuple[float, float]] = Counter()
-    inches = axis.figure.dpi_scale_trans
+    inches = axis.get_figure(root=True).dpi_scale_trans  # type: ignore[union-attr]
     for place, value in zip(places, values, strict=True):
         shift = (5 + 1.4 * min(2, (seen[place, value] + 1) // 2) * (-1) ** seen[place, value]) / 72
         seen[place, value] += 1
-        x, y = (value, place) if along == "x" else (place, value)
-        moved = axis.transData + ScaledTranslation(*((0, -shift) if along == "x" else (shift, 0)), inches)
-        axis.plot([x], [y], "o", ms=3.2, color=GREY, alpha=0.75, mec="none", transform=moved)
+        x, y, right, up = (value, place, 0, -shift) if along == "x" else (place, value, shift, 0)
+        dot = Line2D([x], [y], marker="o", ms=3.2, color=GREY, alpha=0.75, mec="none")
+        dot.set_transform(axis.transData + ScaledTranslation(right, up, inches))
+        axis.add_artist(dot)
         axis.update_datalim([(x, y)])
 
 
 def cloud(axis: Axes, places: "pd.Series[float]", values: "pd.Series[float]", states: "pd.Series[str]") -> None:
     """Search trials as dots: finished ones filled, others hollow."""
-    finished, raster = states == "finished", len(values) > MANY
-    for name, rows, look in (
-        ("stopped or failed", ~finished, {"mfc": "none", "mec": GREY}),
-        ("finished", finished, {"mfc": BLUE, "mec": "none"}),
+    raster, size = len(values) > MANY, 2.5 if len(values) > MANY else 4.5
+    finished = states == "finished"
+    for name, rows, fill, edge in (
+        ("stopped or failed", ~finished, "none", GREY),
+        ("finished", finished, BLUE, "none"),
     ):
         if rows.any():
-            axis.plot(places[rows], values[rows], "o", ms=2.5 if raster else 4.5, label=name, rasterized=raster, **look)
+            axis.plot(places[rows], values[rows], "o", ms=size, mfc=fill, mec=edge, label=name, rasterized=raster)
 
 
 def level_axis(axis: Axes, which: str, rows: pd.DataFrame) -> "pd.Series[float]":

@@ -6,14 +6,16 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from msd_sweeps.records.header import Header, Launch
 from msd_sweeps.report.cells import metric_title, short_path, value_text
 from msd_sweeps.report.escaping import short
+from msd_sweeps.report.figures.plot import Plot
 from msd_sweeps.report.frames import Frames
-from msd_sweeps.report.page.document import Block, Document, Drawing, Facts, Folded, Heading, Paragraph
-from msd_sweeps.report.page.tables import base_table, confirmation_table, effects_table, front_table
+from msd_sweeps.report.page.document import Document
+from msd_sweeps.report.page.tables import base_table, changes_text, confirmation_table, effects_table, front_table
 from msd_sweeps.report.results import Results
 from msd_sweeps.report.search import FEWEST
-from msd_sweeps.report.table_formats import Table
+from msd_sweeps.report.table_formats import Column, Table
 from msd_sweeps.report.tables import NOTHING
 from msd_sweeps.report.verdict import question, verdict
 from msd_sweeps.space.durations import duration
@@ -25,35 +27,44 @@ FEW = 12
 """Rows up to which a table beside the main matter stands open on a screen."""
 
 
-def build(results: Results, drawings: Sequence[Drawing], more: Sequence[Block] = ()) -> Document:
-    """The document of a report; `more` are blocks that were asked for, after the figures."""
+def build(results: Results, drawings: Sequence[tuple[Plot, str]], more: Sequence[tuple[str, Table]] = ()) -> Document:
+    """The document of a report. drawings: figures with their SVG; more: titled tables that were asked for."""
     sweep = results.frames.sweep
     configurations = [list(pair) for pair in results.table.configurations]
     changes = Table(["row", "changes"], configurations, [False, False])
-    blocks: list[Block] = [
-        Paragraph(question(sweep)),
-        Paragraph(verdict(results), strong=True),
-        Heading("Design"),
-        Facts(_design(results)),
-        Folded("Every setting of the base", base_table(sweep.base)),
-        Heading("Results"),
-        results.table.shown,
-        Folded("What each row changes in the base", changes, open=len(configurations) <= FEW),
-    ]
-    if not results.effects.empty:
-        blocks += [Heading("Effects"), effects_table(results)]
-    if (front := front_table(results)) is not None:
-        blocks += [Heading("Pareto front of the search"), front]
-    if not results.confirmation.empty:
-        blocks += [Heading("What the search's scores were worth"), confirmation_table(results)]
+    page = Document(f"Sweep {short(sweep.name)}")
+    page.paragraph(question(sweep))
+    page.verdict(verdict(results))
+    page.heading("Design")
+    page.facts(_design(results))
+    page.folded("Every setting of the base", base_table(sweep.base))
+    page.heading("Results")
+    page.table(results.table.shown)
+    page.folded("What each row changes in the base", changes, len(configurations) <= FEW)
+    for title, table in (
+        ("Effects", effects_table(results)),
+        ("Pareto front of the search", front_table(results)),
+        ("What the search's scores were worth", confirmation_table(results)),
+    ):
+        if table.rows:
+            page.heading(title)
+            page.table(table)
     if results.design == "search" and results.importances.empty:
-        few = f"Parameter importances are not computed: they need {FEWEST} finished search trials or more."
-        blocks.append(Paragraph(few))
+        page.paragraph(f"Parameter importances are not computed: they need {FEWEST} finished search trials or more.")
     if drawings:
-        blocks += [Heading("Figures"), *drawings]
-    blocks += [*more, Heading("Trials without a result"), *_without_result(results.frames)]
-    blocks += [Heading("Cost"), Facts(_cost(results.frames)), Heading("Provenance"), *_provenance(results.frames)]
-    return Document(f"Sweep {short(sweep.name)}", blocks)
+        page.heading("Figures")
+    for plot, svg in drawings:
+        page.figure(plot, svg)
+    for title, table in more:
+        page.heading(title)
+        page.table(table)
+    _without_result(page, results.frames)
+    page.heading("Cost")
+    page.facts(_cost(results.frames))
+    page.heading("Provenance")
+    page.table(_launches(results.frames.header))
+    page.facts(_sources(results.frames.header))
+    return page
 
 
 def _design(results: Results) -> list[tuple[str, str]]:
@@ -63,8 +74,7 @@ def _design(results: Results) -> list[tuple[str, str]]:
     for path, parameter in space.parameters.items():
         facts.append((short_path(path), short(_parameter_text(parameter), 300)))
     for part, changes in space.without.items():
-        told = ", ".join(f"{short_path(path)}={value_text(value)}" for path, value in changes.items())
-        facts.append((f"without {short(part)}", short(told, 300)))
+        facts.append((f"without {short(part)}", short(changes_text(changes), 300)))
     facts += _search_facts(space) if space.design == "search" else [("Seeds", value_text(space.seeds))]
     facts.append(("Compared", f"{results.value.title} after the last epoch, measured once"))
     facts.append(("Baseline", short(results.baseline.label) if results.baseline else "none"))
@@ -84,8 +94,8 @@ def _search_facts(space: Space) -> list[tuple[str, str]]:
     facts = [("Search", f"{search.sampler}, {search.num_samples} trials, seed {search.seed}, {held_out}")]
     best = "the best"
     if len(space.metrics) > 1:
-        told = ", ".join(f"{metric_title(metric.name)}: {metric.mode}" for metric in space.metrics)
-        facts.append(("Several metrics", f"{told}; the search looks for their Pareto front"))
+        modes = ", ".join(f"{metric_title(metric.name)}: {metric.mode}" for metric in space.metrics)
+        facts.append(("Several metrics", f"{modes}; the search looks for their Pareto front"))
         best = "of the Pareto front the best by the first metric, at most"
     rule = f"asha, grace period {scheduler.grace_period}, reduction factor {scheduler.reduction_factor}"
     facts.append(("Early stopping", rule if scheduler.type == "asha" else "none"))
@@ -93,22 +103,26 @@ def _search_facts(space: Space) -> list[tuple[str, str]]:
     return facts
 
 
-def _without_result(frames: Frames) -> list[Block]:
+def _without_result(page: Document, frames: Frames) -> None:
+    page.heading("Trials without a result")
     trials = frames.trials[frames.trials["state"] != "finished"]
     if trials.empty:
-        return [Paragraph(f"None: all {len(frames.trials)} trials finished.")]
+        page.paragraph(f"None: all {len(frames.trials)} trials finished.")
+        return
     states = {"running": "unfinished", "interrupted": "unfinished", "out_of_memory": "out of memory"}
     counts = Counter(states.get(state, state) for state in trials["state"])
     counted = ", ".join(f"{count} {state}{' early' * (state == 'stopped')}" for state, count in sorted(counts.items()))
-    rows = []
-    for row in trials.sort_values(["number", "trial"], kind="stable").head(MOST_LISTED).to_dict("records"):
-        name = short(row["label"]) or f"search trial {row['number']}"
-        state = states.get(row["state"], row["state"])
-        rows.append([name, str(row["seed"]), state, str(row["epochs"]), short(row["reason"], 160) or NOTHING])
+    page.paragraph(f"Of {len(frames.trials)} trials: {counted}.")
+    columns: list[Column] = [
+        ("trial", False, lambda row: short(row["label"]) or f"search trial {row['number']}"),
+        ("seed", True, lambda row: str(row["seed"])),
+        ("state", False, lambda row: states.get(row["state"], row["state"])),
+        ("epochs", True, lambda row: str(row["epochs"])),
+        ("reason", False, lambda row: short(row["reason"], 160) or NOTHING),
+    ]
     notes = [f"{len(trials) - MOST_LISTED} more are in trials.parquet."] if len(trials) > MOST_LISTED else []
-    table = Table(["trial", "seed", "state", "epochs", "reason"], rows, [False, True, False, True, False], notes=notes)
-    shown = Folded("Which, and why", table, open=len(trials) <= FEW)
-    return [Paragraph(f"Of {len(frames.trials)} trials: {counted}."), shown]
+    rows = trials.sort_values(["number", "trial"], kind="stable").head(MOST_LISTED).to_dict("records")
+    page.folded("Which, and why", Table.of(rows, columns, notes), len(trials) <= FEW)
 
 
 def _cost(frames: Frames) -> list[tuple[str, str]]:
@@ -140,14 +154,22 @@ def _cost(frames: Frames) -> list[tuple[str, str]]:
     return facts
 
 
-def _provenance(frames: Frames) -> list[Block]:
-    header, rows = frames.header, []
-    for launch in header.launches:
-        commit = "not in git"
-        if launch.commit:
-            commit = launch.commit[:10] + (" with uncommitted changes" if launch.dirty else ", clean")
-        when = datetime.fromtimestamp(launch.time, UTC).strftime("%Y-%m-%d %H:%M UTC")
-        rows.append([when, short(command_text(launch.command), 700), commit, launch.device])
+def _launches(header: Header) -> Table:
+    def commit(launch: Launch) -> str:
+        if not launch.commit:
+            return "not in git"
+        return launch.commit[:10] + (" with uncommitted changes" if launch.dirty else ", clean")
+
+    columns: list[Column] = [
+        ("launched", False, lambda launch: datetime.fromtimestamp(launch.time, UTC).strftime("%Y-%m-%d %H:%M UTC")),
+        ("command", False, lambda launch: short(command_text(launch.command), 700)),
+        ("commit", False, commit),
+        ("device", False, lambda launch: launch.device),
+    ]
+    return Table.of(header.launches, columns)
+
+
+def _sources(header: Header) -> list[tuple[str, str]]:
     versions = ", ".join(f"{name} {version}" for name, version in sorted(header.launch.versions.items()))
     facts = [("Versions", versions)]
     for data in {(data.name, data.sha256): data for data in header.data}.values():
@@ -155,13 +177,12 @@ def _provenance(frames: Frames) -> list[Block]:
         sizes = ", ".join(f"{images} {part}" for part, images in parts.items() if images)
         facts.append((f"Data {data.name}", f"{sizes}; SHA-256 {data.sha256}"))
     for teacher in {teacher.key: teacher for teacher in header.teachers}.values():
-        told = f"{teacher.source}, test top-1 {teacher.test_top1:.2f} %, {teacher.precision}"
-        facts.append((f"Teacher {teacher.model}", f"{told}; SHA-256 {teacher.weights_sha256}"))
+        measured = f"{teacher.source}, test top-1 {teacher.test_top1:.2f} %, {teacher.precision}"
+        facts.append((f"Teacher {teacher.model}", f"{measured}; SHA-256 {teacher.weights_sha256}"))
     outcomes = [", ".join(close.outcome for close in header.closes)] * bool(header.closes)
     if len(header.launches) > len(header.closes):
         outcomes.append("not every launch was closed: one still runs, or was killed")
-    facts.append(("Ended", "; ".join(outcomes)))
-    return [Table(["launched", "command", "commit", "device"], rows, [False] * 4), Facts(facts)]
+    return [*facts, ("Ended", "; ".join(outcomes))]
 
 
 def command_text(command: Sequence[str]) -> str:
