@@ -224,7 +224,7 @@ def _launch(sweep: Sweep, options: argparse.Namespace, trainer: "Trainer | None"
 def _tell(sweep: Sweep, options: argparse.Namespace, outcome: "Outcome", again: str) -> int:
     """Compile the report of a complete sweep and say where everything is; the exit code."""
     from msd_sweeps.records.mlflow_sync import how_to_open
-    from msd_sweeps.report import compile_report
+    from msd_sweeps.report.compiling import compile_report
     from msd_sweeps.report.store import write_index
 
     folder = options.storage / sweep.name

@@ -270,10 +270,8 @@ def _trial(
 
 def write(folder: Path, every: Iterator[Record] | list[Record]) -> Path:
     """Write records as a ledger, without a flush to disk after each."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / ledger.FILE_NAME
-    with path.open("wb") as file:
-        file.writelines(ledger._encode(record) for record in every)
+    ledger.write(path, every)
     return path
 
 

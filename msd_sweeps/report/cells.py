@@ -10,8 +10,8 @@ from typing import Any
 from msd_sweeps.report.frames import Frames
 from msd_sweeps.report.stats import Interval, mean_interval
 from msd_sweeps.space.choices import Values
-from msd_sweeps.space.designs import PlannedTrial
 from msd_sweeps.space.errors import InputError
+from msd_sweeps.space.metrics import Metric
 from msd_sweeps.space.overrides import flatten
 from msd_sweeps.space.trial import Trial
 
@@ -95,10 +95,9 @@ class Cell:
 def value_of(frames: Frames) -> Value:
     """What the space says its report compares."""
     space = frames.sweep.space
-    for metric in space.metrics:
-        if metric.name == space.report.value:
-            return Value(metric.name, metric.mode == "max")
-    return Value(space.report.value, "loss" not in space.report.value)
+    compared = Metric(name=space.report.value)
+    compared = next((metric for metric in space.metrics if metric.name == compared.name), compared)
+    return Value(compared.name, compared.mode == "max")
 
 
 def cells_of(frames: Frames, value: Value) -> list[Cell]:
@@ -155,7 +154,7 @@ def planned_cells(frames: Frames) -> list[Cell]:
     """The cells that the space asks for, in its order, without values. Empty where the plan cannot be made again."""
     sweep = frames.sweep
     try:
-        fixed: tuple[PlannedTrial, ...] = tuple(sweep.fixed_trials)
+        fixed = sweep.fixed_trials
     except InputError:  # files that the space names are not on this machine
         return []
     cells: dict[str, Cell] = {}
@@ -164,26 +163,28 @@ def planned_cells(frames: Frames) -> list[Cell]:
         cell.planned = (cell.planned or 0) + 1
     if sweep.space.design == "search":
         confirm = sweep.space.confirm
-        labels = [f"winner {rank}" for rank in range(1, confirm.top_k + 1)]
-        cells |= {label: Cell(label, planned=len(confirm.seeds)) for label in labels}
+        for rank in range(1, confirm.top_k + 1):
+            cells[f"winner {rank}"] = Cell(f"winner {rank}", planned=len(confirm.seeds))
     return list(cells.values())
 
 
 def _completed(cells: list[Cell], planned: list[Cell]) -> list[Cell]:
     """In the order of the plan, with the cells that never began, and no two cells under one label."""
     labels = Counter(cell.label for cell in cells)
-    of_label = {cell.label: cell for cell in planned}
+    place = {cell.label: index for index, cell in enumerate(planned)}
+    begun = {name for cell in cells for name in cell.names}
+    absent = [cell for cell in planned if cell.label not in begun]
+    for cell in absent:
+        cell.faults.append("not run")
     for cell in cells:
-        if cell.label in of_label:
-            cell.planned = of_label[cell.label].planned
+        cell.planned = next((planned[place[name]].planned for name in cell.names if name in place), None)
         if labels[cell.label] > 1:
             cell.label = f"{cell.label} ({cell.cell[:6]})"
-    for cell in planned:
-        if cell.label not in labels:
-            cell.faults.append("not run")
-            cells.append(cell)
-    place = {label: index for index, label in enumerate(of_label)}
-    return sorted(cells, key=lambda cell: (place.get(cell.label, len(place)), cell.number, cell.cell))
+
+    def order(cell: Cell) -> tuple[int, int, str]:
+        return min(place.get(name, len(place)) for name in cell.names), cell.number, cell.cell
+
+    return sorted([*cells, *absent], key=order)
 
 
 def teacher_cells(frames: Frames, value: Value) -> list[Cell]:

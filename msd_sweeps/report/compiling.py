@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -12,14 +13,27 @@ from msd_sweeps.report.escaping import short
 from msd_sweeps.report.frames import Frames, read
 from msd_sweeps.report.page import build as page
 from msd_sweeps.report.results import Results, results_of
-from msd_sweeps.report.store import Report
 from msd_sweeps.report.table_formats import Table
 from msd_sweeps.report.verdict import question, verdict
 from msd_sweeps.report.writing import rounded_frame, write_csv, write_parquet, write_text
 
 
+@dataclass(frozen=True)
+class Report:
+    """What was compiled."""
+
+    table_text: str
+    """The result table as plain text, readable at 100 columns."""
+    paths: list[Path]
+    """The files that were written, the page first."""
+
+
 def compile_report(ledger_path: Path, out: Path, compare: Path | None = None, published: Path | None = None) -> Report:
-    """See `msd_sweeps.report.compile_report`."""
+    """Compile a ledger into the folder `out`: the same ledger gives the same bytes.
+
+    `compare` is the ledger of another sweep to set beside this one, `published` a CSV of published figures.
+    Raises LedgerError where there is no ledger, OSError where a file cannot be read or written.
+    """
     results = results_of(read(ledger_path))
     paths, more = _asked_for(results, out, compare, published)
     drawings = []

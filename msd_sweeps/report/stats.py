@@ -82,16 +82,12 @@ def mean_interval(values: ArrayLike) -> Interval:
     """
     array = _values(values)
     n = len(array)
-    if n == 0:
-        return Interval(math.nan, math.nan, math.nan, 0)
-    mean = float(array.mean())
-    if n == 1:
-        return Interval(mean, math.nan, math.nan, 1)
-    error = float(scipy_stats.sem(array))
-    if error == 0 or np.ptp(array) == 0:
-        return Interval(mean, mean, mean, n)
-    low, high = scipy_stats.t.interval(LEVEL, n - 1, loc=mean, scale=error)
-    return Interval(mean, float(low), float(high), n)
+    mean = float(array.mean()) if n else math.nan
+    low = high = math.nan
+    if n > 1:
+        error = float(scipy_stats.sem(array)) if np.ptp(array) else 0.0
+        low, high = map(float, scipy_stats.t.interval(LEVEL, n - 1, loc=mean, scale=error)) if error else (mean, mean)
+    return Interval(mean, low, high, n)
 
 
 def half_widths(spread: ArrayLike, n: ArrayLike) -> NDArray[np.float64]:
@@ -110,15 +106,12 @@ def paired_difference(ours: ArrayLike, theirs: ArrayLike) -> Difference:
     if len(first) != len(second):
         raise ValueError(f"pairs need equal lengths, got {len(first)} and {len(second)}")
     differences = first - second
-    return Difference(mean_interval(differences), True, _t_test(differences), sign_flip_p(differences))
-
-
-def _t_test(differences: NDArray[np.float64]) -> float:
-    if len(differences) < 2:
-        return math.nan
-    if np.ptp(differences) == 0:  # the t statistic has no spread to divide by
-        return 1.0 if differences[0] == 0 else math.nan
-    return float(scipy_stats.ttest_1samp(differences, 0.0).pvalue)
+    p_t = math.nan
+    if len(differences) > 1 and np.ptp(differences) > 0:
+        p_t = float(scipy_stats.ttest_1samp(differences, 0.0).pvalue)
+    elif len(differences) > 1 and differences[0] == 0:
+        p_t = 1.0  # of other equal differences the t statistic has no spread to divide by
+    return Difference(mean_interval(differences), True, p_t, sign_flip_p(differences))
 
 
 def sign_flip_p(differences: ArrayLike) -> float:

@@ -2,7 +2,6 @@
 
 import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -19,16 +18,6 @@ with their numbers, and the data behind them.
 _PUBLISHED = """
 [published/published.csv](published/published.csv) has figures from the literature with their sources.
 """
-
-
-@dataclass(frozen=True)
-class Report:
-    """What was compiled."""
-
-    table_text: str
-    """The result table as plain text, readable at 100 columns."""
-    paths: list[Path]
-    """The files that were written, the page first."""
 
 
 def find_ledger(name: str, storage: Path) -> Path:

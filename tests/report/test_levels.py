@@ -106,6 +106,20 @@ def test_a_search_knows_what_was_chosen_and_which_trial_a_winner_comes_from(tmp_
         assert cell.trial.method == record.configuration.method
 
 
+def test_a_winner_that_is_a_baseline_too_is_one_row_with_both_names(tmp_path):
+    sweep = make_sweep("search", scheduler={"type": "none"})
+    every = list(records(sweep))
+    kept = [record for record in every if record["event"] != "start" or record["label"] != "winner 1"]
+    trials = {record["trial"] for record in kept if record["event"] == "start"}
+    for record in kept:
+        if record["event"] == "start" and record["label"] == "kd":
+            record["label"] = "kd = winner 1"
+    results = results_of(read(tmp_path / "ledger.jsonl", [r for r in kept if r.get("trial", "") in {"", *trials}]))
+    assert [cell.label for cell in results.cells] == ["none", "kd = winner 1", "winner 2"]
+    assert [cell.planned for cell in results.cells] == [3, 3, 3]
+    assert results.baseline is results.cells[1]
+
+
 @pytest.mark.parametrize("design", ["grid", "one_at_a_time"])
 def test_levels_that_give_the_same_trials_are_one_row_and_one_level_with_both_names(tmp_path, design):
     same = {"plain": {}, "written out": {"method.sample_weight": 1.0}, "light": NESTED["light"]}
