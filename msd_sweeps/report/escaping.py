@@ -10,11 +10,12 @@ _COMMANDS = (
     "textbackslash textasciicircum textasciitilde textbar textless textgreater textquotedbl textquotesingle "
     "textasciigrave dots"
 )
+_SYMBOLS = "pm to times tau leq geq"
 _LATEX = {
     **{character: "\\" + character for character in "{}$&#%_"},
     **{character: f"{{{character}}}" for character in "[]*"},
     **{character: f"\\{name}{{}}" for character, name in zip("\\^~|<>\"'`…", _COMMANDS.split(), strict=True)},
-    **{character: f"$\\{name}$" for character, name in zip("±→×τ≤≥", "pm to times tau leq geq".split(), strict=True)},
+    **{character: f"$\\{name}$" for character, name in zip("±→×τ≤≥", _SYMBOLS.split(), strict=True)},
     **dict(zip("−–—", ("$-$", "--", "---"), strict=True)),
 }
 _MARKDOWN = "\\`*_[]|~$#!"

@@ -46,6 +46,13 @@ def write_parquet(path: Path, frame: pd.DataFrame) -> Path:
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> Path:
-    """Write a frame as CSV (RFC 4180); missing values are empty, texts made safe by `for_csv`."""
-    safe = frame.map(lambda value: for_csv(value) if isinstance(value, str) else value).rename(columns=for_csv)
-    return write_text(path, safe.to_csv(index=False, lineterminator="\n"))
+    """Write a frame as CSV; see `csv_text`."""
+    return write_bytes(path, csv_text(frame).encode())
+
+
+def csv_text(frame: pd.DataFrame) -> str:
+    """A frame as CSV (RFC 4180) without its index; missing values are empty, texts made safe by `for_csv`."""
+    safe = frame.rename(columns=for_csv)
+    for name in safe.select_dtypes(["object", "str"]):
+        safe[name] = pd.Series([for_csv(v) if isinstance(v, str) else v for v in safe[name]], safe.index, object)
+    return safe.to_csv(index=False, lineterminator="\n")
