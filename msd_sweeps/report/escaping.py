@@ -23,16 +23,14 @@ _MARKDOWN = "\\`*_[]|~$#!"
 
 def clean(text: str) -> str:
     """One line without control characters, bidirectional overrides and lone surrogates."""
-    kept = []
-    for character in text:
-        category = unicodedata.category(character)
-        if category in ("Cc", "Zl", "Zp"):
-            kept.append(" ")
-        elif category in ("Cs", "Cf", "Co", "Cn") and character != "\u200d":
-            kept.append("\ufffd")
-        else:
-            kept.append(character)
-    return " ".join("".join(kept).split())
+    return " ".join("".join(map(_visible, text)).split())
+
+
+def _visible(character: str) -> str:
+    category = unicodedata.category(character)
+    if category in ("Cc", "Zl", "Zp"):
+        return " "
+    return "\ufffd" if category in ("Cs", "Cf", "Co", "Cn") and character != "\u200d" else character
 
 
 def short(text: str, longest: int = LONGEST) -> str:

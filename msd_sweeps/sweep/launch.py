@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from msd_sweeps import __version__
 from msd_sweeps.distill import checkpoint
 from msd_sweeps.plan.machine import local_cpus
-from msd_sweeps.plan.plan import Plan, duration
+from msd_sweeps.plan.plan import Plan
 from msd_sweeps.records import ledger
 from msd_sweeps.records.header import CloseRecord, Header, Launch, header_of
 from msd_sweeps.records.ledger import Ledger, Record
@@ -23,6 +23,7 @@ from msd_sweeps.records.provenance import commit
 from msd_sweeps.records.step_times import record_step_seconds
 from msd_sweeps.records.trial_record import TrialRecord, trials_of
 from msd_sweeps.space.designs import Sweep
+from msd_sweeps.space.durations import duration
 from msd_sweeps.space.schema import Tracking
 from msd_sweeps.sweep.lock import locked
 from msd_sweeps.sweep.resume import as_grown, refuse_another_space

@@ -14,7 +14,7 @@ from msd_sweeps.report.cells import metric_title, short_path
 from msd_sweeps.report.effects import Factor
 from msd_sweeps.report.escaping import short
 from msd_sweeps.report.figures.plot import Plot
-from msd_sweeps.report.figures.search import NO_RESULT, parameter_levels, search_trials
+from msd_sweeps.report.figures.search import NO_RESULT, parameter_slices
 from msd_sweeps.report.figures.style import MANY, label, level_axis, new_figure
 from msd_sweeps.report.results import Results
 from msd_sweeps.report.stats import mean_interval
@@ -55,18 +55,19 @@ def _map_of(results: Results, first: Factor, second: Factor) -> pd.DataFrame:
 
 def _of_search(results: Results) -> Iterator[Plot]:
     """The two parameters that matter most (or stand first), a row a finished trial."""
-    frame = search_trials(results)
-    frame = frame[(frame["state"] == "finished") & frame["score"].notna()].reset_index(drop=True)
-    levels = parameter_levels(results, frame["trial"])
-    ranked = [name for name in results.importances["parameter"] if name in levels] or list(levels)
-    if len(ranked) < 2 or len(frame) < 3:
+    slices = parameter_slices(results)
+    slices = {name: frame[frame["state"] == "finished"].drop(columns="state") for name, frame in slices.items()}
+    ranked = [name for name in results.importances["parameter"] if name in slices] or list(slices)
+    if len(ranked) < 2:
         return
-    (x, of_x), (y, of_y) = (levels[name] for name in ranked[:2])
-    frame = pd.concat([frame[["number", "score"]], of_x.add_prefix("x_"), of_y.add_prefix("y_")], axis=1)
+    first, second = (slices[name].set_index(["number", "score"]) for name in ranked[:2])
+    frame = first.add_prefix("x_").join(second.add_prefix("y_"), how="inner").reset_index()
+    if len(frame) < 3:
+        return
     which = "first two" if results.importances.empty else "two most important"
     caption = f"{NO_RESULT} The {which} parameters; each dot is a finished trial."
     title = f"The search along {short_path(ranked[0])} and {short_path(ranked[1])}"
-    draw = partial(_draw_trials, x=x, y=y, color=metric_title(results.frames.metric.name))
+    draw = partial(_draw_trials, color=metric_title(results.frames.metric.name))
     yield Plot("interaction_1", title, caption, frame, draw)
 
 
@@ -90,9 +91,9 @@ def _draw_map(frame: pd.DataFrame, color: str) -> Figure:
     return figure
 
 
-def _draw_trials(frame: pd.DataFrame, x: str, y: str, color: str) -> Figure:
+def _draw_trials(frame: pd.DataFrame, color: str) -> Figure:
     """A dot a trial, coloured by its score."""
-    figure, (axis,) = new_figure(3.4, label(x, 48), label(y, 40))
+    figure, (axis,) = new_figure(3.4, label(frame["x_factor"].iloc[0], 48), label(frame["y_factor"].iloc[0], 40))
     places = []
     for which in ("x", "y"):
         columns = {f"{which}_{name}": name for name in ("level", "position", "log")}

@@ -3,7 +3,7 @@
 A search's scores choose the winners and are no results; the captions say so.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 import numpy as np
@@ -32,21 +32,25 @@ def search_trials(results: Results) -> pd.DataFrame:
     return frame.assign(best=best.ffill()).reset_index(drop=True)
 
 
-def parameter_levels(results: Results, trials: Iterable[str]) -> dict[str, tuple[str, pd.DataFrame]]:
-    """By parameter its title and a row for each of some search trials.
+def parameter_slices(results: Results) -> dict[str, pd.DataFrame]:
+    """By parameter a row for each search trial that has a score and this parameter.
 
-    Columns: level (text; None where the parameter did not count), position (NaN for choices), log.
+    Columns: factor (the parameter's title), number, state, score, level (as text), position (NaN for choices), log.
     """
-    levels = {}
-    for name, values in chosen(results.frames, trials).items():
-        parameter, title = results.frames.sweep.space.parameters[name], short_path(name)
-        numeric = isinstance(parameter, Range)
-        texts = [None if value is None else value_text(value) for value in values]
-        position = [float(value) if numeric and value is not None else np.nan for value in values]
-        log = isinstance(parameter, Range) and parameter.log
-        frame = pd.DataFrame({"level": texts, "position": position, "log": log})
-        levels[name] = (parameter_title(title) if numeric else title, frame)
-    return levels
+    trials = search_trials(results)
+    trials = trials.loc[trials["score"].notna(), ["number", "state", "score", "trial"]]
+    slices = {}
+    for name, values in chosen(results.frames, trials["trial"]).items():
+        parameter, factor = results.frames.sweep.space.parameters[name], short_path(name)
+        frame = trials.assign(level=pd.Series(values, trials.index, object), position=np.nan, log=False)
+        frame = frame[frame["level"].notna()].drop(columns="trial")
+        if isinstance(parameter, Range):
+            factor = parameter_title(factor)
+            frame = frame.assign(position=frame["level"].astype(float), log=parameter.log)
+        frame["level"] = [value_text(level) for level in frame["level"]]
+        frame.insert(0, "factor", factor)
+        slices[name] = frame
+    return slices
 
 
 def history(results: Results) -> Iterator[Plot]:

@@ -12,7 +12,7 @@ from msd_sweeps.report.cells import metric_title, parameter_title
 from msd_sweeps.report.effects import Factor
 from msd_sweeps.report.escaping import short
 from msd_sweeps.report.figures.plot import Plot
-from msd_sweeps.report.figures.search import NO_RESULT, parameter_levels, search_trials
+from msd_sweeps.report.figures.search import NO_RESULT, parameter_slices
 from msd_sweeps.report.figures.seeds import seed_frame, seeds_note
 from msd_sweeps.report.results import Results
 
@@ -30,7 +30,7 @@ def scales(results: Results) -> Iterator[Plot]:
 def slices(results: Results) -> Iterator[Plot]:
     """The numeric factors of a design, such as temperatures and weights; of a search all parameters."""
     if results.design == "search":
-        parts, y = _of_search(results), metric_title(results.frames.metric.name)
+        parts, y = list(parameter_slices(results).values()), metric_title(results.frames.metric.name)
         title = "Slices of the search"
     else:
         factors = [factor for factor in results.factors if _is_numeric(factor)]
@@ -55,18 +55,6 @@ def _of_factor(factor: Factor) -> pd.DataFrame:
     frame.insert(2, "position", frame["level"].map(factor.levels).astype(float) if numeric else float("nan"))
     low, high = frame["position"].min(), frame["position"].max()
     return frame.assign(log=bool(low > 0 and high / low >= 5))
-
-
-def _of_search(results: Results) -> list[pd.DataFrame]:
-    """By parameter a row a search trial that has a score and this parameter."""
-    trials = search_trials(results)
-    trials = trials[trials["score"].notna()].reset_index(drop=True)
-    parts = []
-    for title, levels in parameter_levels(results, trials["trial"]).values():
-        part = pd.concat([trials[["number", "state", "score"]], levels], axis=1)
-        part.insert(0, "factor", title)
-        parts.append(part[part["level"].notna()])
-    return parts
 
 
 def _draw(frame: pd.DataFrame, y: str) -> Figure:
