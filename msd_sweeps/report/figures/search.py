@@ -5,6 +5,7 @@ A search's scores choose the winners and are no results; the captions say so.
 
 from collections.abc import Iterator, Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -65,9 +66,8 @@ def history(results: Results) -> Iterator[Plot]:
 def _draw_history(frame: pd.DataFrame, y: str) -> Figure:
     figure, (axis,) = style.new_figure(2.8, "search trial", y)
     style.cloud(axis, frame["number"], frame["score"], frame["state"])
-    axis.step(
-        frame["number"], frame["best"], where="post", color=style.ORANGE, linewidth=1.4, label="best finished so far"
-    )
+    line: dict[str, Any] = {"color": style.ORANGE, "linewidth": 1.4, "zorder": 1, "label": "best finished so far"}
+    axis.step(frame["number"], frame["best"], where="post", **line)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     style.legend_below(figure, 3)
     return figure

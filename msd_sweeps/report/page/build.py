@@ -128,24 +128,23 @@ def _without_result(page: Document, frames: Frames) -> None:
 
 def _cost(frames: Frames) -> list[tuple[str, str]]:
     trials, header = frames.trials, frames.header
+    trained, taken_over = trials[trials["source"] == ""], trials[trials["source"] != ""]
+    teaching = sum(
+        {teacher.key: teacher.seconds for teacher in header.teachers if teacher.source == "trained"}.values()
+    )
+    lost = trials["lost_seconds"].sum()
     facts = [("Device", frames.device)]
-    here = trials["source"] == ""
     for phase, name in (("search", "Search"), ("confirm", "Confirmation"), ("design", "Trials")):
-        mine = trials[(trials["phase"] == phase) & here]
-        if len(mine):
-            counted = f"{len(mine)} trials" if phase != "design" else str(len(mine))
-            facts.append((name, f"{counted}, {duration(mine['seconds'].sum())} of training"))
-    for source, theirs in trials[~here].groupby("source"):
+        if len(mine := trained[trained["phase"] == phase]):
+            facts.append((name, f"{len(mine)} trials, {duration(mine['seconds'].sum())} of training"))
+    for source, theirs in taken_over.groupby("source"):
         spent = f"{duration(theirs['seconds'].sum())} of training were spent there, none here"
         facts.append((f"Taken over from {short(str(source))}", f"{len(theirs)} trials; {spent}"))
-    lost = trials["lost_seconds"].sum()
     if lost > 0:
         facts.append(("Trained again after a fault", duration(lost)))
-    teachers = {teacher.key: teacher for teacher in header.teachers}
-    teaching = sum(teacher.seconds for teacher in teachers.values() if teacher.source == "trained")
     if teaching:
         facts.append(("Teacher", f"{duration(teaching)} of training"))
-    together = trials.loc[here, "seconds"].sum() + lost + teaching
+    together = trained["seconds"].sum() + lost + teaching
     facts.append(("Together", f"{together / 3600:.3f} hours of training"))
     if closes := len(header.closes):
         wall = duration(sum(close.seconds for close in header.closes))
