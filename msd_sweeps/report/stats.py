@@ -216,11 +216,6 @@ def pareto_front(cost: ArrayLike, value: ArrayLike, higher_is_better: bool = Tru
     """Which of [n] points no other beats in both cost (less is better) and value; equal points all stay."""
     costs = np.asarray(cost, dtype=float)
     values = np.asarray(value, dtype=float) * (1.0 if higher_is_better else -1.0)
-    order = np.lexsort((-values, costs))
-    front = np.zeros(len(costs), dtype=bool)
-    best, best_cost = -math.inf, math.nan
-    for index in order:
-        if values[index] > best or (values[index] == best and costs[index] == best_cost):
-            front[index] = True
-            best, best_cost = values[index], costs[index]
-    return front
+    as_good = (costs <= costs[:, None]) & (values >= values[:, None])  # [point, other]
+    better = (costs < costs[:, None]) | (values > values[:, None])
+    return ~(as_good & better).any(axis=1)
