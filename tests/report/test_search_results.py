@@ -6,8 +6,8 @@ import pytest
 from msd_sweeps.catalog.datasets import DATASETS
 from msd_sweeps.catalog.networks import ARCHITECTURES
 from msd_sweeps.report.compiling import compile_report
-from msd_sweeps.report.frames import read
 from msd_sweeps.report.figures.cost import front_of
+from msd_sweeps.report.frames import read
 from msd_sweeps.report.results import results_of
 from msd_sweeps.report.search import FEWEST, importances
 from tests.synthetic_ledger import Recipe, every_third_stopped, make_sweep, records, write

@@ -15,15 +15,15 @@ from msd_sweeps.report.writing import rounded_frame, write_bytes, write_csv
 FIGURES: tuple[Callable[[Results], Iterator[Plot]], ...] = (
     effects.differences,
     seeds.cell_seeds,
+    cost.fronts,
+    search.confirmation,
+    search.importances,
+    search.history,
     slices.scales,
     slices.slices,
     interactions.interactions,
     cost.costs,
     curves.cell_curves,
-    cost.fronts,
-    search.confirmation,
-    search.importances,
-    search.history,
     curves.trial_curves,
 )
 """The figures in the order of the page. A function yields nothing where a sweep has no numbers for its figure."""

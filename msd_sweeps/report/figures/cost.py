@@ -7,23 +7,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+import msd_sweeps.report.figures.style as style
 from msd_sweeps.records.ranking import best_first
 from msd_sweeps.report.cells import metric_title
 from msd_sweeps.report.escaping import short
 from msd_sweeps.report.figures.plot import Plot, cell_looks
 from msd_sweeps.report.figures.search import NO_RESULT
-from msd_sweeps.report.figures.style import (
-    GREY,
-    MANY,
-    ORANGE,
-    OTHER,
-    Look,
-    label,
-    legend_below,
-    log_axis,
-    mean_with_interval,
-    new_figure,
-)
 from msd_sweeps.report.frames import Frames
 from msd_sweeps.report.results import Results
 from msd_sweeps.report.stats import pareto_front
@@ -97,25 +86,26 @@ def _draw(
     y: str,
     titles: tuple[str, str],
     step: str = "post",
-    looks: Mapping[str, Look] | None = None,
+    looks: Mapping[str, style.Look] | None = None,
 ) -> Figure:
     """Results against a cost, the front joined (where `step` says how): cells in their looks, or trials (no looks)."""
-    figure, (axis,) = new_figure(2.8, *titles)
+    figure, (axis,) = style.new_figure(2.8, *titles)
     front = frame[frame["front"]].sort_values([x, y], kind="stable")
     if step:
-        axis.plot(front[x], front[y], "--", drawstyle=f"steps-{step}", color=GREY, linewidth=1, zorder=1)
+        axis.plot(front[x], front[y], "--", drawstyle=f"steps-{step}", color=style.GREY, linewidth=1, zorder=1)
     if looks is None:
-        rest, raster = frame[~frame["front"]], len(frame) > MANY
-        axis.plot(rest[x], rest[y], "o", mfc="none", mec=GREY, label="beaten by another", rasterized=raster)
-        axis.plot(front[x], front[y], "o", color=ORANGE, label="Pareto front")
+        rest, raster = frame[~frame["front"]], len(frame) > style.MANY
+        axis.plot(rest[x], rest[y], "o", mfc="none", mec=style.GREY, label="beaten by another", rasterized=raster)
+        axis.plot(front[x], front[y], "o", color=style.ORANGE, label="Pareto front")
     else:
-        for row in frame.rename(columns={y: "value"}).itertuples(index=False):
-            name = label(row.label, 26, lines=2) if row.label in looks else "others"
-            mean_with_interval(axis, "y", getattr(row, x), row, looks.get(row.label, OTHER), name)
+        rows = frame.rename(columns={y: "value"}).itertuples(index=False)
+        for row in sorted(rows, key=lambda row: row.label not in looks):
+            name = style.label(row.label, 26, lines=2) if row.label in looks else "others"
+            style.mean_with_interval(axis, "y", getattr(row, x), row, looks.get(row.label, style.OTHER), name)
     axis.margins(x=0.1, y=0.08)
     if frame[x].max() > 20 * frame[x].min() > 0:
-        log_axis(axis, "x", frame[x])
+        style.log_axis(axis, "x", frame[x])
     elif looks is not None:
         axis.set_xlim(0, 1.08 * frame[x].max())  # a small difference in cost is to look small
-    legend_below(figure)
+    style.legend_below(figure)
     return figure

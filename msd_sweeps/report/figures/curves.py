@@ -21,30 +21,25 @@ MOST_CURVES = 100
 
 
 def cell_curves(results: Results) -> Iterator[Plot]:
-    """Validation accuracy by epoch of each cell (training accuracy, else loss, where nothing is held out)."""
+    """Validation accuracy by epoch of each cell; training accuracy where nothing is held out."""
     trials = results.frames.trials
     shown = trials[(trials["phase"] != "search") & (trials["state"] == "finished")]
-    mine = results.frames.history.merge(shown[["trial", "cell", "seed"]], on="trial")
-    # Losses of different methods are sums of different terms, so they come last.
-    names = (results.value.validation, "train_top1", "train_loss")
-    name = next((name for name in names if name in mine and mine[name].notna().any()), None)
-    if name is None:
+    mine = results.frames.history.merge(shown[["trial", "cell"]], on="trial")
+    held_out = results.value.validation in mine and mine[results.value.validation].notna().any()
+    name = results.value.validation if held_out else "train_top1"
+    if name not in mine or mine[name].isna().all():
         return
-    cells = [cell for cell in results.cells if cell.cell]
-    frame = mine.groupby(["cell", "epoch"])[name].agg(value="mean", spread="std", n="count").reset_index()
-    half = half_widths(frame["spread"], frame["n"])
+    labels = {cell.cell: cell.label for cell in results.cells if cell.cell}
+    mine["label"] = pd.Categorical(mine["cell"].map(labels), list(labels.values()))
+    groups = mine[mine[name].notna()].groupby(["label", "epoch"], observed=True)[name]
+    frame = groups.agg(value="mean", spread="std", n="count").reset_index().astype({"label": "str"})
+    half = half_widths(frame.pop("spread"), frame["n"])
     frame = frame.assign(low=frame["value"] - half, high=frame["value"] + half)
-    frame.insert(0, "label", frame["cell"].map({cell.cell: cell.label for cell in cells}))
-    place = frame["cell"].map({cell.cell: index for index, cell in enumerate(cells)})
-    frame = frame.assign(place=place).sort_values(["place", "epoch"], kind="stable")
-    frame = frame[frame["value"].notna()].drop(columns=["spread", "cell", "place"]).reset_index(drop=True)
     looks = cell_looks(results)
     frame["named"] = frame["label"].isin(looks.keys())
     caption = "Mean over seeds by epoch, with 95 % t intervals as bands."
-    if name != results.value.validation:
+    if not held_out:
         caption += " Nothing is held out from these trials, so this is on the training images."
-    if name == "train_loss":
-        caption += " Losses of different methods have different terms: compare their course, not their height."
     if hidden := frame.loc[~frame["named"], "label"].nunique():
         caption += f" In grey the {hidden} cells that are neither the baseline nor among the best; the CSV has all."
     draw = partial(_draw_cells, y=metric_title(name), looks=looks)

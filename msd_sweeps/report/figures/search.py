@@ -11,20 +11,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+import msd_sweeps.report.figures.style as style
 from msd_sweeps.report.cells import metric_title, parameter_title, short_path, value_text
 from msd_sweeps.report.figures.plot import Plot, cell_looks
-from msd_sweeps.report.figures.style import (
-    BLUE,
-    GREY,
-    ORANGE,
-    OTHER,
-    Look,
-    cloud,
-    legend_below,
-    mean_with_interval,
-    new_figure,
-    rows_figure,
-)
 from msd_sweeps.report.results import Results
 from msd_sweeps.report.search import chosen
 from msd_sweeps.space.schema import Range
@@ -70,11 +59,13 @@ def history(results: Results) -> Iterator[Plot]:
 
 
 def _draw_history(frame: pd.DataFrame, y: str) -> Figure:
-    figure, (axis,) = new_figure(2.8, "search trial", y)
-    cloud(axis, frame["number"], frame["score"], frame["state"])
-    axis.step(frame["number"], frame["best"], where="post", color=ORANGE, linewidth=1.4, label="best finished so far")
+    figure, (axis,) = style.new_figure(2.8, "search trial", y)
+    style.cloud(axis, frame["number"], frame["score"], frame["state"])
+    axis.step(
+        frame["number"], frame["best"], where="post", color=style.ORANGE, linewidth=1.4, label="best finished so far"
+    )
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    legend_below(figure, 3)
+    style.legend_below(figure, 3)
     return figure
 
 
@@ -94,8 +85,8 @@ def importances(results: Results) -> Iterator[Plot]:
 
 
 def _draw_importances(frame: pd.DataFrame) -> Figure:
-    figure, axis = rows_figure(list(frame["parameter"]), "share of all importance (0 to 1)")
-    axis.barh(range(len(frame)), frame["importance"], color=BLUE, height=0.6)
+    figure, axis = style.rows_figure(list(frame["parameter"]), "share of all importance (0 to 1)")
+    axis.barh(range(len(frame)), frame["importance"], color=style.BLUE, height=0.6)
     axis.set_xlim(0, 1)
     return figure
 
@@ -113,13 +104,13 @@ def confirmation(results: Results) -> Iterator[Plot]:
         yield Plot("confirmation", "Search score and confirmed score", caption, frame, draw)
 
 
-def _draw_confirmation(frame: pd.DataFrame, x: str, looks: Mapping[str, Look]) -> Figure:
+def _draw_confirmation(frame: pd.DataFrame, x: str, looks: Mapping[str, style.Look]) -> Figure:
     """Each winner's search score, a cross, joined with its confirmed mean."""
-    figure, axis = rows_figure(list(frame["label"]), x)
+    figure, axis = style.rows_figure(list(frame["label"]), x)
     for place, row in enumerate(frame.rename(columns={"mean": "value"}).itertuples(index=False)):
-        look = looks.get(row.label, OTHER)
-        axis.plot([row.search_score, row.value], [place, place], color=GREY, linewidth=1, zorder=1)
+        look = looks.get(row.label, style.OTHER)
+        axis.plot([row.search_score, row.value], [place, place], color=style.GREY, linewidth=1, zorder=1)
         axis.plot([row.search_score], [place], "x", ms=6, mew=1.5, color=look.color, zorder=3)
-        mean_with_interval(axis, "x", place, row, look)
+        style.mean_with_interval(axis, "x", place, row, look)
     axis.margins(x=0.08)
     return figure

@@ -7,22 +7,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+import msd_sweeps.report.figures.style as style
 from msd_sweeps.report.cells import metric_title, parameter_title
 from msd_sweeps.report.effects import Factor
 from msd_sweeps.report.escaping import short
 from msd_sweeps.report.figures.plot import Plot
 from msd_sweeps.report.figures.search import NO_RESULT, parameter_levels, search_trials
 from msd_sweeps.report.figures.seeds import seed_frame, seeds_note
-from msd_sweeps.report.figures.style import (
-    BLUE,
-    cloud,
-    label,
-    legend_below,
-    level_axis,
-    mean_with_interval,
-    new_figure,
-    seeds_beside,
-)
 from msd_sweeps.report.results import Results
 
 
@@ -81,19 +72,19 @@ def _of_search(results: Results) -> list[pd.DataFrame]:
 def _draw(frame: pd.DataFrame, y: str) -> Figure:
     factors = list(dict.fromkeys(frame["factor"]))
     tall = -(-len(factors) // 2)
-    figure, axes = new_figure(max(3.2, 2.2 * tall), y=y, panels=(tall, min(2, len(factors))))
+    figure, axes = style.new_figure(3.2 if len(factors) == 1 else 2.2 * tall, y=y, panels=(tall, min(2, len(factors))))
     for axis, factor in zip(axes, factors, strict=False):
         rows = frame[frame["factor"] == factor]
-        axis.set_xlabel(label(factor, 48 if len(factors) == 1 else 36))
-        places = level_axis(axis, "x", rows)
+        axis.set_xlabel(style.label(factor, 48 if len(factors) == 1 else 36))
+        places = style.level_axis(axis, "x", rows)
         if "score" in rows:
-            cloud(axis, places, rows["score"], rows["state"])
+            style.cloud(axis, places, rows["score"], rows["state"])
         else:
             _draw_means(axis, rows, places)
     for axis in axes[len(factors) :]:
         axis.set_visible(False)
     if "score" in frame:
-        legend_below(figure)
+        style.legend_below(figure)
     return figure
 
 
@@ -102,11 +93,11 @@ def _draw_means(axis: Axes, rows: pd.DataFrame, places: "pd.Series[float]") -> N
     seeds, means = rows["kind"] == "seed", rows["kind"] == "mean"
     numeric = bool(rows["position"].notna().any())
     if numeric:
-        axis.plot(places[means], rows["value"][means], color=BLUE, linewidth=0.8)
+        axis.plot(places[means], rows["value"][means], color=style.BLUE, linewidth=0.8)
         axis.set_xticks(sorted(set(places)), [f"{place:g}" for place in sorted(set(places))])
         axis.minorticks_off()
         axis.margins(x=0.12)
     for place, row in zip(places[means], rows[means].itertuples(index=False), strict=True):
-        mean_with_interval(axis, "y", place, row)
-    seeds_beside(axis, "y", places[seeds].tolist(), rows["value"][seeds].tolist())
+        style.mean_with_interval(axis, "y", place, row)
+    style.seeds_beside(axis, "y", places[seeds].tolist(), rows["value"][seeds].tolist())
     axis.autoscale_view(scalex=numeric)

@@ -82,10 +82,11 @@ def _design(results: Results) -> list[tuple[str, str]]:
 
 
 def _parameter_text(parameter: Parameter) -> str:
-    when = f", when {parameter.when}" if parameter.when else ""
-    if not isinstance(parameter, Range):
-        return ", ".join(value_text(choice) for choice in parameter.choices) + when
-    return f"{value_text(parameter.low)} to {value_text(parameter.high)}{', logarithmic' * parameter.log}{when}"
+    if isinstance(parameter, Range):
+        text = f"{value_text(parameter.low)} to {value_text(parameter.high)}{', logarithmic' * parameter.log}"
+    else:
+        text = ", ".join(map(value_text, parameter.choices))
+    return f"{text}, when {parameter.when}" if parameter.when else text
 
 
 def _search_facts(space: Space) -> list[tuple[str, str]]:
