@@ -216,4 +216,4 @@ def pareto_front(cost: ArrayLike, value: ArrayLike, higher_is_better: bool = Tru
     values = np.asarray(value, dtype=float) * (1.0 if higher_is_better else -1.0)
     as_good = (costs <= costs[:, None]) & (values >= values[:, None])  # [point, other]
     better = (costs < costs[:, None]) | (values > values[:, None])
-    return ~(as_good & better).any(axis=1)
+    return np.asarray(~(as_good & better).any(axis=1))
