@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from msd_sweeps.report.cells import Cell
+from msd_sweeps.report.cells import Cell, Value
 from msd_sweeps.report.frames import Frames
 from msd_sweeps.report.stats import (
     LARGEST_EXACT,
@@ -45,6 +45,18 @@ def difference_of(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Dif
     if ours and theirs:
         return unpaired_difference(*([values[seed] for seed in sorted(values)] for values in (ours, theirs)))
     return None
+
+
+def clearly_best(cells: Sequence[Cell], value: Value) -> int | None:
+    """The place of the cell whose difference to every other has an interval on the good side of zero; None without."""
+    sign = 1 if value.higher_is_better else -1
+    known = [place for place, cell in enumerate(cells) if cell.values and cell.phase != "teacher"]
+    if len(known) < 2:
+        return None
+    best = max(known, key=lambda place: sign * cells[place].interval.mean)
+    others = (difference_of(cells[best].values, cells[place].values) for place in known if place != best)
+    is_clear = all(other and other.interval.excludes_zero and sign * other.interval.mean > 0 for other in others)
+    return best if is_clear else None
 
 
 def difference_columns(difference: Difference | None) -> dict[str, object]:

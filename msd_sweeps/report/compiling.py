@@ -35,7 +35,7 @@ def compile_report(ledger_path: Path, out: Path, compare: Path | None = None, pu
     Raises LedgerError where there is no ledger, OSError where a file cannot be read or written.
     """
     results = results_of(read(ledger_path))
-    paths, more = _asked_for(results, out, compare, published)
+    paths, more = _beside(results, out, compare, published)
     drawings = []
     shutil.rmtree(out / "figures", ignore_errors=True)  # a figure that this ledger does not give must not stay
     for plot in figures.plots_of(results):
@@ -48,32 +48,25 @@ def compile_report(ledger_path: Path, out: Path, compare: Path | None = None, pu
     return Report(results.table.text(), paths)
 
 
-def _asked_for(
+def _beside(
     results: Results, out: Path, compare: Path | None, published: Path | None
 ) -> tuple[list[Path], list[tuple[str, Table]]]:
     """Files of the tables beside the result table, and those that the page shows. Older files are removed."""
-    tables: list[tuple[str, str, pd.DataFrame, Table | None]] = [("effects", "", results.effects, None)]
-    across = rounded_frame(beside.over_tasks(results))
-    tables.append(("aggregate", "Over all pairs", across, beside.aggregate_table(across)))
+    frames = {"effects": results.effects, "aggregate": rounded_frame(beside.over_tasks(results))}
+    shown: list[tuple[str, Table]] = []
+    if len(frames["aggregate"]):
+        shown.append(("Over all pairs", beside.aggregate_table(frames["aggregate"])))
     if compare is not None:
         other = results_of(read(compare))
-        frame = rounded_frame(beside.compare_sweeps(results, other))
-        table = beside.comparison_table(frame, results, other)
-        tables.append(("compared", f"Beside {short(other.frames.sweep.name)}", frame, table))
+        frames["compared"] = rounded_frame(beside.compare_sweeps(results, other))
+        table = beside.comparison_table(frames["compared"], results, other)
+        shown.append((f"Beside {short(other.frames.sweep.name)}", table))
     if published is not None:
-        frame = rounded_frame(beside.beside_published(results, beside.read_published(published)))
-        tables.append(("published", "Beside published figures", frame, beside.published_table(frame)))
+        frames["published"] = rounded_frame(beside.beside_published(results, beside.read_published(published)))
+        shown.append(("Beside published figures", beside.published_table(frames["published"])))
     for name in ("effects", "aggregate", "compared", "published"):
         (out / f"{name}.csv").unlink(missing_ok=True)
-    paths: list[Path] = []
-    more: list[tuple[str, Table]] = []
-    for name, title, frame, shown in tables:
-        asked = name in ("compared", "published")
-        if len(frame):
-            paths.append(write_csv(out / f"{name}.csv", frame))
-        if shown is not None and (len(frame) or asked):
-            more.append((title, shown))
-    return paths, more
+    return [write_csv(out / f"{name}.csv", frame) for name, frame in frames.items() if len(frame)], shown
 
 
 def _write_data(frames: Frames, out: Path) -> list[Path]:

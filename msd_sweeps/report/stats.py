@@ -186,22 +186,20 @@ def aggregate(
     if len({len(tasks) for tasks in lists}) > 1 or any(len(scores) == 0 for tasks in lists for scores in tasks):
         raise ValueError("every method needs at least one run on every task")
     generator = np.random.default_rng(seed)
-    point = np.array([[scores.mean() for scores in tasks] for tasks in lists])
-    drawn = np.empty((resamples, *point.shape))
-    for method, tasks in enumerate(lists):
-        for task, scores in enumerate(tasks):
-            picks = generator.integers(len(scores), size=(resamples, len(scores)))
-            drawn[:, method, task] = scores[picks].mean(axis=1)
+
+    def resampled(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        return scores[generator.integers(len(scores), size=(resamples, len(scores)))].mean(axis=1)
+
+    point = np.array([[scores.mean() for scores in tasks] for tasks in lists])  # [methods, tasks]
+    drawn = np.array([[resampled(scores) for scores in tasks] for tasks in lists])  # [methods, tasks, resamples]
     sign = -1.0 if higher_is_better else 1.0
-    drawn_ranks = scipy_stats.rankdata(sign * drawn, axis=1).mean(axis=2)
     ranks = scipy_stats.rankdata(sign * point, axis=0).mean(axis=1)
+    drawn_ranks = scipy_stats.rankdata(sign * drawn, axis=0).mean(axis=1)
     results = {}
     for index, name in enumerate(names):
-        n = min(len(scores) for scores in lists[index])
-        results[name] = Aggregate(
-            _percentiles(float(point[index].mean()), drawn[:, index].mean(axis=1), n),
-            _percentiles(float(ranks[index]), drawn_ranks[:, index], n),
-        )
+        n = min(map(len, lists[index]))
+        score = _percentiles(float(point[index].mean()), drawn[index].mean(axis=0), n)
+        results[name] = Aggregate(score, _percentiles(float(ranks[index]), drawn_ranks[index], n))
     return results
 
 
@@ -216,11 +214,6 @@ def pareto_front(cost: ArrayLike, value: ArrayLike, higher_is_better: bool = Tru
     """Which of [n] points no other beats in both cost (less is better) and value; equal points all stay."""
     costs = np.asarray(cost, dtype=float)
     values = np.asarray(value, dtype=float) * (1.0 if higher_is_better else -1.0)
-    order = np.lexsort((-values, costs))
-    front = np.zeros(len(costs), dtype=bool)
-    best, best_cost = -math.inf, math.nan
-    for index in order:
-        if values[index] > best or (values[index] == best and costs[index] == best_cost):
-            front[index] = True
-            best, best_cost = values[index], costs[index]
-    return front
+    as_good = (costs <= costs[:, None]) & (values >= values[:, None])  # [point, other]
+    better = (costs < costs[:, None]) | (values > values[:, None])
+    return np.asarray(~(as_good & better).any(axis=1))

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from msd_sweeps.report.cells import Cell, Value, metric_title, teacher_cells
-from msd_sweeps.report.comparisons import difference_columns, difference_of, test_notes, with_holm
+from msd_sweeps.report.comparisons import clearly_best, difference_columns, difference_of, test_notes, with_holm
 from msd_sweeps.report.escaping import short
 from msd_sweeps.report.frames import Frames
 from msd_sweeps.report.stats import mean_interval
@@ -139,7 +139,7 @@ def _shown(frame: pd.DataFrame, cells: Sequence[Cell], baseline: Cell | None, va
         columns.append((metric_title(value.validation), True, _validation_text))
     columns.append(("s/trial", True, lambda row: NOTHING if math.isnan(row["seconds"]) else f"{row['seconds']:.1f}"))
     table = Table.of(frame.to_dict("records"), columns, _notes(frame, cells, baseline, value))
-    best = _clearly_best(cells, value)
+    best = clearly_best(cells, value)
     if best is not None:
         table.bold.add((best, 2))
     return table
@@ -154,21 +154,6 @@ def _validation_text(row: Row) -> str:
     if not math.isnan(row["validation"]):
         return mean_text(row["validation"], row["validation_low"], row["validation_high"], 1)
     return NOTHING if math.isnan(row["search_score"]) else f"{row['search_score']:.2f} (search)"
-
-
-def _clearly_best(cells: Sequence[Cell], value: Value) -> int | None:
-    """The cell whose difference to every other has an interval on the good side of zero."""
-    sign = 1 if value.higher_is_better else -1
-    known = [index for index, cell in enumerate(cells) if cell.values and cell.phase != "teacher"]
-    if len(known) < 2:
-        return None
-    best = max(known, key=lambda index: sign * cells[index].interval.mean)
-    for index in known:
-        if index != best:
-            difference = difference_of(cells[best].values, cells[index].values)
-            if difference is None or not difference.interval.excludes_zero or sign * difference.interval.mean < 0:
-                return None
-    return best
 
 
 def _notes(frame: pd.DataFrame, cells: Sequence[Cell], baseline: Cell | None, value: Value) -> list[str]:

@@ -2,6 +2,8 @@
 
 import math
 
+import pandas as pd
+
 from msd_sweeps.report.cells import Cell, metric_title
 from msd_sweeps.report.comparisons import cell_named, difference_of
 from msd_sweeps.report.escaping import short
@@ -96,30 +98,30 @@ def _against_baseline(results: Results, subject: Cell) -> str:
 def _second(results: Results, subject: Cell) -> str:
     if results.design == "search":
         return _about_search(results, subject)
-    effects = results.effects[results.effects["difference"].notna()]
+    parts = []
     if results.design == "grid" and subject is not results.baseline:
         count = sum(bool(cell.values) for cell in results.cells)
-        picked = f"It is the best of {count} cells on these same runs, which flatters it"
-    else:
-        picked = ""
-    if effects.empty:
-        return f"{picked}." if picked else "No effect of a single change could be measured."
-    clear = effects[
-        (effects["difference_high"] > effects["difference_low"])
-        & ((effects["difference_low"] > 0) | (effects["difference_high"] < 0))
-    ]
-    what = "parts" if results.design == "leave_one_out" else "changes"
+        parts.append(f"it is the best of {count} cells on these same runs, which flatters it")
+    effects = results.effects[results.effects["difference"].notna()]
+    if len(effects):
+        parts.append(_largest_effect(results, effects))
+    return f"{_capital('; '.join(parts))}." if parts else "No effect of a single change could be measured."
+
+
+def _largest_effect(results: Results, effects: pd.DataFrame) -> str:
+    is_left_out = results.design == "leave_one_out"
+    what = f"{len(effects)} {'parts' if is_left_out else 'changes'}"
+    low, high = effects["difference_low"], effects["difference_high"]
+    clear = effects[(high > low) & ((low > 0) | (high < 0))]
     if clear.empty:
-        text = f"none of the {len(effects)} {what} has an effect that its interval can tell from zero"
-    else:
-        row = clear.loc[clear["difference"].abs().idxmax()]
-        interval = Interval(row["difference"], row["difference_low"], row["difference_high"], int(row["pairs"]))
-        words = difference_words(interval, results.value.unit)
-        name = short(row["level"]) if what == "parts" else f"{short(row['factor'])} {short(row['level'])}"
-        how = f"leaving out {name}" if what == "parts" else f"{name} instead of {short(row['reference'])}"
-        told = "its interval alone excludes" if len(clear) == 1 else f"the intervals of {len(clear)} exclude"
-        text = f"of {len(effects)} {what}, {how} has the largest effect ({words}), and {told} zero"
-    return f"{picked}; {text}." if picked else f"{_capital(text)}."
+        return f"none of the {what} has an effect that its interval can tell from zero"
+    row = clear.loc[clear["difference"].abs().idxmax()]
+    interval = Interval(row["difference"], row["difference_low"], row["difference_high"], int(row["pairs"]))
+    factor, level, reference = (short(row[name]) for name in ("factor", "level", "reference"))
+    how = f"leaving out {level}" if is_left_out else f"{factor} {level} instead of {reference}"
+    many = "its interval alone excludes" if len(clear) == 1 else f"the intervals of {len(clear)} exclude"
+    words = difference_words(interval, results.value.unit)
+    return f"of {what}, {how} has the largest effect ({words}), and {many} zero"
 
 
 def _about_search(results: Results, subject: Cell) -> str:
