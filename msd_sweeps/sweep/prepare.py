@@ -23,7 +23,7 @@ from msd_sweeps.space.trial import Trial
 from msd_sweeps.sweep.job import Inputs
 from msd_sweeps.sweep.run_state import OpenSlots, Run
 from msd_sweeps.sweep.stopping import SweepStopped
-from msd_sweeps.sweep.stored_teachers import fetch_teacher, keep_teacher
+from msd_sweeps.sweep.store_sync import fetch_teacher, keep_teacher
 
 TEACHERS = "teachers"
 _QUIET_SECONDS = 10.0

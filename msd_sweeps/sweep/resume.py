@@ -13,7 +13,7 @@ from typing import Any
 from msd_sweeps.records import ledger
 from msd_sweeps.records.header import Launch, header_of
 from msd_sweeps.records.ledger import FILE_NAME
-from msd_sweeps.records.stored_ledger import StoredLedger
+from msd_sweeps.records.object_store import StoredLedger
 from msd_sweeps.records.trial_record import trials_of
 from msd_sweeps.space.designs import Sweep, fresh_seeds
 from msd_sweeps.space.errors import InputError, nearest

@@ -11,7 +11,7 @@ from msd_sweeps.records.object_store import (
     StoreError,
     StorePath,
     local_folder,
-    patiently,
+    patient,
     place,
     without_secrets,
     working_folder,
@@ -139,6 +139,6 @@ def test_patience_outlasts_a_short_trouble_and_ends():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("msd_sweeps.records.object_store._PAUSES_SECONDS", (0.1, 0.1))
-        assert patiently(ask) == 7
+        assert patient(ask)() == 7
         with pytest.raises(StoreError, match="gone"):
-            patiently(ask)
+            patient(ask)()
