@@ -1,7 +1,7 @@
 """Checkpoints that are whole or recognised as torn: a checksum stands before the content.
 
 On a disk they are written aside and renamed; most object stores show a file only when it is whole. Reading waits half a
-minute for a store that does not answer. The name of a file says what it holds: planning needs neither torch nor content.
+minute for a store that does not answer. A file's name says what it holds, so that planning needs no torch.
 """
 
 import hashlib
@@ -68,7 +68,7 @@ def positions(folder: Place) -> dict[int, Place]:
     Raises StoreError.
     """
     found: dict[int, Place] = {}
-    for path in reversed(sorted(folder.glob("epoch-*.pt"))):
+    for path in sorted(folder.glob("epoch-*.pt"), reverse=True):
         name = _NAME.fullmatch(path.name)
         if name is None:
             continue
