@@ -147,8 +147,8 @@ def with_random_images(base: Trial, count: int, folder: Path) -> Trial:
     weights = folder / "teacher.safetensors"
     tensors = models.build(base.teacher.model, facts.num_classes).state_dict()
     safetensors.torch.save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, weights)
-    data, teacher = {"name": "tensors", "root": str(folder / "images.npz")}, {"model": base.teacher.model}
-    return changed(base, {"data": data, "teacher": teacher | {"weights": str(weights)}})
+    changes: dict[str, Any] = {"data": {"name": "tensors", "root": str(folder / "images.npz")}}
+    return changed(base, changes | {"teacher": {"model": base.teacher.model, "weights": str(weights)}})
 
 
 def _changes(count: int) -> list[dict[str, Any]]:

@@ -49,9 +49,14 @@ def write(folder: Place, epoch: int, position: int, content: bytes) -> Place:
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror}; free some space and run the same command again") from error
     with suppress(StoreError):  # they are deleted after the next one
-        for old in sorted(folder.glob("epoch-*.pt"))[:-_KEPT]:
+        for old in _files(folder)[:-_KEPT]:
             old.unlink(missing_ok=True)
     return path
+
+
+def _files(folder: Place, pattern: str = "epoch-*.pt") -> list[Place]:
+    """The checkpoints of a folder, the oldest first. Raises StoreError."""
+    return sorted(folder.glob(pattern))
 
 
 def load(path: Place) -> dict[str, Any]:
@@ -68,7 +73,7 @@ def positions(folder: Place) -> dict[int, Place]:
     Raises StoreError.
     """
     found: dict[int, Place] = {}
-    for path in sorted(folder.glob("epoch-*.pt"), reverse=True):
+    for path in reversed(_files(folder)):
         name = _NAME.fullmatch(path.name)
         if name is None:
             continue
@@ -84,7 +89,7 @@ def positions(folder: Place) -> dict[int, Place]:
 
 def remove(folder: Place) -> None:
     """Delete the checkpoints of a trial that has ended, and the folder if nothing else is in it. Raises StoreError."""
-    for path in list(folder.glob("epoch-*")):
+    for path in _files(folder, "epoch-*"):
         path.unlink(missing_ok=True)
     if isinstance(folder, Path):
         with suppress(OSError):  # it is not empty, or another process removed it

@@ -31,10 +31,6 @@ class Packing(NamedTuple):
     """Whether all trials are known beforehand: more than `enough` then share a slot where a few would be left over for
     a pass of their own. A search learns more from small packs."""
 
-    def measured(self, pack: int) -> "Packing":
-        """The packing where this pack was tried on the device: it fits there, and a larger one may not."""
-        return Packing(pack, student_bytes=1)
-
     def pack(self, trials: int, slots: int, slot_bytes: float, parallel: int = 1) -> int:
         """Students for each of `slots` slots: all slots get work, none more than fits into its memory.
 
@@ -48,10 +44,14 @@ class Packing(NamedTuple):
         return max(1, math.floor(min(enough, fitting, each)))
 
 
-def packing_of(sweep: Sweep) -> Packing:
-    """The packing of a sweep, from the networks and methods that its trials can have."""
-    trials = _examined(sweep)
-    evenly = sweep.space.design != "search"
+def packing_of(sweep: Sweep, measured_pack: int | None = None) -> Packing:
+    """The packing of a sweep, from the networks and methods that its trials can have.
+
+    measured_pack: one that was tried on the device; it fits there, and a larger one may not.
+    """
+    if measured_pack is not None:
+        return Packing(measured_pack, student_bytes=1)
+    trials, evenly = _examined(sweep), sweep.space.design != "search"
     return Packing(max(map(students_for, trials)), max(map(lasting_bytes, trials)), evenly)
 
 
@@ -76,5 +76,4 @@ def students_for(trial: Trial) -> int:
 
 def lasting_bytes(trial: Trial) -> int:
     """Bytes that a student keeps between steps: weights, gradients, momentum, and a memory bank where it has one."""
-    kept = _COPIES * NETWORKS[trial.student.model].parameters + trial.method.kept_floats(trial.train_images)
-    return 4 * kept
+    return 4 * (_COPIES * NETWORKS[trial.student.model].parameters + trial.method.kept_floats(trial.train_images))

@@ -124,11 +124,11 @@ class Writer:
             self.client.update_run(run.id, status="RUNNING")
             self.client.set_tag(run.id, "msd.attempts", str(record["attempt"]))
         if not run.has_params:
-            config = flatten(record["config"])
-            values = {
-                key: json.dumps(value) if isinstance(value, list) else str(value) for key, value in config.items()
+            texts = {
+                key: json.dumps(value) if isinstance(value, list) else str(value)
+                for key, value in flatten(record["config"]).items()
             }
-            self.client.log_batch(run.id, params=[Param(key, text[:_LONGEST_VALUE]) for key, text in values.items()])
+            self.client.log_batch(run.id, params=[Param(key, text[:_LONGEST_VALUE]) for key, text in texts.items()])
             run.has_params = True
 
     def _epoch(self, record: Record) -> None:

@@ -29,7 +29,8 @@ _EXPECTED = (
     "abfs://CONTAINER@ACCOUNT.dfs.core.windows.net/FOLDER, hdfs://HOST:PORT/FOLDER, file:///FOLDER"
 )
 
-Arguments, Answer = ParamSpec("Arguments"), TypeVar("Answer")
+Arguments = ParamSpec("Arguments")
+Answer = TypeVar("Answer")
 
 
 class StoreError(OSError):

@@ -81,8 +81,8 @@ def test_a_pack_fits_and_no_slot_is_left_empty(enough, student, trials, slots, m
 
 
 def test_a_pack_that_was_tried_on_the_device_is_taken():
-    assert Packing(7, 2**40).measured(16).pack(100, 1, 2**40) == 16
-    assert Packing(7, 2**40, evenly=True).measured(16).pack(31, 1, 2**40) == 16  # 31 have not been tried
+    assert packing_of(load("ablation"), 16).pack(100, 1, 2**40) == 16
+    assert packing_of(load("ablation"), 16).pack(31, 1, 2**40) == 16  # 31 have not been tried
 
 
 def test_the_largest_trial_is_tried():
