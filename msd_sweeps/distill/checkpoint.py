@@ -81,7 +81,7 @@ def positions(folder: Place) -> dict[int, Place]:
             read(path)
         except CheckpointError:
             with suppress(StoreError, FileNotFoundError):  # it is found damaged again, or another process renamed it
-                path.rename(str(path.with_suffix(".damaged")))
+                path.rename(str(folder / path.name.replace(".pt", ".damaged")))
         else:
             found[int(name[1])] = path
     return found

@@ -5,11 +5,6 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from msd_sweeps.plan.slots import Node
-
-_MEMINFO = Path("/proc/meminfo")
-_CONTROL_GROUP = Path("/sys/fs/cgroup")
-
 
 def local_cpus() -> int:
     """CPUs that this process may use."""
@@ -24,12 +19,7 @@ def local_gpus() -> int:
     return len([path for path in Path("/dev").glob("nvidia[0-9]*") if path.name[6:].isdigit()])
 
 
-def local_node(cpus: int | None = None) -> Node:
-    """This machine as a node, with the CPUs that a local Ray may use."""
-    return {"CPU": cpus or local_cpus(), "GPU": local_gpus()}
-
-
-def available_bytes(meminfo: Path = _MEMINFO, control_group: Path = _CONTROL_GROUP) -> float:
+def available_bytes(meminfo: Path = Path("/proc/meminfo"), control_group: Path = Path("/sys/fs/cgroup")) -> float:
     """Bytes of memory that are free on this machine or in its control group; infinite where neither is known.
 
     meminfo, control_group: where Linux reports them.

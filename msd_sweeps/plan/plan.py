@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from msd_sweeps.plan.machine import available_bytes, local_node
+from msd_sweeps.plan.machine import available_bytes, local_cpus, local_gpus
 from msd_sweeps.plan.packing import packing_of
 from msd_sweeps.plan.slots import Node, SlotPlan, plan_slots
 from msd_sweeps.space.designs import Sweep
@@ -41,7 +41,7 @@ class Plan:
 
     def slots_here(self, cpus: int | None = None) -> SlotPlan:
         """The slots on this machine, of which `cpus` CPUs may be used. Raises InputError as `slots_on` does."""
-        slots = self.slots_on([local_node(cpus)], available_bytes())
+        slots = self.slots_on([{"CPU": cpus or local_cpus(), "GPU": local_gpus()}], available_bytes())
         return replace(slots, most=slots.slots)  # one machine does not grow
 
     def text(self, slots: SlotPlan | None) -> str:

@@ -1,7 +1,7 @@
 """The MLflow mirror of a ledger: a background thread sends records; a failure delays no training and loses nothing.
 
-One parent run per sweep and one nested run per trial. Every record can be sent twice without harm, so what a server
-missed is sent again. The thread reads the ledger's file: a server that is away for days costs no memory.
+Every record can be sent twice without harm, so what a server missed is sent again. The thread reads the ledger's file:
+a server that is away for days costs no memory.
 """
 
 import os
@@ -36,16 +36,14 @@ def choose_uri(folder: Path, configured: str | None) -> str:
 def how_to_open(uri: str) -> str:
     """The command that shows the runs, or the address of the page that does."""
     shown = without_secrets(uri)
-    is_page = urlsplit(uri).scheme in ("http", "https")
-    return shown if is_page else f"mlflow ui --backend-store-uri {shlex.quote(shown)}"
+    return shown if uri.startswith(("http:", "https:")) else f"mlflow ui --backend-store-uri {shlex.quote(shown)}"
 
 
 def _hidden(text: str, uri: str) -> str:
     """A text, such as an error that quotes the address of a store, without the secrets of that address."""
     parts = urlsplit(uri)
-    secrets = [parts.password, parts.query, *(value for _, value in parse_qsl(parts.query))]
     text = text.replace(uri, without_secrets(uri))
-    for secret in filter(None, secrets):
+    for secret in filter(None, [parts.password, parts.query, *(value for _, value in parse_qsl(parts.query))]):
         text = text.replace(secret, "***")
     return text
 
@@ -89,11 +87,9 @@ class Mirror:
         self._closing.set()
         self._grown.set()
         sent = -1
-        while sent != self.sent and self._thread.is_alive():
+        while sent != self.sent and self._thread.is_alive() and (while_it_takes or sent < 0):
             sent = self.sent
             self._thread.join(timeout)
-            if not while_it_takes:
-                break
         left = self._records - self.sent
         if left > 0 or self._thread.is_alive():
             return max(1, left)  # at least the end of the sweep

@@ -46,7 +46,6 @@ class StorePath:
     """
 
     uri: str
-    """Its query, if it has one, at the end."""
 
     def __post_init__(self) -> None:
         path, question, query = self.uri.partition("?")
@@ -65,10 +64,6 @@ class StorePath:
     @property
     def name(self) -> str:
         return unquote(self.uri.partition("?")[0].rpartition("/")[2])
-
-    def with_suffix(self, suffix: str) -> "StorePath":
-        path, question, query = self.uri.partition("?")
-        return StorePath(path.removesuffix(Path(self.name).suffix) + suffix + question + query)
 
     def checked(self) -> "StorePath":
         """This path. Raises StoreError where it is not a valid URI or holds secrets; the store is not asked."""

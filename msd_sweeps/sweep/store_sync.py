@@ -80,10 +80,7 @@ class StoreSync:
     """
 
     def __init__(self, store: StorePath, folder: Path, look_seconds: float = 5.0):
-        """store: the sweep's folder in the store. folder: the same on this machine.
-
-        look_seconds: how often the claim is renewed and the ledger looked at.
-        """
+        """store, folder: as for Claim. look_seconds: how often the claim is renewed and the ledger looked at."""
         self.store, self.folder, self._path = store, folder, folder / FILE_NAME
         self.say: Callable[[str], None] = print
         """Shows troubles to the user; called from the thread."""
@@ -112,13 +109,11 @@ class StoreSync:
         self._thread.start()
 
     def remove_later(self, of_trial: Place) -> None:
-        """Delete the checkpoints of a trial that has ended, once the store's ledger says so: until then a driver on
-        another machine would train it again."""
+        """Delete a trial's checkpoints once the store's ledger has its end: another driver would train it again."""
         self._ended_trials.append(of_trial)
 
     def remove_checkpoints(self) -> None:
-        """Delete what is left of a sweep that is complete: checkpoints of trials that a lost driver began and the
-        ledger does not have."""
+        """Delete what is left of a complete sweep: checkpoints of trials that only a lost driver knew."""
         with suppress(StoreError):
             (self.store / CHECKPOINTS).remove_folder()
 
@@ -136,25 +131,23 @@ class StoreSync:
             self.trouble = self.trouble or f"{self.store}: has not answered for {seconds:.0f} s"
 
     def _work(self) -> None:
-        self._try()
-        while not self.taken and not self._closing.wait(self._look_seconds):
-            self._try()
-        while not self.taken and not self._try(is_last=True) and time.monotonic() < self._deadline:
-            time.sleep(self._look_seconds / 10)
-
-    def _try(self, is_last: bool = False) -> bool:
-        """One step; whether the store has everything. Troubles that come and go are shown once each."""
-        before = self.trouble
-        try:
-            self._step(is_last)
-            self.trouble = self.taken
-        except Exception as error:  # of any kind: the ledger is tried again, and `trouble` is shown in the end
-            self.trouble = str(error)
-        if not is_last and before is None and self.trouble and not self.taken:
-            self.say(f"{self.trouble}; training goes on, and the ledger is copied when the store takes it")
-        if not is_last and before and self.trouble is None:
-            self.say(f"{self.store}: has the ledger again")
-        return self.trouble is None
+        """Keep the store in step until all is copied after `finish`. Troubles that come and go are shown once each."""
+        while not self.taken:
+            is_last, before = self._closing.is_set(), self.trouble
+            try:
+                self._step(is_last)
+                self.trouble = self.taken
+            except Exception as error:  # of any kind: the ledger is tried again, and `trouble` is shown in the end
+                self.trouble = str(error)
+                if before is None and not is_last:
+                    self.say(f"{error}; training goes on, and the ledger is copied when the store takes it")
+            if is_last and (self.trouble is None or time.monotonic() >= self._deadline):
+                return
+            if before and self.trouble is None:
+                self.say(f"{self.store}: has the ledger again")
+            if is_last:
+                time.sleep(self._look_seconds / 10)
+            self._closing.wait(self._look_seconds)
 
     def _step(self, is_last: bool) -> None:
         """Renew the claim, copy the ledger where it has grown, delete checkpoints. Raises StoreError, OSError."""
@@ -201,8 +194,10 @@ def fetch_others(store: StorePath, storage: Path, name: str) -> None:
 
 @patient
 def fetch_teacher(stored: StorePath, folder: Path) -> None:
-    """Fetch a teacher from a store that has a whole one, in place of another in the local folder: students on other
-    machines have learned from the store's. Raises StoreError."""
+    """Fetch a teacher that a store has whole, in place of a local one: others have learned from the store's.
+
+    Raises StoreError.
+    """
     card = folder / CARD
     with suppress(FileNotFoundError, ValueError):  # absent, or a torn card
         content = (stored / CARD).read_bytes()
