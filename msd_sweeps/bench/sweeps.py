@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from msd_sweeps.bench.results import Ratio, command_line, markdown, publish
-from msd_sweeps.plan.machine import local_cpus
+from msd_sweeps.plan.plan import local_cpus
 from msd_sweeps.records import ledger
 from msd_sweeps.records.object_store import local_folder
 from msd_sweeps.space.errors import InputError

@@ -2,13 +2,14 @@
 
 import json
 import math
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
-from msd_sweeps.plan.machine import available_bytes, local_cpus, local_gpus
-from msd_sweeps.plan.packing import packing_of
-from msd_sweeps.plan.slots import Node, SlotPlan, plan_slots
+from msd_sweeps.plan.slots import Node, SlotPlan, packing_of, plan_slots
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.durations import duration
 from msd_sweeps.space.schema import Choices, Parameter, Space
@@ -95,3 +96,30 @@ def _values(parameter: Parameter) -> str:
     spacing = ", logarithmic" if parameter.log else f", step {parameter.step:g}" if parameter.step else ""
     kind = "whole numbers " if parameter.is_integer else ""
     return f"{kind}{parameter.low:g} to {parameter.high:g}{spacing}{when}"
+
+
+def local_cpus() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def local_gpus() -> int:
+    """NVIDIA GPUs that this process may use, found without loading CUDA."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
+    return len([path for path in Path("/dev").glob("nvidia[0-9]*") if path.name[6:].isdigit()])
+
+
+def available_bytes(meminfo: Path = Path("/proc/meminfo"), control_group: Path = Path("/sys/fs/cgroup")) -> float:
+    """Bytes of memory that are free on this machine or in its control group; infinite where neither is known.
+
+    meminfo, control_group: where Linux reports them.
+    """
+    found = math.inf
+    with suppress(OSError, ValueError, IndexError):
+        found = 1024.0 * int(meminfo.read_text().split("MemAvailable:")[1].split()[0])
+    with suppress(OSError, ValueError):  # "max" where there is no limit
+        limit, used = (int((control_group / f"memory.{name}").read_text()) for name in ("max", "current"))
+        found = min(found, float(limit - used))
+    return found

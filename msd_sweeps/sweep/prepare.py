@@ -12,8 +12,7 @@ from msd_sweeps.distill import checkpoint, teacher
 from msd_sweeps.distill.data import loading as data
 from msd_sweeps.distill.device import choose_device, device_name
 from msd_sweeps.distill.timing import measure_pack
-from msd_sweeps.plan.packing import MOST, largest_trial
-from msd_sweeps.plan.slots import SlotPlan
+from msd_sweeps.plan.slots import MOST, SlotPlan, largest_trial
 from msd_sweeps.records.header import DataRecord, TeacherRecord
 from msd_sweeps.records.object_store import StoreError, StorePath
 from msd_sweeps.records.trial_record import EpochResult

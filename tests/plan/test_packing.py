@@ -12,7 +12,7 @@ from msd_sweeps.catalog.networks import NETWORKS
 from msd_sweeps.distill import models
 from msd_sweeps.distill.data.splits import Images
 from msd_sweeps.distill.student import Student, side_of
-from msd_sweeps.plan.packing import MOST, TEACHER_SHARE, Packing, largest_trial, lasting_bytes, packing_of, students_for
+from msd_sweeps.plan.slots import MOST, TEACHER_SHARE, Packing, largest_trial, lasting_bytes, packing_of, students_for
 from msd_sweeps.space.load import load, load_base
 from msd_sweeps.space.trial import Trial
 from tests.distill.conftest import make_trial
