@@ -1,31 +1,19 @@
 """What a ledger says about its sweep as a whole: the launches, the data, the teachers, and how each launch ended."""
 
 import json
-import os
-import platform
-import socket
-import subprocess
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import ConfigDict, ValidationError
 
-from msd_sweeps import __version__
 from msd_sweeps.records import ledger
 from msd_sweeps.records.ledger import LAYOUT, LedgerError, Record
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.schema import Space
 from msd_sweeps.space.settings import Settings
 from msd_sweeps.space.trial import Trial
-
-_PACKAGES = ("torch", "ray", "optuna", "mlflow", "numpy")
-
-COMMIT = "MSD_SWEEPS_COMMIT"
-"""Set for a submitted job: the commit that was sent, and whether the tree differed from it."""
 
 
 class Entry(Settings):
@@ -157,38 +145,3 @@ def header_of(path: Path, records: Iterable[Record] | None = None) -> Header:
     for record in ledger.read(path) if records is None else records:
         header.add(record)
     return header
-
-
-def commit() -> tuple[str | None, bool]:
-    """The git commit of the code, and whether the tree differs from it, compiled reports apart; None where unknown."""
-    sent = os.environ.get(COMMIT)
-    if sent is not None:
-        name, _, dirty = sent.partition(" ")
-        return (None if name == "None" else name), dirty == "True"
-
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(Path(__file__).resolve().parent), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-
-    try:
-        code = ("--", ":/", ":(top,exclude)reports")
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no", *code))
-    except (OSError, subprocess.SubprocessError):
-        return None, False
-
-
-def this_launch(sweep: Sweep, device: str) -> Launch:
-    """The record of this process's launch of a sweep. device: the device that trains, by its name."""
-    revision, dirty = commit()
-    versions = {name: metadata.version(name) for name in _PACKAGES}
-    return Launch(
-        name=sweep.name,
-        space=sweep.space,
-        base=sweep.base,
-        command=["python", "-m", "msd_sweeps.run", *sys.argv[1:]],
-        versions=versions | {"msd-sweeps": __version__, "python": platform.python_version()},
-        commit=revision,
-        dirty=dirty,
-        host=socket.gethostname(),
-        device=device,
-    )

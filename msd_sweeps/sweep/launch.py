@@ -8,7 +8,8 @@ import time
 from dataclasses import replace
 
 from msd_sweeps.plan.plan import Plan, duration
-from msd_sweeps.records.header import CloseRecord, this_launch
+from msd_sweeps.records.header import CloseRecord
+from msd_sweeps.records.provenance import this_launch
 from msd_sweeps.records.step_times import record_step_seconds
 from msd_sweeps.sweep.options import Options
 from msd_sweeps.sweep.progress import Progress

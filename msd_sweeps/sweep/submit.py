@@ -14,8 +14,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import msd_sweeps
-from msd_sweeps.records.header import COMMIT, commit
 from msd_sweeps.records.object_store import StorePath
+from msd_sweeps.records.provenance import COMMIT, commit
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import SHIPPED, checked_name, find
 from msd_sweeps.space.strict_yaml import parse
