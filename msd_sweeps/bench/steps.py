@@ -17,7 +17,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -86,13 +85,13 @@ def peer_step(trial: Trial) -> Step:
     return step
 
 
-def peak_mebibytes(trial: Trial, steps: int = 3) -> float:
+def peak_mebibytes(trial: Trial) -> float:
     """Peak memory of this process after a few steps, MiB: on a GPU what CUDA gave, else what was resident.
 
     For a process of its own, whose peak nothing else has set. Raises OSError where there is no /proc.
     """
     step = cohort_step([trial])
-    for _ in range(steps):
+    for _ in range(3):
         step()
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
@@ -133,6 +132,8 @@ def as_markdown(timings: Timings, peaks: dict[str, float]) -> str:
 
 def draw(numbers: Path) -> Path | None:
     """Draw time per trial against the size of the pack as an SVG beside its numbers; nothing where none was timed."""
+    import numpy as np
+
     from msd_sweeps.report.figures.style import BLUE, GREY, ORANGE, new_figure, rendered, style
     from msd_sweeps.report.writing import write_bytes
 

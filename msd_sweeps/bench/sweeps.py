@@ -45,8 +45,8 @@ class Measured(NamedTuple):
     idle: float | None = None
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
     command = argparse.ArgumentParser(prog="python -m msd_sweeps.bench.sweeps", description=__doc__.split("\n")[0])
     add = command.add_argument
     add("--base", default="digits", help="the base whose trials are run (digits)")
@@ -57,12 +57,7 @@ def parser() -> argparse.ArgumentParser:
     add("--rounds", type=int, default=1, help="how often all of this is run (1); of one round the noise is not known")
     add("--storage", type=local_folder, default=Path("runs"), metavar="DIR", help="where the teacher is kept (runs)")
     add("--out", type=Path, metavar="DIR", help="write the table and its numbers into this folder as well")
-    return command
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
-    options = parser().parse_args(arguments)
+    options = command.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         try:
             base = load_base(options.base, options.settings)

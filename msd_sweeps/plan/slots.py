@@ -81,7 +81,7 @@ class SlotPlan:
     @property
     def threads(self) -> int:
         """torch's threads in a worker."""
-        return max(1, int(self.per_worker["CPU"]))
+        return int(self.per_worker["CPU"])
 
     @property
     def on_gpu(self) -> bool:

@@ -98,11 +98,6 @@ class TrialRecord:
         return bool(self.epochs) and bool(self.epochs[-1].epoch >= self.config["recipe"]["epochs"])
 
     @property
-    def seconds(self) -> float:
-        """What its epochs took."""
-        return sum(epoch.seconds for epoch in self.epochs)
-
-    @property
     def metrics(self) -> dict[str, float]:
         """The metrics of the last epoch; empty before the first."""
         return self.epochs[-1].metrics if self.epochs else {}

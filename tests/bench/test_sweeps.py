@@ -1,5 +1,6 @@
 """The sweep benchmark makes what it runs by itself; how many trials an hour that gives, no test says."""
 
+import argparse
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,7 @@ def test_every_way_is_measured_once_a_round(base, tmp_path, monkeypatch):
 
     monkeypatch.setattr(bench, "time_sweep", lambda base, trials, pack, *rest: way(pack)())
     monkeypatch.setattr(bench, "time_fits", way("fit"))
-    options = bench.parser().parse_args(["--rounds", "2", "--storage", str(tmp_path)])
+    options = argparse.Namespace(trials=16, documented=3, rounds=2, storage=tmp_path)
     measured = bench.compare(base, options, tmp_path)
     assert order == ["auto", 1, "fit"] * 2
     assert {name: len(rounds) for name, rounds in measured.items()} == {
