@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from msd_sweeps.records import ledger
+from msd_sweeps.records.header import CloseRecord, DataRecord, Entry, Launch, TeacherRecord
 from msd_sweeps.records.ranking import best_first
+from msd_sweeps.records.trial_record import TrialRecord
 from msd_sweeps.space.designs import PlannedTrial, Sweep
 from msd_sweeps.space.metrics import student_cost
 from msd_sweeps.space.schema import Space
@@ -146,41 +148,29 @@ def records(sweep: Sweep, recipe: Recipe | None = None, seed: int = 0) -> Iterat
     recipe = recipe or Recipe()
     generator = np.random.default_rng(seed)
     clock = recipe.start
-    yield {
-        "event": "sweep",
-        "time": clock,
-        "layout": ledger.LAYOUT,
-        "name": sweep.name,
-        "space": sweep.space.model_dump(mode="json"),
-        "base": sweep.base.model_dump(mode="json"),
-        "command": ["python", "-m", "msd_sweeps.run", "--space", f"{sweep.name}.yaml"],
-        "versions": {"python": "3.11.2", "torch": "2.9.0", "ray": "2.60.0"},
-        "commit": "0123456789abcdef0123456789abcdef01234567",
-        "dirty": False,
-        "host": "somewhere",
-        "device": "cpu",
-    }
-    yield {
-        "event": "data",
-        "time": clock,
-        "name": "digits",
-        "train": 1397,
-        "val": 0,
-        "test": 400,
-        "num_classes": 10,
-        "sha256": "d" * 64,
-    }
-    yield {
-        "event": "teacher",
-        "time": clock,
-        "key": "abc",
-        "model": "resnet20",
-        "source": "trained",
-        "test_top1": 98.75,
-        "precision": "float32",
-        "weights_sha256": "e" * 64,
-        "seconds": 15.5,
-    }
+    launch = Launch(
+        name=sweep.name,
+        space=sweep.space,
+        base=sweep.base,
+        command=["python", "-m", "msd_sweeps.run", "--space", f"{sweep.name}.yaml"],
+        versions={"python": "3.11.2", "torch": "2.9.0", "ray": "2.60.0"},
+        commit="0123456789abcdef0123456789abcdef01234567",
+        dirty=False,
+        host="somewhere",
+        device="cpu",
+    )
+    data = DataRecord(name="digits", num_classes=10, train=1397, val=0, test=400, sha256="d" * 64)
+    teacher = TeacherRecord(
+        key="abc",
+        model="resnet20",
+        source="trained",
+        test_top1=98.75,
+        precision="float32",
+        weights_sha256="e" * 64,
+        seconds=15.5,
+    )
+    for entry in (launch, data, teacher):
+        yield _recorded(entry, clock)
     number, scores = 0, {}
     for planned in _search_trials(sweep, generator) if sweep.space.design == "search" else []:
         epochs = yield from _trial(planned, number, recipe, generator, clock)
@@ -196,14 +186,18 @@ def records(sweep: Sweep, recipe: Recipe | None = None, seed: int = 0) -> Iterat
             for planned in finished
         ]
         finished = [finished[index] for index in best_first(points, metrics)]
-    winners = [planned.trial for planned in finished[: sweep.space.confirm.top_k]]
+    winners = finished[: sweep.space.confirm.top_k]
     for planned in [*sweep.fixed_trials, *(sweep.confirm_trials(winners) if scores else [])]:
         if not recipe.skip(planned):
             yield from _trial(planned, number, recipe, generator, clock)
         number += 1
         clock += 20
     if recipe.close:
-        yield {"event": "close", "time": clock, "outcome": recipe.close, "seconds": clock - recipe.start}
+        yield _recorded(CloseRecord(outcome=recipe.close, seconds=clock - recipe.start), clock)
+
+
+def _recorded(entry: Entry, clock: float) -> Record:
+    return {"event": entry.event, "time": clock, **entry.record()}
 
 
 def _search_trials(sweep: Sweep, generator: np.random.Generator) -> Iterator[PlannedTrial]:
@@ -227,18 +221,18 @@ def _trial(
     """The records of one trial; gives back the metrics of its epochs."""
     trial = planned.trial
     config = trial.model_dump(mode="json")
-    start = {"event": "start", "trial": trial.id, "cell": trial.cell, "label": planned.label}
-    yield {
-        **start,
-        "time": clock,
-        "phase": planned.phase,
-        "number": number,
-        "seed": trial.seed,
-        "attempt": 1,
-        "config": config,
-        "levels": list(planned.levels),
-        "search_trial": planned.search_trial,
-    }
+    start = TrialRecord(
+        trial=trial.id,
+        cell=trial.cell,
+        label=planned.label,
+        phase=planned.phase,
+        number=number,
+        seed=trial.seed,
+        config=config,
+        levels=list(planned.levels),
+        search_trial=planned.search_trial,
+    )
+    yield {"event": "start", "time": clock, "attempt": 1, **start.start_fields()}
     epochs = recipe.epochs or trial.recipe.epochs
     luck = recipe.luck.setdefault(trial.seed, recipe.seed_spread * float(generator.normal()))
     top = recipe.score(config) + luck + recipe.spread * float(generator.normal())
@@ -276,8 +270,8 @@ def _trial(
 
 def write(folder: Path, every: Iterator[Record] | list[Record]) -> Path:
     """Write records as a ledger, without a flush to disk after each."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / ledger.FILE_NAME
+    folder.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         file.writelines(ledger.encode(record) for record in every)
     return path

@@ -1,9 +1,9 @@
 """Trials an hour, packed, one at a time, and as Ray documents it: `python -m msd_sweeps.bench.sweeps --help`.
 
 The same trials run three times in a round: in slots that students share, in slots with one student each, and with one
-`TorchTrainer.fit()` a trial. Each is measured from its first trial's start to its last one's end. The start of Ray and of
-the slots, which a sweep pays once, is printed beside. With `--images` no files are needed: random images of the data set's
-shape and a teacher of random weights cost the same.
+`TorchTrainer.fit()` a trial. Each is measured from its first trial's start to its last one's end. The start of Ray and
+of the slots, which a sweep pays once, is printed beside. With `--images` no files are needed: random images of the data
+set's shape and a teacher of random weights cost the same.
 """
 
 import argparse

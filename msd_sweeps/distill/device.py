@@ -1,7 +1,5 @@
 """Where and in which precision a network trains."""
 
-import contextlib
-
 import torch
 
 
@@ -22,13 +20,6 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
             native = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
         precision = "bfloat16" if native else "float32"
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
-
-
-def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[object]:
-    """Autocast to `dtype`; nothing in float32."""
-    if dtype == torch.float32:
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=dtype)
 
 
 def device_name(device: torch.device) -> str:

@@ -1,86 +1,77 @@
-"""One student: its network, its method, its optimiser, and how it takes one step."""
+"""One student: its network, its method, its optimiser, its learning rate and the sums of its metrics."""
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from msd_sweeps.distill import losses, models
-from msd_sweeps.distill.data.stream import StreamBatch
-from msd_sweeps.distill.device import autocast
-from msd_sweeps.distill.losses.distiller import Batch, Distiller, Side
-from msd_sweeps.distill.models.network import Network, Taps
+from msd_sweeps.distill.data.splits import Split
+from msd_sweeps.distill.losses.distiller import Distiller, Side
+from msd_sweeps.distill.models.network import Network
 from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.trial import Recipe, Trial
 
 State = dict[str, Any]
+Result = TypeVar("Result")
 
 
 class NonFiniteLoss(ArithmeticError):
     """The loss of an epoch is not a finite number."""
 
 
-class _Learner(nn.Module):
-    """Network and method as one module, so that data-parallel training sees one forward pass."""
+class Learner(nn.Module):
+    """Network and method as one module, because DistributedDataParallel wraps one module and one forward pass.
 
-    def __init__(self, network: Network, distiller: Distiller, device: torch.device, dtype: torch.dtype):
+    The forward pass is the function that it is called with, so that the training loop shows what is computed.
+    """
+
+    def __init__(self, network: Network, distiller: Distiller):
         super().__init__()
         self.network, self.distiller = network, distiller
-        self.device, self.dtype = device, dtype
 
-    def forward(self, images: Tensor, teacher: Taps, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
-        with autocast(self.device, self.dtype):
-            taps = self.network(images)
-        return self.distiller(taps, teacher, batch), taps.logits
+    def forward(self, work: Callable[[], Result]) -> Result:
+        return work()
 
 
 class Student:
-    """A trial's student in training.
+    """A trial's student in training; `train_epoch` (see cohort) takes its steps.
 
-    Everything it draws comes from the trial's seed, so its numbers depend on the trial and on the stream's
-    position alone, whoever trains beside it.
+    All its random numbers come from the trial's seed, so its results depend on the trial and on the stream's position
+    alone, whichever students train beside it.
     """
 
-    def __init__(
-        self,
-        trial: Trial,
-        teacher_side: Side | None,
-        image_shape: torch.Size,
-        num_classes: int,
-        train_labels: Tensor,
-        steps_per_epoch: int,
-        device: torch.device,
-        dtype: torch.dtype,
-        world_size: int = 1,
-    ):
-        self.trial, self.steps_per_epoch, self.device, self.dtype = trial, steps_per_epoch, device, dtype
-        self.world_size = world_size
+    def __init__(self, trial: Trial, train: Split, teacher: Side | None, device: torch.device, world_size: int = 1):
+        """train: the images that the stream reads. teacher: what methods may know of the teacher's network."""
+        recipe = trial.recipe
+        self.trial, self.world_size = trial, world_size
+        self.steps_per_epoch = len(train) // recipe.batch_size
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(trial.seed)
-            self.network = models.build(trial.student.model, num_classes)
-            side = side_of(self.network, image_shape)
-            self.distiller = losses.build(trial.method, side, teacher_side, train_labels)
+            self.network = models.build(trial.student.model, trial.data.facts.num_classes)
+            side = side_of(self.network, train.image_shape)
+            self.distiller = losses.build(trial.method, side, teacher, train.labels)
         self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.distiller.to(device)
-        self.learner: nn.Module = _Learner(self.network, self.distiller, device, dtype)
-        if world_size > 1:
-            self.learner = nn.parallel.DistributedDataParallel(self.learner)
-        parameters = list(self.network.parameters()) + list(self.distiller.parameters())
-        recipe = trial.recipe
+        self.learner: nn.Module = Learner(self.network, self.distiller)
         self.optimizer = torch.optim.SGD(
-            parameters,
+            self.learner.parameters(),
             lr=recipe.lr,
             momentum=recipe.momentum,
             nesterov=recipe.nesterov,
             weight_decay=recipe.weight_decay,
             fused=True,
         )
+        if world_size > 1:
+            self.learner = nn.parallel.DistributedDataParallel(self.learner)
         self.epoch = 0
-        """Epochs that lie behind it."""
+        """Whole epochs behind it."""
         self.history: list[EpochResult] = []
         """One entry per epoch: what was reported of it."""
+        self._step = 0
         self._sums: dict[str, Tensor] = {}
         # On a GPU the rate is a tensor, so that a captured step reads the current one.
         self._rate = torch.zeros((), device=device) if device.type == "cuda" else None
@@ -95,50 +86,36 @@ class Student:
             total.zero_()
         self._step = self.epoch * self.steps_per_epoch
 
-    def step(self, batch: StreamBatch, teacher: Taps) -> None:
-        """One optimiser step."""
-        self.advance()
-        self.compute(batch, teacher)
-
-    def advance(self) -> None:
-        """What the host does for a step: set its learning rate, and count it."""
+    def set_learning_rate(self) -> None:
+        """Set the rate of the next step, and count the step."""
         rate = learning_rate(self.trial.recipe, self._step, self.steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate if self._rate is None else self._rate.fill_(rate)
         self._step += 1
 
-    def compute(self, batch: StreamBatch, teacher: Taps) -> None:
-        """What the device does for a step. Sums for the epoch's metrics stay there, in place."""
-        terms, logits = self.learner(batch.images, teacher, Batch(batch.labels, batch.index, self.epoch))
-        loss = torch.stack(list(terms.values())).sum()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
-        self._add("train_loss", loss.detach())
+    def add_metrics(self, loss: Tensor, terms: dict[str, Tensor], logits: Tensor, labels: Tensor) -> None:
+        """Add a step's loss, its terms where there are several, and its accuracy to the epoch's sums, in place."""
+        found = {"train_loss": loss}
         if len(terms) > 1:
-            for name, term in terms.items():
-                self._add(f"loss_{name}", term.detach())
-        self._add("train_top1", (logits.detach().argmax(1) == batch.labels).float().mean() * 100)
-
-    def _add(self, name: str, value: Tensor) -> None:
-        if name in self._sums:
-            self._sums[name].add_(value)
-        else:
-            self._sums[name] = value.clone()
+            found |= {f"loss_{name}": term for name, term in terms.items()}
+        found["train_top1"] = (logits.argmax(1) == labels).float().mean() * 100
+        for name, value in found.items():
+            if name in self._sums:
+                self._sums[name].add_(value.detach())
+            else:
+                self._sums[name] = value.detach().clone()
 
     def training_metrics(self) -> dict[str, float]:
         """Means over the epoch's steps; the one place where the host waits for the device.
 
         Raises NonFiniteLoss.
         """
-        names = list(self._sums)
-        sums = torch.stack([self._sums[name] for name in names])
+        sums = torch.stack(list(self._sums.values()))
         if self.world_size > 1:
             torch.distributed.all_reduce(sums)
-        means = dict(zip(names, (sums / self.steps_per_epoch / self.world_size).tolist(), strict=True))
-        loss = means["train_loss"]
-        if loss - loss != 0:
-            raise NonFiniteLoss(f"the training loss of epoch {self.epoch + 1} is {loss}")
+        means = dict(zip(self._sums, (sums / self.steps_per_epoch / self.world_size).tolist(), strict=True))
+        if not math.isfinite(means["train_loss"]):
+            raise NonFiniteLoss(f"the training loss of epoch {self.epoch + 1} is {means['train_loss']}")
         return means
 
     def state(self) -> State:
@@ -163,15 +140,8 @@ class Student:
         self.history = [EpochResult(**result) for result in state["history"]]
 
 
-class Evaluation(NamedTuple):
-    """top1: percent. loss: mean cross-entropy in nats."""
-
-    top1: float
-    loss: float
-
-
 def side_of(network: Network, image_shape: torch.Size) -> Side:
-    """What methods may know of a network, found with one image of zeros; no state of the network changes."""
+    """What methods may know of a network, found with one image [3, H, W] of zeros; the network's state stays."""
     was_training = network.training
     network.eval()
     parameter = next(network.parameters())

@@ -1,5 +1,6 @@
 """Teachers: trained once or imported from a file, kept by content, measured before any student sees them."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,20 +11,23 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from msd_sweeps.catalog.files import file_sha256
 from msd_sweeps.distill import checkpoint, models
-from msd_sweeps.distill.cohort import Cohort, evaluate
+from msd_sweeps.distill.cohort import Cohort
 from msd_sweeps.distill.data import loading as data
 from msd_sweeps.distill.device import choose_dtype
+from msd_sweeps.distill.evaluation import evaluate
 from msd_sweeps.distill.models.folding import fold_batch_norm
 from msd_sweeps.distill.models.network import Network
 from msd_sweeps.records.files import write_whole
 from msd_sweeps.records.object_store import Place
 from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.methods import NoneSettings
-from msd_sweeps.space.trial import Student, Trial, file_sha256, identity, teacher_identity
+from msd_sweeps.space.trial import Student, Trial, identity, teacher_identity
 
 _PREFIXES = ("module.student.", "module.", "student.")
 _WRAPPERS = ("model", "state_dict", "net")
+_CARD = "teacher.json"
 
 
 class TeacherError(Exception):
@@ -61,53 +65,62 @@ def prepare(
 ) -> Teacher:
     """The teacher of a trial from the cache; otherwise it is imported or trained, and measured.
 
-    Training goes on from its last checkpoint after an interruption; `checkpoints` is where they lie, if not in the
-    teacher's folder of the cache. Raises TeacherError, data.DataError.
+    Training goes on from its last checkpoint after an interruption. checkpoints: where they lie, if not in the
+    teacher's folder of the cache. Raises TeacherError, data.DataError, OSError.
     """
     folder = cache / cache_key(trial)
-    card = folder / "teacher.json"
+    card = folder / _CARD
     if card.exists():
-        teacher = _read_card(card)
-        if file_sha256(teacher.weights) == teacher.weights_sha256:
-            return teacher
-        raise TeacherError(f"{teacher.weights}: damaged (its checksum does not match); delete {folder} to remake it")
-    num_classes = trial.data.facts.num_classes
-    network = models.build(trial.teacher.model, num_classes)
+        return _from_cache(card)
     seconds = 0.0
-    if trial.teacher.weights is not None:
-        load_weights(network, read_weights(Path(trial.teacher.weights)), trial.teacher.weights)
-        source = "imported"
-    else:
-        network, seconds = _train(trial, checkpoints or folder, device, progress)
+    if trial.teacher.weights is None:
         source = "trained"
+        network, seconds = _train(trial, checkpoints or folder, device, progress)
+    else:
+        source = "imported"
+        network = _network(trial, Path(trial.teacher.weights))
     splits = data.load(trial.data.whole).to(device)
     dtype = choose_dtype(trial.recipe.precision, device)
     folded = fold_batch_norm(network).to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    score = evaluate(folded, splits.test, splits.mean, splits.std, device, dtype)
-    weights = folder / "weights.safetensors"
-    folder.mkdir(parents=True, exist_ok=True)
+    top1, _ = evaluate(folded, splits.test, splits.mean, splits.std, dtype)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    safetensors.torch.save_file(tensors, weights)
+    content = safetensors.torch.save(tensors)
     teacher = Teacher(
-        folder.name,
-        trial.teacher.model,
-        source,
-        weights,
-        file_sha256(weights),
-        round(score.top1, 3),
-        str(dtype).removeprefix("torch."),
-        round(seconds, 1),
+        key=folder.name,
+        model=trial.teacher.model,
+        source=source,
+        weights=folder / "weights.safetensors",
+        weights_sha256=hashlib.sha256(content).hexdigest(),
+        test_top1=round(top1, 3),
+        precision=str(dtype).removeprefix("torch."),
+        seconds=round(seconds, 1),
     )
-    _write_card(card, teacher)
+    write_whole(teacher.weights, content)
+    fields = teacher._asdict() | {"weights": teacher.weights.name}
+    write_whole(card, (json.dumps(fields, indent=1) + "\n").encode())
     checkpoint.remove(checkpoints or folder)
+    return teacher
+
+
+def _from_cache(card: Path) -> Teacher:
+    fields = json.loads(card.read_text())
+    teacher = Teacher(**{**fields, "weights": card.parent / fields["weights"]})
+    if file_sha256(teacher.weights) != teacher.weights_sha256:
+        raise TeacherError(
+            f"{teacher.weights}: damaged (its checksum does not match); delete {card.parent} to remake it"
+        )
     return teacher
 
 
 def load(trial: Trial, weights: Path) -> Network:
     """The frozen network of a prepared teacher: in evaluation mode, batch norms folded into convolutions."""
+    return fold_batch_norm(_network(trial, weights))
+
+
+def _network(trial: Trial, weights: Path) -> Network:
     network = models.build(trial.teacher.model, trial.data.facts.num_classes)
     load_weights(network, read_weights(weights), str(weights))
-    return fold_batch_norm(network)
+    return network
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -143,18 +156,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def load_weights(network: Network, weights: dict[str, Tensor], where: str) -> None:
     """Load weights into a network. Raises TeacherError that names the first key that does not fit."""
     expected = network.state_dict()
-    counters = {name for name in expected if name.endswith("num_batches_tracked")}
-    for name, tensor in expected.items():
-        if name not in weights and name not in counters:
-            problem = f"'{name}' is missing"
-        elif name in weights and weights[name].shape != tensor.shape:
-            problem = f"'{name}' is {list(weights[name].shape)}, expected {list(tensor.shape)}"
-        else:
-            continue
-        raise TeacherError(f"{where}: not the weights of a {type(network).__name__} as configured: {problem}")
+    missing = [name for name in expected if name not in weights and not name.endswith("num_batches_tracked")]
     unknown = [name for name in weights if name not in expected]
-    if unknown:
-        raise TeacherError(f"{where}: not the weights of this network: '{unknown[0]}' has no place in it")
+    shapes = {name: (list(weights[name].shape), list(expected[name].shape)) for name in expected if name in weights}
+    problems = [f"'{name}' is missing" for name in missing]
+    problems += [f"'{name}' is {found}, expected {own}" for name, (found, own) in shapes.items() if found != own]
+    problems += [f"'{name}' has no place in it" for name in unknown]
+    if problems:
+        raise TeacherError(f"{where}: not the weights of a {type(network).__name__} as configured: {problems[0]}")
     network.load_state_dict(weights, strict=False)
 
 
@@ -174,19 +183,9 @@ def _train(
     found = next(iter(checkpoint.positions(folder).items()), None)
     cohort.admit(run, checkpoint.load(found[1]) if found else None, position=found[0] if found else 0)
     student = cohort.students[run.id]
-    for results in cohort.epochs():
+    for (result,) in cohort.epochs():
+        if result.state not in ("running", "finished"):
+            raise TeacherError(f"training the teacher {trial.teacher.model} failed: {result.reason}")
         checkpoint.save(folder, student.epoch, cohort.position, student.state())
-        progress(results[0])
-        if results[0].state not in ("running", "finished"):
-            raise TeacherError(f"training the teacher {trial.teacher.model} failed: {results[0].reason}")
+        progress(result)
     return student.network, sum(result.seconds for result in student.history)
-
-
-def _write_card(card: Path, teacher: Teacher) -> None:
-    fields = {**teacher._asdict(), "weights": teacher.weights.name}
-    write_whole(card, (json.dumps(fields, indent=1) + "\n").encode())
-
-
-def _read_card(card: Path) -> Teacher:
-    fields = json.loads(card.read_text())
-    return Teacher(**{**fields, "weights": card.parent / fields["weights"]})

@@ -3,6 +3,7 @@
 Images and the teacher's weights are random: they cost the same as real ones.
 """
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from msd_sweeps.distill import models
-from msd_sweeps.distill.cohort import Cohort
+from msd_sweeps.distill.cohort import Cohort, train_epoch
 from msd_sweeps.distill.data.loading import Images, Splits
 from msd_sweeps.distill.device import choose_device
 from msd_sweeps.distill.models.folding import fold_batch_norm
@@ -112,19 +113,10 @@ def cohort_step(trials: list[Trial], threads_per_student: int | None = None) -> 
     cohort = Cohort(trial, teacher, random_splits(trial), choose_device(), threads_per_student=threads_per_student)
     for one in trials:
         cohort.admit(one)
-    for student in cohort.students.values():
-        student.start_epoch()
-    position = 0
-    batches = cohort.stream.epoch(0)
+    steps = itertools.chain.from_iterable(train_epoch(cohort) for _ in itertools.count())
 
     def step() -> None:
-        nonlocal batches, position
-        batch = next(batches, None)
-        if batch is None:
-            position += 1
-            batches = cohort.stream.epoch(position)
-            batch = next(batches)
-        for lost in cohort.take_step(batch):
+        for lost in next(steps):
             raise RuntimeError(f"a step of {lost.trial} failed: {lost.reason}\n{lost.traceback}")
 
     return step

@@ -10,6 +10,7 @@ from msd_sweeps.plan.machine import available_bytes, local_node
 from msd_sweeps.plan.packing import Packing, packing_of
 from msd_sweeps.plan.slots import Node, SlotPlan, plan_slots
 from msd_sweeps.space.designs import Sweep
+from msd_sweeps.space.durations import duration
 from msd_sweeps.space.schema import Choices, Parameter, Space
 
 
@@ -101,13 +102,3 @@ def _values(parameter: Parameter) -> str:
     spacing = ", logarithmic" if parameter.log else f", step {parameter.step:g}" if parameter.step else ""
     kind = "whole numbers " if parameter.is_integer else ""
     return f"{kind}{parameter.low:g} to {parameter.high:g}{spacing}{when}"
-
-
-def duration(seconds: float) -> str:
-    """A length of time in words, such as 3 h 20 min."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min"

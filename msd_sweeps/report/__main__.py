@@ -8,8 +8,7 @@ from pathlib import Path
 
 from msd_sweeps.records.ledger import FILE_NAME, LedgerError
 from msd_sweeps.records.object_store import Place, place
-from msd_sweeps.report import compile_report
-from msd_sweeps.report.store import default_out, find_ledger
+from msd_sweeps.report.store import default_out, find_ledger, write_index
 
 PUBLISHED = Path("reports/published/published.csv")
 
@@ -53,10 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ledger_path = _find(options.name, options.storage, Path(folder))
             out = options.out or default_out(ledger_path)
             compare = _find(options.compare, options.storage, Path(folder)) if options.compare else None
+            # Imported late: it loads pandas and matplotlib, which neither help nor a wrong name needs.
+            from msd_sweeps.report.compiling import compile_report
+
             report = compile_report(ledger_path, out, compare=compare, published=options.published)
             if options.out is None:
-                from msd_sweeps.report.index import write_index
-
                 write_index(out.parent)
     except (LedgerError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

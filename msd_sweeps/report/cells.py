@@ -3,28 +3,22 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import ValidationError
-
-from msd_sweeps.records.ledger import Record
-from msd_sweeps.report.frames import Frames, flatten
+from msd_sweeps.report.frames import Frames
 from msd_sweeps.report.stats import Interval, mean_interval
-from msd_sweeps.space.designs import Sweep
+from msd_sweeps.space.choices import Values
 from msd_sweeps.space.errors import InputError
-from msd_sweeps.space.schema import Space
+from msd_sweeps.space.metrics import Metric
+from msd_sweeps.space.overrides import flatten
 from msd_sweeps.space.trial import Trial
 
-Replicate = tuple[int, int | None]
-"""Seed and data seed: what pairs the trials of two cells."""
-
-NOT_COMPARED = ("seed", "data_seed", "data.val_fraction", "data.root")
+_NOT_COMPARED = ("seed", "data.val_fraction", "data.root")
 """Paths that do not tell one cell of a table from another."""
-
 PRIVATE = ("data.root", "teacher.weights")
-"""Settings that name places on the machine that ran; the ledger keeps them, reports leave them out."""
+"""Settings that name places on the machine that ran. The ledger keeps them, reports leave them out."""
 
 
 @dataclass(frozen=True)
@@ -55,30 +49,29 @@ class Value:
         return "val_" + self.name.partition("_")[2]
 
 
-def metric_title(name: str) -> str:
-    """A metric with its unit: `test top-1 (%)`, `train loss (nats)`."""
-    part, _, what = name.partition("_")
-    part = {"val": "validation"}.get(part, part)
-    if name == "student_multiply_adds":
-        return "student multiply-adds an image (millions)"
-    if what.startswith("top"):
-        return f"{part} top-{what[3:]} (%)"
-    return f"{part} {what.replace('_', ' ')} (nats)" if "loss" in what else name.replace("_", " ")
-
-
 @dataclass
 class Cell:
-    """A configuration with its replicates; only finished trials give values."""
+    """A configuration with its replicates. Only finished trials give values."""
 
     label: str
-    cell: str
-    phase: str
-    config: Record
-    number: int
-    summary: str
-    values: dict[Replicate, float] = field(default_factory=dict)
-    """The compared metric after the last epoch."""
-    validation: dict[Replicate, float] = field(default_factory=dict)
+    """What the plan named it. Two places of a design that give the same trial are one cell, "a = b"."""
+    cell: str = ""
+    """The hash of its configuration; empty for a teacher, and for a cell of which no trial has begun."""
+    phase: str = ""
+    trial: Trial | None = None
+    """Its configuration, with the seed of one replicate; None where `cell` is empty."""
+    summary: str = ""
+    """What it changes in the base."""
+    number: int = 0
+    levels: list[Values] = field(default_factory=list)
+    """The level of each factor, once for each place of the design that it fills; empty beside the design."""
+    search_trial: str = ""
+    """The search trial whose configuration is confirmed, by its id."""
+    search_score: float = math.nan
+    """What that trial reached in the metric of the search."""
+    values: dict[int, float] = field(default_factory=dict)
+    """The compared metric after the last epoch, by seed."""
+    validation: dict[int, float] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
     states: Counter[str] = field(default_factory=Counter)
     sources: Counter[str] = field(default_factory=Counter)
@@ -91,47 +84,20 @@ class Cell:
     @property
     def interval(self) -> Interval:
         """Mean and 95 % interval over the replicates."""
-        return mean_interval([self.values[key] for key in sorted(self.values, key=replicate_order)])
+        return mean_interval([self.values[seed] for seed in sorted(self.values)])
 
-
-def replicate_order(replicate: Replicate) -> tuple[int, int]:
-    return replicate[0], -1 if replicate[1] is None else replicate[1]
+    @property
+    def names(self) -> list[str]:
+        """Its label, and each of the names that the label joins."""
+        return [self.label, *self.label.split(" = ")]
 
 
 def value_of(frames: Frames) -> Value:
-    """What the space says its report compares; test top-1 where it says nothing."""
-    header = frames.header
-    name = str((header.space.get("report") or {}).get("value") or "test_top1")
-    for metric in header.metrics:
-        if metric.get("name") == name:
-            return Value(name, metric.get("mode") != "min")
-    return Value(name, "loss" not in name)
-
-
-def sweep_of(frames: Frames) -> Sweep | None:
-    """The sweep that the ledger's header describes, or None where today's schemas do not read it."""
-    header = frames.header
-    try:
-        space = Space.model_validate_json(json.dumps(header.space))
-        return Sweep(header.name, space, Trial.model_validate_json(json.dumps(header.base)))
-    except (ValidationError, InputError):
-        return None
-
-
-def planned_of(frames: Frames) -> dict[str, list[int]]:
-    """The cells that the space asks for, in its order: label to seeds. Empty where that cannot be told."""
-    sweep = sweep_of(frames)
-    planned: dict[str, list[int]] = {}
-    if sweep is not None:
-        try:
-            for item in sweep.fixed_trials:
-                planned.setdefault(item.label, []).append(item.trial.seed)
-        except InputError:
-            return {}
-        if sweep.space.design == "search":
-            for rank in range(1, sweep.space.confirm.top_k + 1):
-                planned[f"winner {rank}"] = list(sweep.space.confirm.seeds)
-    return planned
+    """What the space says its report compares."""
+    space = frames.sweep.space
+    compared = Metric(name=space.report.value)
+    compared = next((metric for metric in space.metrics if metric.name == compared.name), compared)
+    return Value(compared.name, compared.mode == "max")
 
 
 def cells_of(frames: Frames, value: Value) -> list[Cell]:
@@ -139,82 +105,122 @@ def cells_of(frames: Frames, value: Value) -> list[Cell]:
 
     A cell that the space asks for and no trial has begun stands there too, with nothing in it.
     """
-    base = flatten(frames.header.base)
-    names = ["trial", "label", "phase", "cell", "number", "seed", "state", "reason", "source", "seconds"]
-    names += [name for name in (value.name, value.validation) if name in frames.trials.columns]
-    varied, method = frames.header.space.get("parameters") or {}, base.get("method.name")
-    found: dict[str, Cell] = {}
-    for row in frames.trials.loc[frames.trials["phase"] != "search", names].to_dict("records"):
-        config = frames.configs[row["trial"]]
-        if row["cell"] not in found:
-            of_winner = varied if row["phase"] == "confirm" and config.get("method.name") == method else ()
-            summary = changes_text(config, base, of_winner)
-            name, number = row["cell"], row["number"]
-            found[name] = Cell(row["label"], name, row["phase"], config, number, summary)
-        _take(found[row["cell"]], row, (row["seed"], config.get("data_seed")), value)
-    return _completed(list(found.values()), planned_of(frames))
+    space, base = frames.sweep.space, flatten(frames.sweep.base.model_dump(mode="json"))
+    trials, metric = frames.trials, frames.metric.name
+    scores = dict(zip(trials["trial"], trials[metric], strict=True)) if metric in trials.columns else {}
+    names = ["trial", "state", "reason", "seconds"]
+    names += [name for name in (value.name, value.validation) if name in trials.columns]
+    found: dict[tuple[str, int | None], Cell] = {}
+    for row in trials.loc[trials["phase"] != "search", names].to_dict("records"):
+        record = frames.records[row["trial"]]
+        # The hash leaves out the data seed, and cells may differ in nothing else.
+        key = (record.cell, record.config["data_seed"])
+        if key not in found:
+            varied = space.parameters if record.search_trial else ()
+            found[key] = Cell(
+                record.label,
+                record.cell,
+                record.phase,
+                record.configuration,
+                changes_text(flatten(record.config), base, varied),
+                record.number,
+                record.levels,
+                record.search_trial,
+                float(scores.get(record.search_trial, math.nan)),
+            )
+        cell = found[key]
+        cell.number = min(cell.number, record.number)
+        cell.sources.update([record.source] * bool(record.source))
+        _take(cell, record.seed, row, value)
+    return _completed(list(found.values()), planned_cells(frames))
 
 
-def _take(cell: Cell, row: dict[str, Any], replicate: Replicate, value: Value) -> None:
+def _take(cell: Cell, seed: int, row: Mapping[Any, Any], value: Value) -> None:
     """Count one trial in its cell."""
     state = "unfinished" if row["state"] in ("running", "interrupted") else row["state"]
-    score = float(row.get(value.name, math.nan))
-    cell.number = min(cell.number, row["number"])
+    score, validation = (float(row.get(name, math.nan)) for name in (value.name, value.validation))
     cell.states[state] += 1
-    if row["source"]:
-        cell.sources[row["source"]] += 1
     if state == "finished" and math.isfinite(score):
-        cell.values[replicate] = score
+        cell.values[seed] = score
         cell.seconds.append(float(row["seconds"]))
-        validation = float(row.get(value.validation, math.nan))
         if math.isfinite(validation):
-            cell.validation[replicate] = validation
+            cell.validation[seed] = validation
     else:
         why = row["reason"] or (f"no {value.name} was recorded" if state == "finished" else "")
-        cell.faults.append(f"seed {row['seed']} {state}" + f": {why}" * bool(why))
+        cell.faults.append(f"seed {seed} {state}" + f": {why}" * bool(why))
+
+
+def planned_cells(frames: Frames) -> list[Cell]:
+    """The cells that the space asks for, in its order, without values. Empty where the plan cannot be made again."""
+    sweep = frames.sweep
+    try:
+        fixed = sweep.fixed_trials
+    except InputError:  # files that the space names are not on this machine
+        return []
+    cells: dict[str, Cell] = {}
+    for item in fixed:
+        cell = cells.setdefault(item.label, Cell(item.label, levels=list(item.levels), planned=0))
+        cell.planned = (cell.planned or 0) + 1
+    if sweep.space.design == "search":
+        confirm = sweep.space.confirm
+        for rank in range(1, confirm.top_k + 1):
+            cells[f"winner {rank}"] = Cell(f"winner {rank}", planned=len(confirm.seeds))
+    return list(cells.values())
+
+
+def _completed(cells: list[Cell], planned: list[Cell]) -> list[Cell]:
+    """In the order of the plan, with the cells that never began, and no two cells under one label."""
+    labels = Counter(cell.label for cell in cells)
+    place = {cell.label: index for index, cell in enumerate(planned)}
+    begun = {name for cell in cells for name in cell.names}
+    absent = [cell for cell in planned if cell.label not in begun]
+    for cell in absent:
+        cell.faults.append("not run")
+    for cell in cells:
+        cell.planned = next((planned[place[name]].planned for name in cell.names if name in place), None)
+        if labels[cell.label] > 1:
+            cell.label = f"{cell.label} ({cell.cell[:6]})"
+
+    def order(cell: Cell) -> tuple[int, int, str]:
+        return min(place.get(name, len(place)) for name in cell.names), cell.number, cell.cell
+
+    return sorted([*cells, *absent], key=order)
 
 
 def teacher_cells(frames: Frames, value: Value) -> list[Cell]:
     """A row for each teacher: one frozen network, measured once on the whole test set."""
-    cells = {}
-    for teacher in frames.header.teachers:
-        score = teacher.get(value.name)
-        if isinstance(score, int | float):
-            summary = f"{teacher.get('source', 'given')}, frozen"
-            cell = Cell(f"teacher {teacher.get('model', '')}", "", "teacher", {}, 0, summary)
-            cell.values[0, None] = float(score)
-            cells[teacher.get("key")] = cell
-    return list(cells.values())
+    if value.name != "test_top1":
+        return []
+    teachers = {teacher.key: teacher for teacher in frames.header.teachers}
+    return [
+        Cell(f"teacher {t.model}", phase="teacher", summary=f"{t.source}, frozen", values={0: t.test_top1})
+        for t in teachers.values()
+    ]
 
 
-def _completed(cells: list[Cell], planned: dict[str, list[int]]) -> list[Cell]:
-    """In the order of the plan, with the cells that never began, and no two cells under one label."""
-    labels = Counter(cell.label for cell in cells)
-    for cell in cells:
-        if cell.label in planned:
-            cell.planned = len(planned[cell.label])
-        if labels[cell.label] > 1:
-            cell.label = f"{cell.label} ({cell.cell[:6]})"
-    place = {label: index for index, label in enumerate(planned)}
-    for label, seeds in planned.items():
-        if label not in labels:
-            absent = Cell(label, "", "", {}, 0, "", planned=len(seeds), faults=["not run"])
-            cells.append(absent)
-    return sorted(cells, key=lambda cell: (place.get(cell.label, len(place)), cell.number, cell.cell))
-
-
-def changes_text(config: Record, base: Record, always: Collection[str] = ()) -> str:
+def changes_text(config: Mapping[str, Any], base: Mapping[str, Any], always: Collection[str] = ()) -> str:
     """What a configuration changes in the base, both flat: `scales=[1, 2], sample_temperature=0.05`.
 
-    The paths of `always` are told even where they are as in the base.
+    The paths of `always` stand there even where they are as in the base.
     """
-    told = {path: value for path, value in config.items() if path not in NOT_COMPARED}
-    changes = {path: value for path, value in told.items() if path in always or path not in base or base[path] != value}
     parts = []
-    for path, value in sorted(changes.items(), key=lambda item: (item[0] != "method.name", item[0])):
-        name = "method" if path == "method.name" else short_path(path)
-        parts.append(f"{name}={value_text(value)}")
+    for path in sorted(config, key=lambda path: (path != "method.name", path)):
+        same = path not in always and path in base and base[path] == config[path]
+        if path not in _NOT_COMPARED and not same:
+            name = "method" if path == "method.name" else short_path(path)
+            parts.append(f"{name}={value_text(config[path])}")
     return ", ".join(parts) or "as the base"
+
+
+def metric_title(name: str) -> str:
+    """A metric with its unit: `test top-1 (%)`, `train loss (nats)`."""
+    part, _, what = name.partition("_")
+    part = {"val": "validation"}.get(part, part)
+    if name == "student_multiply_adds":
+        return "student multiply-adds an image (millions)"
+    if what.startswith("top"):
+        return f"{part} top-{what[3:]} (%)"
+    return f"{part} {what.replace('_', ' ')} (nats)" if "loss" in what else name.replace("_", " ")
 
 
 def short_path(path: str) -> str:

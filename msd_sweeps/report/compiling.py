@@ -2,94 +2,71 @@
 
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from msd_sweeps.report.aggregates import aggregate_table, over_tasks
-from msd_sweeps.report.cells import PRIVATE, cells_of, value_of
-from msd_sweeps.report.comparisons import baseline_of
-from msd_sweeps.report.effects import effects, factors_of
+from msd_sweeps.report import beside, figures
+from msd_sweeps.report.cells import PRIVATE
 from msd_sweeps.report.escaping import short
-from msd_sweeps.report.figures import drawings as figures
-from msd_sweeps.report.figures.numbers import all_numbers
 from msd_sweeps.report.frames import Frames, read
-from msd_sweeps.report.importances import importances
 from msd_sweeps.report.page import build as page
-from msd_sweeps.report.page.document import Block, Drawing, Heading, Paragraph
-from msd_sweeps.report.published import beside_published, published_table, read_published
-from msd_sweeps.report.results import Results
-from msd_sweeps.report.searching import search_scores, winners_curse
-from msd_sweeps.report.store import Report
-from msd_sweeps.report.sweeps_compared import compare_sweeps, comparison_table
+from msd_sweeps.report.results import Results, results_of
 from msd_sweeps.report.table_formats import Table
-from msd_sweeps.report.tables import result_table
 from msd_sweeps.report.verdict import question, verdict
 from msd_sweeps.report.writing import rounded_frame, write_csv, write_parquet, write_text
 
 
-def results_of(frames: Frames) -> Results:
-    """Every number of a report."""
-    value = value_of(frames)
-    cells = cells_of(frames, value)
-    baseline = baseline_of(frames, cells)
-    table = result_table(frames, cells, baseline, value, search_scores(frames, cells))
-    factors = factors_of(frames, cells)
-    return Results(
-        frames,
-        value,
-        cells,
-        baseline,
-        table,
-        factors,
-        rounded_frame(effects(frames, cells, factors)),
-        importances(frames),
-        winners_curse(table.frame),
-    )
+@dataclass(frozen=True)
+class Report:
+    """What was compiled."""
+
+    table_text: str
+    """The result table as plain text, readable at 100 columns."""
+    paths: list[Path]
+    """The files that were written, the page first."""
 
 
 def compile_report(ledger_path: Path, out: Path, compare: Path | None = None, published: Path | None = None) -> Report:
-    """See `msd_sweeps.report.compile_report`."""
+    """Compile a ledger into the folder `out`: the same ledger gives the same bytes.
+
+    `compare` is the ledger of another sweep to set beside this one, `published` a CSV of published figures.
+    Raises LedgerError where there is no ledger, OSError where a file cannot be read or written.
+    """
     results = results_of(read(ledger_path))
-    paths, more = _asked_for(results, out, compare, published)
+    paths, more = _beside(results, out, compare, published)
     drawings = []
     shutil.rmtree(out / "figures", ignore_errors=True)  # a figure that this ledger does not give must not stay
-    for numbers in all_numbers(results):
-        written, svg = figures.write(numbers, out / "figures")
+    for plot in figures.plots_of(results):
+        written, svg = figures.write(plot, out / "figures")
         paths += written
-        drawings.append(Drawing(numbers.slug, numbers.title, numbers.caption, svg))
+        drawings.append((plot, svg))
     document = page.build(results, drawings, more)
     pages = [write_text(out / "report.html", document.html()), write_text(out / "report.md", document.markdown())]
     paths = [*pages, *results.table.write(out), *paths, *_write_data(results.frames, out), _write_summary(results, out)]
     return Report(results.table.text(), paths)
 
 
-def _asked_for(
+def _beside(
     results: Results, out: Path, compare: Path | None, published: Path | None
-) -> tuple[list[Path], list[Block]]:
-    """Tables beside the result table: their files, and their blocks on the page. Files of another time are removed."""
-    tables: list[tuple[str, str, pd.DataFrame, Table | None]] = [("effects", "", results.effects, None)]
-    across = rounded_frame(over_tasks(results.frames, results.cells, results.value))
-    tables.append(("aggregate", "Over all pairs", across, aggregate_table(across)))
+) -> tuple[list[Path], list[tuple[str, Table]]]:
+    """Files of the tables beside the result table, and those that the page shows. Older files are removed."""
+    frames = {"effects": results.effects, "aggregate": rounded_frame(beside.over_tasks(results))}
+    shown: list[tuple[str, Table]] = []
+    if len(frames["aggregate"]):
+        shown.append(("Over all pairs", beside.aggregate_table(frames["aggregate"])))
     if compare is not None:
         other = results_of(read(compare))
-        frame = rounded_frame(compare_sweeps(results, other))
-        table = comparison_table(frame, results, other)
-        tables.append(("compared", f"Beside {short(other.frames.header.name) or 'another sweep'}", frame, table))
+        frames["compared"] = rounded_frame(beside.compare_sweeps(results, other))
+        table = beside.comparison_table(frames["compared"], results, other)
+        shown.append((f"Beside {short(other.frames.sweep.name)}", table))
     if published is not None:
-        frame = rounded_frame(beside_published(results, read_published(published)))
-        tables.append(("published", "Beside published figures", frame, published_table(frame)))
+        frames["published"] = rounded_frame(beside.beside_published(results, beside.read_published(published)))
+        shown.append(("Beside published figures", beside.published_table(frames["published"])))
     for name in ("effects", "aggregate", "compared", "published"):
         (out / f"{name}.csv").unlink(missing_ok=True)
-    paths: list[Path] = []
-    blocks: list[Block] = []
-    for name, title, frame, shown in tables:
-        asked = name in ("compared", "published")
-        if len(frame):
-            paths.append(write_csv(out / f"{name}.csv", frame))
-        if shown is not None and (len(frame) or asked):
-            blocks += [Heading(title), *([shown] if shown.rows else map(Paragraph, shown.notes))]
-    return paths, blocks
+    return [write_csv(out / f"{name}.csv", frame) for name, frame in frames.items() if len(frame)], shown
 
 
 def _write_data(frames: Frames, out: Path) -> list[Path]:
@@ -100,11 +77,10 @@ def _write_data(frames: Frames, out: Path) -> list[Path]:
 
 def _write_summary(results: Results, out: Path) -> Path:
     """What the index of reports says about this one."""
-    header = results.frames.header
     summary = {
-        "name": header.name,
+        "name": results.frames.sweep.name,
         "design": results.design,
-        "question": question(header.space, header.base),
+        "question": question(results.frames.sweep),
         "verdict": verdict(results),
     }
     return write_text(out / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False))

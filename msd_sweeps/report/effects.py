@@ -1,117 +1,156 @@
 """What each factor of a design does: its levels against a reference, paired by seed."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
 
-from msd_sweeps.records.ledger import Record
-from msd_sweeps.report.cells import NOT_COMPARED, Cell, Replicate, replicate_order, short_path, value_text
-from msd_sweeps.report.comparisons import cell_named, difference_columns, difference_of, with_holm
-from msd_sweeps.report.frames import Frames, flatten
-from msd_sweeps.report.stats import paired_difference
+from msd_sweeps.report.cells import Cell, short_path, value_text
+from msd_sweeps.report.comparisons import difference_columns, difference_of, with_holm
+from msd_sweeps.space.choices import Values
+from msd_sweeps.space.designs import LEFT_OUT, Sweep, changes_of
+from msd_sweeps.space.errors import InputError
+from msd_sweeps.space.overrides import changed
+from msd_sweeps.space.schema import Choices
 
-COLUMNS = ("factor", "level", "reference", *(name for name in difference_columns(None, "") if name != "baseline"))
+COLUMNS = ("factor", "level", "reference", *difference_columns(None))
 
-
-Block = dict[str, dict[Replicate, float]]
-"""Level to the values of its cell by seed."""
+Block = dict[str, dict[int, float]]
+"""Label of a level to the values of its cell by seed."""
 
 
 @dataclass(frozen=True)
 class Factor:
     """One parameter of a design with what was measured at its levels."""
 
-    path: str
     name: str
+    """As the space has it: a path of the base, or the name of labelled choices."""
     levels: dict[str, Any]
-    """Label to the value at the path, or to the set of changes it stands for."""
-    blocks: list[Block]
+    """Label to level: a value, or again the label of a set of changes. Levels that give the same trials share one
+    label, "a = b"."""
+    labels: dict[str, str]
+    """The JSON text of a level, as the plan records it, to its label."""
+    base: str | None = None
+    """The label of the level that the base has; None where no choice is the base's."""
+    blocks: list[Block] = field(default_factory=list)
     """One for each combination of the other factors' levels; a single one where factors vary alone."""
-    reference: str
-    """The level of the base, or the first."""
 
     @property
-    def values(self) -> dict[str, dict[Replicate, float]]:
+    def title(self) -> str:
+        return short_path(self.name)
+
+    @property
+    def reference(self) -> str:
+        """The level that the others are compared with: the base's, or the first."""
+        return self.base or next(iter(self.levels))
+
+    def at(self, place: Values) -> str | None:
+        """The label of the level at a place of the design; the base's where this factor does not count there."""
+        return self.labels.get(json.dumps(place[self.name])) if self.name in place else self.base
+
+    @property
+    def values(self) -> dict[str, dict[int, float]]:
         """One value a level and seed: the mean over the blocks that are whole at that seed."""
         measured = [label for label in self.levels if any(block.get(label) for block in self.blocks)]
         return self.over(measured)
 
-    def over(self, labels: Sequence[str]) -> dict[str, dict[Replicate, float]]:
+    def over(self, labels: Sequence[str]) -> dict[str, dict[int, float]]:
         """As `values`, but a block is whole where it has these levels."""
-        result: dict[str, dict[Replicate, float]] = {label: {} for label in labels}
-        replicates = {key for block in self.blocks for label in labels for key in block.get(label, {})}
-        for key in sorted(replicates, key=replicate_order):
-            whole = [block for block in self.blocks if all(key in block.get(label, {}) for label in labels)]
+        result: dict[str, dict[int, float]] = {label: {} for label in labels}
+        for seed in sorted({seed for block in self.blocks for label in labels for seed in block.get(label, {})}):
+            whole = [block for block in self.blocks if all(seed in block.get(label, {}) for label in labels)]
             if len(self.blocks) == 1:  # one cell a level: each stands for itself
                 whole = self.blocks
             for label in labels:
-                found = [block[label][key] for block in whole if key in block.get(label, {})]
+                found = [block[label][seed] for block in whole if seed in block.get(label, {})]
                 if found:
-                    result[label][key] = sum(found) / len(found)
+                    result[label][seed] = sum(found) / len(found)
         return result
 
 
-def levels_of(parameter: Mapping[str, Any]) -> dict[str, Any]:
-    """The levels of a parameter of the space by label; none for a range."""
-    choices = parameter.get("choices") or []
-    return dict(choices) if isinstance(choices, dict) else {value_text(value): value for value in choices}
+def factors_of(sweep: Sweep, cells: Sequence[Cell]) -> list[Factor]:
+    """The factors of the design. None for a search: the sampler chose what to try by the scores it had seen."""
+    space = sweep.space
+    if space.design == "grid":
+        declared = [_factor(name, _levels(parameter)) for name, parameter in space.parameters.items()]
+        factors = [replace(factor, base=_level_of_base(sweep, factor)) for factor in declared]
+        return [_measured(one, [other for other in factors if other is not one], cells) for one in factors]
+    if space.design == "one_at_a_time":
+        factors = [_factor(name, _levels(parameter)) for name, parameter in space.parameters.items()]
+        return [_measured(_with_base(one, cells, sweep.conditions.in_base(one.name)), None, cells) for one in factors]
+    if space.design == "leave_one_out":
+        parts = _factor(LEFT_OUT, {part: part for part in space.without})
+        full = "full" if "full" not in parts.levels else "the full method"
+        return [_measured(replace(parts, levels={full: None} | parts.levels, base=full), None, cells)]
+    return []
 
 
-def level_in(config: Record, path: str, levels: Mapping[str, Any]) -> str | None:
-    """The label of the level that a flat configuration has, or None."""
-    for label, level in levels.items():
-        wanted = flatten(level) if isinstance(level, dict) else {path: level}
-        if all(name in config and config[name] == value for name, value in wanted.items()):
-            return label
+def _factor(name: str, levels: dict[str, Any]) -> Factor:
+    return Factor(name, levels, {json.dumps(level): label for label, level in levels.items()})
+
+
+def _levels(parameter: Any) -> dict[str, Any]:
+    """The levels of a parameter by their labels: a value's text, exact where a short one would name two."""
+    assert isinstance(parameter, Choices)  # the schema allows no range in these designs
+    if isinstance(parameter.choices, dict):
+        return {label: label for label in parameter.choices}
+    short = [value_text(value) for value in parameter.choices]
+    exact = [json.dumps(value) for value in parameter.choices]
+    labels = [a if short.count(a) == 1 else b for a, b in zip(short, exact, strict=True)]
+    return dict(zip(labels, parameter.choices, strict=True))
+
+
+def _level_of_base(sweep: Sweep, factor: Factor) -> str | None:
+    """The level that changes nothing in the base."""
+    for label, level in factor.levels.items():
+        try:
+            if changed(sweep.base, changes_of(sweep.space, {factor.name: level})) == sweep.base:
+                return label
+        except InputError:  # fits only beside other levels than the base's, or names files that are not here
+            continue
     return None
 
 
-def factors_of(frames: Frames, cells: Sequence[Cell]) -> list[Factor]:
-    """The factors of a grid or one-at-a-time design; none for other designs."""
-    space, base = frames.header.space, flatten(frames.header.base)
-    design, parameters = space.get("design"), space.get("parameters") or {}
-    if design not in ("grid", "one_at_a_time"):
-        return []
-    also = set(space.get("also") or {})
-    plain = [cell for cell in cells if cell.config and cell.label not in also]
-    all_levels = {path: levels_of(parameter) for path, parameter in parameters.items()}
-    factors = []
-    for path, levels in all_levels.items():
-        blocks = _blocks(plain, path, all_levels) if design == "grid" else [_alone(plain, path, levels, base)]
-        home = level_in(base, path, levels)
-        factors.append(Factor(path, short_path(path), levels, blocks, home or next(iter(levels), "")))
-    return factors
+def _with_base(factor: Factor, cells: Sequence[Cell], value: Any) -> Factor:
+    """A factor that varies alone, and what its level is in the base: a choice that gives the base's own trial, or none.
+
+    value: the base's, where the factor is a path of it.
+    """
+    places = next((cell.levels for cell in cells if {} in cell.levels), [])
+    for place in places:
+        if factor.name in place:
+            return replace(factor, base=factor.at(place))
+    name = "base" if "base" not in factor.levels else "the base"
+    return replace(factor, levels={name: value} | factor.levels, base=name)
 
 
-def _alone(cells: Iterable[Cell], path: str, levels: Mapping[str, Any], base: Record) -> Block:
-    """The cells that differ from the base in this factor alone, by level."""
-    values: Block = {}
-    for label, level in levels.items():
-        wanted = _compared(base | (flatten(level) if isinstance(level, dict) else {path: level}))
-        for cell in cells:
-            if _compared(cell.config) == wanted:
-                values[label] = cell.values
-    return values
-
-
-def _compared(config: Record) -> Record:
-    return {path: value for path, value in config.items() if path not in NOT_COMPARED}
-
-
-def _blocks(cells: Iterable[Cell], path: str, all_levels: Mapping[str, Mapping[str, Any]]) -> list[Block]:
-    """The cells of a grid by the levels of the other factors."""
+def _measured(factor: Factor, others: Sequence[Factor] | None, cells: Sequence[Cell]) -> Factor:
+    """The factor with its blocks. others: the other factors of a grid; None where each factor varies alone."""
     blocks: dict[tuple[str | None, ...], Block] = {}
+    filled: dict[str, set[Hashable]] = {label: set() for label in factor.levels}
     for cell in cells:
-        level = level_in(cell.config, path, all_levels[path])
-        others = tuple(level_in(cell.config, p, levels) for p, levels in all_levels.items() if p != path)
-        if level is not None:
-            blocks.setdefault(others, {})[level] = cell.values
-    return list(blocks.values())
+        for place in cell.levels:
+            level = factor.at(place)
+            if level is not None and (others is not None or set(place) <= {factor.name}):
+                where = tuple(other.at(place) for other in others or ())
+                blocks.setdefault(where, {})[level] = cell.values
+                filled[level].add((where, id(cell)))
+    same: dict[Hashable, list[str]] = {}
+    for label in factor.levels:
+        same.setdefault(frozenset(filled[label]) or label, []).append(label)
+    names = {label: " = ".join(labels) for labels in same.values() for label in labels}
+    return replace(
+        factor,
+        levels={names[labels[0]]: factor.levels[labels[0]] for labels in same.values()},
+        labels={text: names[label] for text, label in factor.labels.items()},
+        base=names[factor.base] if factor.base is not None else None,
+        blocks=[{names[label]: values for label, values in block.items()} for block in blocks.values()],
+    )
 
 
-def effects(frames: Frames, cells: Sequence[Cell], factors: Sequence[Factor]) -> pd.DataFrame:
+def effects(factors: Sequence[Factor]) -> pd.DataFrame:
     """A row an effect: a level against its reference, or a part left out against the full method.
 
     Differences are in the unit of the compared metric, paired by seed; Holm's correction counts all rows.
@@ -121,28 +160,6 @@ def effects(frames: Frames, cells: Sequence[Cell], factors: Sequence[Factor]) ->
         for label in factor.levels:
             if label != factor.reference:
                 values = factor.over([label, factor.reference])
-                first, second = values[label], values[factor.reference]
-                shared = sorted(set(first) & set(second), key=replicate_order)
-                ours, theirs = [first[key] for key in shared], [second[key] for key in shared]
-                difference = paired_difference(ours, theirs) if shared else None
-                rows.append(
-                    {
-                        "factor": factor.name,
-                        "level": label,
-                        "reference": factor.reference,
-                        **difference_columns(difference, ""),
-                    }
-                )
-    full = cell_named(cells, "full") if frames.header.space.get("design") == "leave_one_out" else None
-    for part in frames.header.space.get("without") or {}:
-        cell = cell_named(cells, f"without {part}")
-        if full is not None and cell is not None:
-            rows.append(
-                {
-                    "factor": "left out",
-                    "level": part,
-                    "reference": "full",
-                    **difference_columns(difference_of(cell, full), ""),
-                }
-            )
+                difference = difference_columns(difference_of(values[label], values[factor.reference]))
+                rows.append({"factor": factor.title, "level": label, "reference": factor.reference, **difference})
     return with_holm(pd.DataFrame(rows, columns=list(COLUMNS)))

@@ -6,52 +6,31 @@ import unicodedata
 LONGEST = 72
 """Characters of a name that tables and pages show; data files keep it whole."""
 
+_COMMANDS = (
+    "textbackslash textasciicircum textasciitilde textbar textless textgreater textquotedbl textquotesingle "
+    "textasciigrave dots"
+)
+_SYMBOLS = "pm to times tau leq geq"
 _LATEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    "'": r"\textquotesingle{}",
-    "`": r"\textasciigrave{}",
-    "±": r"$\pm$",
-    "−": "$-$",
-    "–": "--",
-    "—": "---",
-    "→": r"$\to$",
-    "×": r"$\times$",
-    "…": r"\dots{}",
-    "τ": r"$\tau$",
-    "≤": r"$\leq$",
-    "≥": r"$\geq$",
-    "[": "{[}",
-    "]": "{]}",
-    "*": "{*}",
+    **{character: "\\" + character for character in "{}$&#%_"},
+    **{character: f"{{{character}}}" for character in "[]*"},
+    **{character: f"\\{name}{{}}" for character, name in zip("\\^~|<>\"'`…", _COMMANDS.split(), strict=True)},
+    **{character: f"$\\{name}$" for character, name in zip("±→×τ≤≥", _SYMBOLS.split(), strict=True)},
+    **dict(zip("−–—", ("$-$", "--", "---"), strict=True)),
 }
 _MARKDOWN = "\\`*_[]|~$#!"
 
 
 def clean(text: str) -> str:
     """One line without control characters, bidirectional overrides and lone surrogates."""
-    kept = []
-    for character in text:
-        category = unicodedata.category(character)
-        if category in ("Cc", "Zl", "Zp"):
-            kept.append(" ")
-        elif category in ("Cs", "Cf", "Co", "Cn") and character != "\u200d":
-            kept.append("\ufffd")
-        else:
-            kept.append(character)
-    return " ".join("".join(kept).split())
+    return " ".join("".join(map(_visible, text)).split())
+
+
+def _visible(character: str) -> str:
+    category = unicodedata.category(character)
+    if category in ("Cc", "Zl", "Zp"):
+        return " "
+    return "\ufffd" if category in ("Cs", "Cf", "Co", "Cn") and character != "\u200d" else character
 
 
 def short(text: str, longest: int = LONGEST) -> str:
@@ -83,15 +62,12 @@ def for_markdown(text: str) -> str:
 
 def for_latex(text: str) -> str:
     """Text for LaTeX; a character that plain pdfLaTeX has no glyph for is written as its code point."""
-    escaped = []
-    for character in clean(text):
-        if character in _LATEX:
-            escaped.append(_LATEX[character])
-        elif character.isascii() or "\u00c0" <= character <= "\u00ff":
-            escaped.append(character)
-        else:
-            escaped.append(f"(U+{ord(character):04X})")
-    return "".join(escaped)
+    return "".join(_LATEX.get(character) or _in_latin_1(character) for character in clean(text))
+
+
+def _in_latin_1(character: str) -> str:
+    is_known = character.isascii() or "\u00c0" <= character <= "\u00ff"
+    return character if is_known else f"(U+{ord(character):04X})"
 
 
 def for_csv(text: str) -> str:

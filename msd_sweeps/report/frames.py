@@ -3,7 +3,7 @@
 import json
 from array import array
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,102 +11,53 @@ import numpy as np
 import pandas as pd
 
 from msd_sweeps.records import ledger
+from msd_sweeps.records.header import Header
 from msd_sweeps.records.ledger import Record
 from msd_sweeps.records.trial_record import TrialRecord, trials_of
 from msd_sweeps.report.store import find_ledger
-from msd_sweeps.space.metrics import COSTS, student_cost
+from msd_sweeps.space.designs import Sweep
+from msd_sweeps.space.metrics import COSTS, Metric, student_cost
+from msd_sweeps.space.overrides import flatten
 
-_TRIAL_COLUMNS = (
-    "trial",
-    "number",
-    "label",
-    "phase",
-    "cell",
-    "seed",
-    "state",
-    "reason",
-    "traceback",
-    "source",
-    "attempts",
-    "epochs",
-    "seconds",
-    "lost_seconds",
-    "started",
-    "ended",
-)
+_RECORDED = ("trial", "number", "label", "phase", "cell", "seed", "state", "reason", "traceback", "source", "attempts")
+"""Columns of `trials` that are fields of a TrialRecord."""
+_TEXTS = tuple(name for name in _RECORDED if name not in ("number", "seed", "attempts"))
+_MEASURED = ("epochs", "seconds", "lost_seconds", "started", "ended")
 _EPOCH_COLUMNS = ("trial", "epoch", "position", "slot", "seconds")
 
 
-@dataclass
-class Header:
-    """What a ledger says about the sweep as a whole; each list in the order of the records."""
-
-    launches: list[Record] = field(default_factory=list)
-    data: list[Record] = field(default_factory=list)
-    teachers: list[Record] = field(default_factory=list)
-    closes: list[Record] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        """The name of the sweep; empty where no launch is recorded."""
-        return str(self._last("name", ""))
-
-    @property
-    def space(self) -> Record:
-        """The resolved space of the last launch."""
-        return dict(self._last("space", {}))
-
-    @property
-    def metrics(self) -> list[Record]:
-        """The metrics of the space, each {name, mode}; the one that ranks comes first."""
-        metric = self.space.get("metric") or {}
-        return metric if isinstance(metric, list) else [metric]
-
-    @property
-    def base(self) -> Record:
-        """The resolved base trial of the last launch."""
-        return dict(self._last("base", {}))
-
-    @property
-    def device(self) -> str:
-        """The devices of all launches."""
-        return ", ".join(dict.fromkeys(str(launch.get("device", "unknown")) for launch in self.launches))
-
-    def _last(self, key: str, default: Any) -> Any:
-        return self.launches[-1].get(key, default) if self.launches else default
-
-
-@dataclass
+@dataclass(frozen=True)
 class Frames:
     """A sweep as data.
 
     `trials` has a row a trial: its records, the metrics of its last epoch (`test_top1` in percent, losses
     in nats), and its configuration under dotted paths (lists as JSON text); also the student's cost where the
     space has it as a metric. `history` has a row an epoch: `trial`, `epoch` from 1, `position` in the stream, `slot`,
-    `seconds`, and the metrics. Times are seconds
-    since 1970.
+    `seconds`, and the metrics. Times are seconds since 1970.
     """
 
     trials: pd.DataFrame
     history: pd.DataFrame
     header: Header
-    configs: dict[str, Record]
-    """The configuration of each trial by its id, flat: dotted path to value."""
+    """What the ledger says about the sweep as a whole."""
+    records: dict[str, TrialRecord]
+    """What was planned for each trial and how it ended, by its id; its epochs are in `history` alone."""
+    sweep: Sweep
+    """The sweep as it was launched last."""
+
+    @property
+    def metric(self) -> Metric:
+        """What a search chooses by; of several metrics the first."""
+        return self.sweep.space.metrics[0]
+
+    @property
+    def device(self) -> str:
+        """The devices of all launches."""
+        return ", ".join(dict.fromkeys(launch.device for launch in self.header.launches))
 
     def __repr__(self) -> str:
         rows = f"trials: {len(self.trials)} rows, history: {len(self.history)} rows"
-        return f"Frames of the sweep {self.header.name!r} ({rows}; also header, configs)"
-
-
-def flatten(tree: Record, prefix: str = "") -> Record:
-    """A nested dictionary with dotted paths as keys."""
-    flat: Record = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
+        return f"Frames of the sweep {self.sweep.name!r} ({rows}; also header, records, sweep)"
 
 
 def load(name: str | Path, storage: str | Path = "runs") -> Frames:
@@ -117,139 +68,120 @@ def load(name: str | Path, storage: str | Path = "runs") -> Frames:
     return read(find_ledger(str(name), Path(storage)))
 
 
-class _History:
+class _Epochs:
     """Epoch records gathered in columns: a million of them as dictionaries would need a gigabyte."""
 
     def __init__(self) -> None:
-        self.codes: dict[str, int] = {}
-        self.code = array("q")
-        self.epoch = array("q")
-        self.seconds = array("d")
+        self.code, self.epoch, self.seconds = array("q"), array("q"), array("d")
         self.position: list[Any] = []
         self.slot: list[Any] = []
-        self.metrics: dict[str, array[float]] = {}
+        self.metrics: dict[str, tuple[array[int], array[float]]] = {}
+        """Rows that have this metric, and its values there."""
 
-    def add(self, record: Record) -> None:
-        rows = len(self.code)
-        self.code.append(self.codes.setdefault(record["trial"], len(self.codes)))
+    def add(self, code: int, record: Record) -> None:
+        """code: the place of the trial among all."""
+        row = len(self.code)
+        self.code.append(code)
         self.epoch.append(record["epoch"])
         self.seconds.append(record["seconds"])
         self.position.append(record["position"])
         self.slot.append(record["slot"])
         for name, value in record["metrics"].items():
             if value.__class__ is float or value.__class__ is int:
-                column = self.metrics.get(name)
-                if column is None:
-                    column = self.metrics[name] = array("d")
-                if len(column) < rows:
-                    column.extend([np.nan] * (rows - len(column)))
-                column.append(value)
-
-    def kept(self) -> np.ndarray:
-        """Rows that count, in order: an epoch reported again replaces itself and all that came after it."""
-        lowest: dict[int, int] = {}
-        keep = np.zeros(len(self.code), dtype=bool)
-        for row in range(len(self.code) - 1, -1, -1):
-            code, epoch = self.code[row], self.epoch[row]
-            if epoch < lowest.get(code, epoch + 1):
-                keep[row] = True
-                lowest[code] = epoch
-        return keep
+                rows, values = self.metrics.setdefault(name, (array("q"), array("d")))
+                rows.append(row)
+                values.append(value)
 
     def frame(self) -> pd.DataFrame:
-        """All rows, `code` standing for the trial and `kept` for whether the row counts."""
-        columns: dict[str, Any] = {
-            "code": np.frombuffer(self.code, dtype=np.int64),
-            "epoch": np.frombuffer(self.epoch, dtype=np.int64),
+        """All rows, `code` standing for the trial, and `kept` for whether the row counts.
+
+        An epoch that is reported again replaces itself and all that came after it.
+        """
+        columns = {
+            "code": np.asarray(self.code, dtype=np.int64),
+            "epoch": np.asarray(self.epoch, dtype=np.int64),
             "position": column_of(self.position),
             "slot": column_of(self.slot),
-            "seconds": np.frombuffer(self.seconds, dtype=float),
-            "kept": self.kept(),
+            "seconds": np.asarray(self.seconds, dtype=float),
         }
         for name in sorted(self.metrics):
-            column = self.metrics[name]
-            column.extend([np.nan] * (len(self.code) - len(column)))
-            taken = name in _TRIAL_COLUMNS or name in _EPOCH_COLUMNS
-            columns[f"metric_{name}" if taken else name] = np.frombuffer(column, dtype=float)
-        return pd.DataFrame(columns)
+            rows, values = self.metrics[name]
+            column = np.full(len(self.code), np.nan)
+            column[np.asarray(rows, dtype=np.int64)] = values
+            taken = name in (*_RECORDED, *_MEASURED, *_EPOCH_COLUMNS)
+            columns[f"metric_{name}" if taken else name] = column
+        frame = pd.DataFrame(columns)
+        lowest_from_here = frame[::-1].groupby("code")["epoch"].cummin()
+        lowest_later = lowest_from_here.groupby(frame["code"]).shift().sort_index()
+        frame["kept"] = ~(frame["epoch"] >= lowest_later)
+        return frame
 
 
-def read(path: Path) -> Frames:
-    """The frames of one ledger file. Raises LedgerError where it is absent."""
-    header, history = Header(), _History()
-    times: dict[str, tuple[float, float]] = {}
+def read(path: Path, records: Iterable[Record] | None = None) -> Frames:
+    """The frames of the ledger at `path`, whose records are read unless they are given.
 
-    def others(records: Iterable[Record]) -> Iterator[Record]:
-        gathered = {"sweep": header.launches, "data": header.data, "teacher": header.teachers, "close": header.closes}
+    Raises LedgerError where it is absent, of another layout, or has no launch.
+    """
+    header, epochs = Header(path), _Epochs()
+    codes: dict[str, int] = {}
+    started: dict[str, float] = {}
+    ended: dict[str, float] = {}
+
+    def of_trials(records: Iterable[Record]) -> Iterator[Record]:
+        """The records that start and end trials; the others are gathered."""
         for record in records:
-            event = record["event"]
-            if event == "epoch":
-                if record["trial"] in times:
-                    history.add(record)
-            elif event in gathered:
-                gathered[event].append(record)
-            else:
-                if event in ("start", "end"):
-                    first, _ = times.get(record["trial"], (record["time"], 0.0))
-                    if event == "start" or record["trial"] in times:
-                        times[record["trial"]] = (first, record["time"])
+            if record["event"] == "epoch":
+                if record["trial"] in codes:
+                    epochs.add(codes[record["trial"]], record)
+            elif not header.add(record):
+                if record["event"] == "start":
+                    codes.setdefault(record["trial"], len(codes))
+                    started.setdefault(record["trial"], record["time"])
+                elif record["event"] == "end":
+                    ended[record["trial"]] = record["time"]
                 yield record
 
-    found = trials_of(others(ledger.read(path)))
-    rows = history.frame()
-    kept = rows[rows["kept"]].drop(columns="kept")
-    order = {trial: index for index, trial in enumerate(found)}
-    place = np.array([order[trial] for trial in history.codes], dtype=np.int64)[kept["code"].to_numpy()]
-    kept = kept.iloc[np.lexsort((kept["epoch"].to_numpy(), place))].reset_index(drop=True)
-    names = np.array(list(history.codes), dtype=object)
-    trials, configs = _trials(found, times, rows, kept, history.codes)
-    for name in [metric.get("name") for metric in header.metrics]:
-        if name in COSTS:
-            trials[name] = [student_cost(name, record.config) for record in found.values()]
-    kept.insert(0, "trial", pd.Categorical.from_codes(kept["code"].to_numpy(), names).astype("str"))
-    return Frames(trials, kept.drop(columns="code"), header, configs)
+    found = trials_of(of_trials(ledger.read(path) if records is None else records))
+    rows = epochs.frame()
+    kept = rows[rows["kept"]].drop(columns="kept").sort_values(["code", "epoch"], kind="stable", ignore_index=True)
+    trials = _trials(list(found.values()), rows, kept)
+    trials["started"] = [started[trial] for trial in found]
+    trials["ended"] = [ended[name] if trial.is_final else np.nan for name, trial in found.items()]
+    frame = pd.DataFrame({name: pd.Series(values) for name, values in trials.items()})
+    for metric in header.launch.space.metrics:
+        if metric.name in COSTS:
+            frame[metric.name] = [student_cost(metric.name, trial.config) for trial in found.values()]
+    names = pd.Categorical.from_codes(kept.pop("code").to_numpy(), np.array(list(found), dtype=object))
+    kept.insert(0, "trial", names.astype("str"))
+    return Frames(frame.astype(dict.fromkeys(_TEXTS, "str")), kept, header, found, header.launch.sweep)
 
 
-def _trials(
-    found: dict[str, TrialRecord],
-    times: dict[str, tuple[float, float]],
-    rows: pd.DataFrame,
-    kept: pd.DataFrame,
-    codes: dict[str, int],
-) -> tuple[pd.DataFrame, dict[str, Record]]:
-    """One row a trial, and their flat configurations."""
-    of_trial = [codes.get(trial, -1) for trial in found]
-    by_code = kept.groupby("code")
-    all_seconds = rows.groupby("code")["seconds"].sum().reindex(of_trial).fillna(0.0).to_numpy()
-    seconds = by_code["seconds"].sum().reindex(of_trial).fillna(0.0).to_numpy()
-    columns: dict[str, Any] = {name: [getattr(t, name) for t in found.values()] for name in _TRIAL_COLUMNS[:11]}
-    columns["epochs"] = by_code.size().reindex(of_trial).fillna(0).astype(int).to_numpy()
-    columns["seconds"] = seconds.round(6)
-    here = np.array([not trial.source for trial in found.values()], dtype=bool)
-    columns["lost_seconds"] = np.where(here, (all_seconds - seconds).round(6), 0.0)
-    columns["started"] = [times[trial][0] for trial in found]
-    columns["ended"] = [times[trial][1] if record.is_final else np.nan for trial, record in found.items()]
-    last = by_code.tail(1).set_index("code").reindex(of_trial)
-    for name in last.columns:
-        if name not in _EPOCH_COLUMNS:
-            columns[name] = last[name].to_numpy()
-    configs = {trial: flatten(record.config) for trial, record in found.items()}
-    for path in sorted({path for config in configs.values() for path in config}):
-        if path not in columns:
-            columns[path] = column_of([config.get(path) for config in configs.values()])
-    text = ("trial", "label", "phase", "cell", "state", "reason", "traceback", "source")
-    frame = pd.DataFrame({name: pd.Series(values) for name, values in columns.items()})
-    return frame.astype(dict.fromkeys(text, "str")), configs
+def _trials(found: list[TrialRecord], rows: pd.DataFrame, kept: pd.DataFrame) -> dict[str, Any]:
+    """The columns of `Frames.trials`. rows: all epochs; kept: those that count, in order."""
+    every, by_code = range(len(found)), kept.groupby("code")
+    seconds = by_code["seconds"].sum().reindex(every, fill_value=0.0)
+    lost = rows.groupby("code")["seconds"].sum().reindex(every, fill_value=0.0) - seconds
+    here = np.array([not trial.source for trial in found], dtype=bool)
+    columns: dict[str, Any] = {name: [getattr(trial, name) for trial in found] for name in _RECORDED}
+    columns["epochs"] = by_code.size().reindex(every, fill_value=0).to_numpy()
+    columns["seconds"] = seconds.round(6).to_numpy()
+    columns["lost_seconds"] = np.where(here, lost.round(6), 0.0)
+    columns |= dict.fromkeys(("started", "ended"))
+    last = by_code.tail(1).set_index("code").reindex(every).drop(columns=[*_EPOCH_COLUMNS[1:]])
+    columns |= {name: last[name].to_numpy() for name in last.columns}
+    configs = [flatten(trial.config) for trial in found]
+    for path in sorted({path for config in configs for path in config} - set(columns)):
+        columns[path] = column_of([config.get(path) for config in configs])
+    return columns
 
 
 def column_of(values: list[Any]) -> Any:
     """Values as a column of one type: numbers where all are, else texts (lists and truth values as JSON)."""
-    present = [value for value in values if value is not None]
-    if all(isinstance(value, int) and not isinstance(value, bool) for value in present) and present:
-        if all(abs(value) < 2**63 for value in present):
-            return pd.array(values, dtype="Int64") if len(present) < len(values) else np.array(values, dtype=np.int64)
-    elif all(isinstance(value, bool) for value in values) and values:
+    kinds, is_full = {type(value) for value in values} - {type(None)}, None not in values
+    if kinds == {int} and all(value is None or abs(value) < 2**63 for value in values):
+        return np.array(values, dtype=np.int64) if is_full else pd.array(values, dtype="Int64")
+    if kinds == {bool} and is_full:
         return np.array(values, dtype=bool)
-    elif all(isinstance(value, int | float) and not isinstance(value, bool) for value in present) and present:
+    if kinds and kinds <= {int, float} and float in kinds:
         return np.array([np.nan if value is None else float(value) for value in values])
     return pd.array([None if v is None else v if isinstance(v, str) else json.dumps(v) for v in values], dtype="str")

@@ -82,16 +82,12 @@ def mean_interval(values: ArrayLike) -> Interval:
     """
     array = _values(values)
     n = len(array)
-    if n == 0:
-        return Interval(math.nan, math.nan, math.nan, 0)
-    mean = float(array.mean())
-    if n == 1:
-        return Interval(mean, math.nan, math.nan, 1)
-    error = float(scipy_stats.sem(array))
-    if error == 0 or np.ptp(array) == 0:
-        return Interval(mean, mean, mean, n)
-    low, high = scipy_stats.t.interval(LEVEL, n - 1, loc=mean, scale=error)
-    return Interval(mean, float(low), float(high), n)
+    mean = float(array.mean()) if n else math.nan
+    low = high = math.nan
+    if n > 1:
+        error = float(scipy_stats.sem(array)) if np.ptp(array) else 0.0
+        low, high = map(float, scipy_stats.t.interval(LEVEL, n - 1, loc=mean, scale=error)) if error else (mean, mean)
+    return Interval(mean, low, high, n)
 
 
 def half_widths(spread: ArrayLike, n: ArrayLike) -> NDArray[np.float64]:
@@ -110,15 +106,12 @@ def paired_difference(ours: ArrayLike, theirs: ArrayLike) -> Difference:
     if len(first) != len(second):
         raise ValueError(f"pairs need equal lengths, got {len(first)} and {len(second)}")
     differences = first - second
-    return Difference(mean_interval(differences), True, _t_test(differences), sign_flip_p(differences))
-
-
-def _t_test(differences: NDArray[np.float64]) -> float:
-    if len(differences) < 2:
-        return math.nan
-    if np.ptp(differences) == 0:  # the t statistic has no spread to divide by
-        return 1.0 if differences[0] == 0 else math.nan
-    return float(scipy_stats.ttest_1samp(differences, 0.0).pvalue)
+    p_t = math.nan
+    if len(differences) > 1 and np.ptp(differences) > 0:
+        p_t = float(scipy_stats.ttest_1samp(differences, 0.0).pvalue)
+    elif len(differences) > 1 and differences[0] == 0:
+        p_t = 1.0  # of other equal differences the t statistic has no spread to divide by
+    return Difference(mean_interval(differences), True, p_t, sign_flip_p(differences))
 
 
 def sign_flip_p(differences: ArrayLike) -> float:
@@ -151,16 +144,14 @@ def unpaired_difference(ours: ArrayLike, theirs: ArrayLike) -> Difference:
     """
     first, second = _values(ours), _values(theirs)
     n = min(len(first), len(second))
-    if n == 0:
-        return Difference(Interval(math.nan, math.nan, math.nan, 0), False, math.nan, math.nan)
-    mean = float(first.mean() - second.mean())
-    if n == 1:
-        return Difference(Interval(mean, math.nan, math.nan, 1), False, math.nan, math.nan)
-    if np.ptp(first) == 0 and np.ptp(second) == 0:
-        return Difference(Interval(mean, mean, mean, n), False, math.nan, math.nan)
-    test = scipy_stats.ttest_ind(first, second, equal_var=False)
-    low, high = test.confidence_interval(LEVEL)
-    return Difference(Interval(mean, float(low), float(high), n), False, float(test.pvalue), math.nan)
+    mean = float(first.mean() - second.mean()) if n else math.nan
+    low = high = p = math.nan
+    if n > 1 and np.ptp(first) == 0 and np.ptp(second) == 0:
+        low = high = mean  # without a spread there is no test
+    elif n > 1:
+        test = scipy_stats.ttest_ind(first, second, equal_var=False)
+        (low, high), p = map(float, test.confidence_interval(LEVEL)), float(test.pvalue)
+    return Difference(Interval(mean, low, high, n), False, p, math.nan)
 
 
 def smallest_p(n: int) -> float:
@@ -180,13 +171,6 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     return corrected
 
 
-def mean_ranks(scores: ArrayLike, higher_is_better: bool = True) -> NDArray[np.float64]:
-    """The mean rank of each method from scores [methods, tasks]; 1 is best, ties share their mean."""
-    array = np.asarray(scores, dtype=float)
-    ranks = scipy_stats.rankdata(-array if higher_is_better else array, axis=0)
-    return np.asarray(ranks.mean(axis=1))
-
-
 def aggregate(
     runs: Mapping[str, Sequence[ArrayLike]], higher_is_better: bool = True, resamples: int = 2000, seed: int = 0
 ) -> dict[str, Aggregate]:
@@ -202,22 +186,20 @@ def aggregate(
     if len({len(tasks) for tasks in lists}) > 1 or any(len(scores) == 0 for tasks in lists for scores in tasks):
         raise ValueError("every method needs at least one run on every task")
     generator = np.random.default_rng(seed)
-    point = np.array([[scores.mean() for scores in tasks] for tasks in lists])
-    drawn = np.empty((resamples, *point.shape))
-    for method, tasks in enumerate(lists):
-        for task, scores in enumerate(tasks):
-            picks = generator.integers(len(scores), size=(resamples, len(scores)))
-            drawn[:, method, task] = scores[picks].mean(axis=1)
+
+    def resampled(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        return scores[generator.integers(len(scores), size=(resamples, len(scores)))].mean(axis=1)
+
+    point = np.array([[scores.mean() for scores in tasks] for tasks in lists])  # [methods, tasks]
+    drawn = np.array([[resampled(scores) for scores in tasks] for tasks in lists])  # [methods, tasks, resamples]
     sign = -1.0 if higher_is_better else 1.0
-    drawn_ranks = scipy_stats.rankdata(sign * drawn, axis=1).mean(axis=2)
-    ranks = mean_ranks(point, higher_is_better)
+    ranks = scipy_stats.rankdata(sign * point, axis=0).mean(axis=1)
+    drawn_ranks = scipy_stats.rankdata(sign * drawn, axis=0).mean(axis=1)
     results = {}
     for index, name in enumerate(names):
-        n = min(len(scores) for scores in lists[index])
-        results[name] = Aggregate(
-            _percentiles(float(point[index].mean()), drawn[:, index].mean(axis=1), n),
-            _percentiles(float(ranks[index]), drawn_ranks[:, index], n),
-        )
+        n = min(map(len, lists[index]))
+        score = _percentiles(float(point[index].mean()), drawn[index].mean(axis=0), n)
+        results[name] = Aggregate(score, _percentiles(float(ranks[index]), drawn_ranks[index], n))
     return results
 
 
@@ -232,11 +214,6 @@ def pareto_front(cost: ArrayLike, value: ArrayLike, higher_is_better: bool = Tru
     """Which of [n] points no other beats in both cost (less is better) and value; equal points all stay."""
     costs = np.asarray(cost, dtype=float)
     values = np.asarray(value, dtype=float) * (1.0 if higher_is_better else -1.0)
-    order = np.lexsort((-values, costs))
-    front = np.zeros(len(costs), dtype=bool)
-    best, best_cost = -math.inf, math.nan
-    for index in order:
-        if values[index] > best or (values[index] == best and costs[index] == best_cost):
-            front[index] = True
-            best, best_cost = values[index], costs[index]
-    return front
+    as_good = (costs <= costs[:, None]) & (values >= values[:, None])  # [point, other]
+    better = (costs < costs[:, None]) | (values > values[:, None])
+    return np.asarray(~(as_good & better).any(axis=1))

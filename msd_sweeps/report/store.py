@@ -1,21 +1,23 @@
 """Where ledgers and reports lie, and what a compiled report is; quick to import."""
 
+import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from msd_sweeps.records.ledger import FILE_NAME, LedgerError
+from msd_sweeps.report.escaping import for_markdown, short
 from msd_sweeps.space.errors import nearest
 
+_HEAD = """# Reports
 
-@dataclass(frozen=True)
-class Report:
-    """What was compiled."""
-
-    table_text: str
-    """The result table as plain text, readable at 100 columns."""
-    paths: list[Path]
-    """The files that were written, the page first."""
+One line a report, whatever came out: question, verdict, link. Written by `msd_sweeps.run` and `msd_sweeps.report`.
+Each folder holds the page (`report.html`, to open in a browser; `report.md`, to read here), the table, the figures
+with their numbers, and the data behind them.
+"""
+_PUBLISHED = """
+[published/published.csv](published/published.csv) has figures from the literature with their sources.
+"""
 
 
 def find_ledger(name: str, storage: Path) -> Path:
@@ -36,3 +38,23 @@ def default_out(ledger_path: Path) -> Path:
     """`reports/<name>` for a ledger at `<...>/<name>/ledger.jsonl`: always a folder directly in reports."""
     name = re.sub(r"[^\w.+-]", "_", ledger_path.resolve().parent.name).lstrip(".") or "sweep"
     return Path("reports") / name[:100]
+
+
+def write_index(reports: Path) -> Path:
+    """Rewrite `reports/README.md` from `reports/*/summary.json`; a summary that cannot be read is named as such."""
+    from msd_sweeps.report.writing import write_text
+
+    lines = ["| report | question | verdict |", "|---|---|---|"]
+    for summary in sorted(reports.glob("*/summary.json")):
+        folder = summary.parent.name
+        try:
+            told = json.loads(summary.read_text(encoding="utf-8"))
+            question, verdict = str(told["question"]), str(told["verdict"])
+        except (ValueError, KeyError, TypeError, OSError):
+            question, verdict = "", "its summary.json cannot be read"
+        link = f"[{for_markdown(short(folder))}]({quote(folder)}/report.md)"
+        lines.append(f"| {link} | {for_markdown(short(question, 300))} | {for_markdown(short(verdict, 500))} |")
+    if len(lines) == 2:
+        lines = ["No sweep has a report here yet."]
+    head = _HEAD + _PUBLISHED * (reports / "published" / "published.csv").is_file()
+    return write_text(reports / "README.md", head + "\n" + "\n".join(lines))

@@ -2,22 +2,25 @@
 
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from msd_sweeps.report.cells import Cell, Value, metric_title, teacher_cells
-from msd_sweeps.report.comparisons import compare, difference_of, test_notes
+from msd_sweeps.report.comparisons import clearly_best, difference_columns, difference_of, test_notes, with_holm
 from msd_sweeps.report.escaping import short
 from msd_sweeps.report.frames import Frames
 from msd_sweeps.report.stats import mean_interval
-from msd_sweeps.report.table_formats import Table
+from msd_sweeps.report.table_formats import Column, Table
 from msd_sweeps.report.writing import rounded_frame, write_csv, write_parquet, write_text
 
 NOTHING = "–"
+Row = Mapping[Any, Any]
+"""A row of a frame that has the columns of `difference_columns`."""
 
 
 @dataclass
@@ -26,7 +29,7 @@ class ResultTable:
 
     shown: Table
     frame: pd.DataFrame
-    """A row a teacher and a cell: `comparisons.compare`, with validation, cost and device beside."""
+    """A row a teacher and a cell: its mean, its difference to the baseline, validation, cost and device."""
     configurations: list[tuple[str, str]]
     """Label and what the cell changes in the base."""
 
@@ -64,97 +67,93 @@ def difference_text(difference: float, low: float, high: float) -> str:
     return mean if math.isnan(low) else f"{mean} [{signed(low)}, {signed(high)}]"
 
 
+def difference_cell(row: Row) -> str:
+    """The difference of a row; one that is not paired by seed is named so."""
+    text = difference_text(row["difference"], row["difference_low"], row["difference_high"])
+    return text if row["paired"] or text == NOTHING else f"{text} unpaired"
+
+
 def signed(value: float) -> str:
     """Two decimals with a minus sign that is as wide as a plus; a zero has none."""
     return f"{value:z.2f}".replace("-", "−")
 
 
-def p_text(p: float, testable: bool, pairs: int) -> str:
-    """A corrected p-value, or why there is none."""
-    if pairs == 0:
+def p_text(row: Row) -> str:
+    """The corrected p-value of a row's difference, or why there is none."""
+    if row["pairs"] == 0:
         return NOTHING
-    if not testable or math.isnan(p):
+    if not row["testable"] or math.isnan(row["p_holm"]):
         return "not testable"
-    return "<0.001" if p < 0.001 else f"{p:.3f}"
+    return "<0.001" if row["p_holm"] < 0.001 else f"{row['p_holm']:.3f}"
 
 
-def result_table(
-    frames: Frames, cells: Sequence[Cell], baseline: Cell | None, value: Value, searched: dict[str, float]
-) -> ResultTable:
-    """The result table; `searched` has search scores by label, shown where nothing is held out."""
+def result_table(frames: Frames, cells: Sequence[Cell], baseline: Cell | None, value: Value) -> ResultTable:
+    """The result table, the teachers before the cells."""
     cells = [*teacher_cells(frames, value), *cells]
-    frame = compare(cells, baseline, value)
-    validation = [mean_interval(list(cell.validation.values())) for cell in cells]
-    frame["validation"] = [interval.mean for interval in validation]
-    frame["validation_low"] = [interval.low for interval in validation]
-    frame["validation_high"] = [interval.high for interval in validation]
-    frame["search_score"] = [searched.get(cell.label, math.nan) for cell in cells]
-    frame["seconds"] = [float(np.mean(cell.seconds)) if cell.seconds else math.nan for cell in cells]
-    frame["device"] = frames.header.device
-    frame = rounded_frame(frame)
-    frame["planned"] = pd.array([None if pd.isna(n) else int(n) for n in frame["planned"]], dtype="Int64")
-    return ResultTable(
-        _shown(frame, cells, baseline, value), frame, [(short(cell.label), short(cell.summary, 300)) for cell in cells]
-    )
+    rows = [_row(cell, baseline, value) | {"device": frames.device} for cell in cells]
+    frame = pd.DataFrame(rows, columns=[*_row(Cell(""), None, value), "device"])
+    frame = rounded_frame(with_holm(frame)).astype({"planned": "Int64"})
+    configurations = [(short(cell.label), short(cell.summary, 300)) for cell in cells]
+    return ResultTable(_shown(frame, cells, baseline, value), frame, configurations)
+
+
+def _row(cell: Cell, baseline: Cell | None, value: Value) -> dict[str, object]:
+    """A cell's mean, its difference to the baseline, and what else is known of it."""
+    against, difference = "", None
+    if baseline is not None and cell is not baseline and cell.phase != "teacher":
+        difference = difference_of(cell.values, baseline.values)
+        against = baseline.label if difference else ""
+    interval, validation = cell.interval, mean_interval(list(cell.validation.values()))
+    return {
+        "label": cell.label,
+        "cell": cell.cell,
+        "configuration": cell.summary,
+        "metric": value.name,
+        "n": interval.n,
+        "planned": cell.planned,
+        "mean": interval.mean,
+        "low": interval.low,
+        "high": interval.high,
+        "baseline": against,
+        **difference_columns(difference),
+        "note": "; ".join(cell.faults),
+        "validation": validation.mean,
+        "validation_low": validation.low,
+        "validation_high": validation.high,
+        "search_score": cell.search_score,
+        "seconds": float(np.mean(cell.seconds)) if cell.seconds else math.nan,
+    }
 
 
 def _shown(frame: pd.DataFrame, cells: Sequence[Cell], baseline: Cell | None, value: Value) -> Table:
     """The texts of the table."""
-    against = f"difference to {short(baseline.label, 24)}" if baseline is not None else None
-    has_validation = frame["validation"].notna().any() or frame["search_score"].notna().any()
-    columns: list[tuple[str, bool, Callable[[pd.Series], str]]] = [
+    columns: list[Column] = [
         ("", False, lambda row: short(row["label"])),
-        ("n", True, lambda row: _n_text(row)),
+        ("n", True, _n_text),
         (value.title, True, lambda row: mean_text(row["mean"], row["low"], row["high"], row["n"])),
     ]
-    if against:
-        columns.append((against, True, lambda row: _difference_cell(row)))
-        columns.append(("p (Holm)", True, lambda row: p_text(row["p_holm"], bool(row["testable"]), row["pairs"])))
-    if has_validation:
+    if baseline is not None:
+        columns.append((f"difference to {short(baseline.label, 24)}", True, difference_cell))
+        columns.append(("p (Holm)", True, p_text))
+    if frame["validation"].notna().any() or frame["search_score"].notna().any():
         columns.append((metric_title(value.validation), True, _validation_text))
-    columns.append(("s/trial", True, _seconds_text))
-    rows = [[text(row) for _, _, text in columns] for _, row in frame.iterrows()]
-    table = Table([name for name, _, _ in columns], rows, [number for _, number, _ in columns])
-    best = _clearly_best(cells, value)
+    columns.append(("s/trial", True, lambda row: NOTHING if math.isnan(row["seconds"]) else f"{row['seconds']:.1f}"))
+    table = Table.of(frame.to_dict("records"), columns, _notes(frame, cells, baseline, value))
+    best = clearly_best(cells, value)
     if best is not None:
         table.bold.add((best, 2))
-    table.notes = _notes(frame, cells, baseline, value)
     return table
 
 
-def _n_text(row: pd.Series) -> str:
+def _n_text(row: Row) -> str:
     planned = row["planned"]
     return str(row["n"]) if pd.isna(planned) or planned == row["n"] else f"{row['n']} of {planned}"
 
 
-def _seconds_text(row: pd.Series) -> str:
-    return NOTHING if math.isnan(row["seconds"]) else f"{row['seconds']:.1f}"
-
-
-def _difference_cell(row: pd.Series) -> str:
-    text = difference_text(row["difference"], row["difference_low"], row["difference_high"])
-    return text if row["paired"] or text == NOTHING else f"{text} unpaired"
-
-
-def _validation_text(row: pd.Series) -> str:
+def _validation_text(row: Row) -> str:
     if not math.isnan(row["validation"]):
         return mean_text(row["validation"], row["validation_low"], row["validation_high"], 1)
     return NOTHING if math.isnan(row["search_score"]) else f"{row['search_score']:.2f} (search)"
-
-
-def _clearly_best(cells: Sequence[Cell], value: Value) -> int | None:
-    """The cell whose difference to every other has an interval on the good side of zero."""
-    sign = 1 if value.higher_is_better else -1
-    known = [index for index, cell in enumerate(cells) if cell.values and cell.phase != "teacher"]
-    if len(known) < 2:
-        return None
-    best = max(known, key=lambda index: sign * cells[index].interval.mean)
-    for index in known:
-        if index != best:
-            difference = difference_of(cells[best], cells[index])
-            if difference is None or not difference.interval.excludes_zero or sign * difference.interval.mean < 0:
-                return None
-    return best
 
 
 def _notes(frame: pd.DataFrame, cells: Sequence[Cell], baseline: Cell | None, value: Value) -> list[str]:

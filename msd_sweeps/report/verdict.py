@@ -2,32 +2,30 @@
 
 import math
 
-from msd_sweeps.records.ledger import Record
+import pandas as pd
+
 from msd_sweeps.report.cells import Cell, metric_title
 from msd_sweeps.report.comparisons import cell_named, difference_of
 from msd_sweeps.report.escaping import short
 from msd_sweeps.report.results import Results
-from msd_sweeps.report.searching import metric_of
 from msd_sweeps.report.stats import Interval
 from msd_sweeps.report.tables import signed
+from msd_sweeps.space.designs import Sweep
 
 
-def question(space: Record, base: Record) -> str:
-    """What the sweep asks. `space` and `base` as the ledger has them."""
-    names = [path.rpartition(".")[2].replace("_", " ") for path in space.get("parameters") or {}]
-    role = {key: (base.get(key) or {}) for key in ("teacher", "student", "data")}
-    where = ""
-    if role["teacher"].get("model"):
-        pair = f"{role['teacher']['model']} to {role['student'].get('model')}"
-        where = f" ({pair}, {role['data'].get('name')})"
-    told = short(" and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names), 160)
-    if space.get("design") == "search":
-        return f"Which {told} serve{'s' * (len(names) == 1)} best{where}?"
+def question(sweep: Sweep) -> str:
+    """What the sweep asks."""
+    space, base = sweep.space, sweep.base
+    where = f" ({base.teacher.model} to {base.student.model}, {base.data.name})"
+    names = [path.rpartition(".")[2].replace("_", " ") for path in space.parameters]
+    varied = short(" and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names), 160)
+    if space.design == "search":
+        return f"Which {varied} serve{'s' * (len(names) == 1)} best{where}?"
     if names == ["method"]:
         return f"How do the methods compare{where}?"
-    if space.get("design") == "leave_one_out":
+    if space.design == "leave_one_out":
         return f"What does each part of the method contribute{where}?"
-    return f"What {'do' if len(names) > 1 else 'does'} {told} change{where}?" if names else f"What was measured{where}?"
+    return f"What {'do' if len(names) > 1 else 'does'} {varied} change{where}?"
 
 
 def verdict(results: Results) -> str:
@@ -52,9 +50,9 @@ def _subject(results: Results, measured: list[Cell]) -> Cell:
 
 def _told(cell: Cell) -> str:
     """A cell by its label, and a winner by what it is too."""
-    if cell.label.startswith("winner") and cell.summary:
+    if cell.search_trial and cell.summary:
         return f"{short(cell.label)} ({short(cell.summary, 110)})"
-    return "the full method" if cell.label == "full" else "the base" if cell.label == "base" else short(cell.label)
+    return "the full method" if "full" in cell.names else "the base" if "base" in cell.names else short(cell.label)
 
 
 def difference_words(interval: Interval, unit: str) -> str:
@@ -81,7 +79,7 @@ def _against_baseline(results: Results, subject: Cell) -> str:
     reached = f"{_capital(_told(subject))} reaches {own.mean:.2f}{half} {results.value.title}"
     if baseline is None or subject is baseline:
         return f"{reached}, n = {own.n}; there is no finished baseline beside it."
-    difference = difference_of(subject, baseline)
+    difference = difference_of(subject.values, baseline.values)
     if difference is None:
         return f"{reached}, n = {own.n}; the baseline {short(baseline.label)} has no finished trial."
     interval = difference.interval
@@ -99,43 +97,43 @@ def _against_baseline(results: Results, subject: Cell) -> str:
 
 def _second(results: Results, subject: Cell) -> str:
     if results.design == "search":
-        return _about_search(results)
-    effects = results.effects[results.effects["difference"].notna()]
+        return _about_search(results, subject)
+    parts = []
     if results.design == "grid" and subject is not results.baseline:
         count = sum(bool(cell.values) for cell in results.cells)
-        picked = f"It is the best of {count} cells on these same runs, which flatters it"
-    else:
-        picked = ""
-    if effects.empty:
-        return f"{picked}." if picked else "No effect of a single change could be measured."
-    clear = effects[
-        (effects["difference_high"] > effects["difference_low"])
-        & ((effects["difference_low"] > 0) | (effects["difference_high"] < 0))
-    ]
-    what = "parts" if results.design == "leave_one_out" else "changes"
+        parts.append(f"it is the best of {count} cells on these same runs, which flatters it")
+    effects = results.effects[results.effects["difference"].notna()]
+    if len(effects):
+        parts.append(_largest_effect(results, effects))
+    return f"{_capital('; '.join(parts))}." if parts else "No effect of a single change could be measured."
+
+
+def _largest_effect(results: Results, effects: pd.DataFrame) -> str:
+    is_left_out = results.design == "leave_one_out"
+    what = f"{len(effects)} {'parts' if is_left_out else 'changes'}"
+    low, high = effects["difference_low"], effects["difference_high"]
+    clear = effects[(high > low) & ((low > 0) | (high < 0))]
     if clear.empty:
-        text = f"none of the {len(effects)} {what} has an effect that its interval can tell from zero"
-    else:
-        row = clear.loc[clear["difference"].abs().idxmax()]
-        interval = Interval(row["difference"], row["difference_low"], row["difference_high"], int(row["pairs"]))
-        words = difference_words(interval, results.value.unit)
-        name = short(row["level"]) if what == "parts" else f"{short(row['factor'])} {short(row['level'])}"
-        how = f"leaving out {name}" if what == "parts" else f"{name} instead of {short(row['reference'])}"
-        told = "its interval alone excludes" if len(clear) == 1 else f"the intervals of {len(clear)} exclude"
-        text = f"of {len(effects)} {what}, {how} has the largest effect ({words}), and {told} zero"
-    return f"{picked}; {text}." if picked else f"{_capital(text)}."
+        return f"none of the {what} has an effect that its interval can tell from zero"
+    row = clear.loc[clear["difference"].abs().idxmax()]
+    interval = Interval(row["difference"], row["difference_low"], row["difference_high"], int(row["pairs"]))
+    factor, level, reference = (short(row[name]) for name in ("factor", "level", "reference"))
+    how = f"leaving out {level}" if is_left_out else f"{factor} {level} instead of {reference}"
+    many = "its interval alone excludes" if len(clear) == 1 else f"the intervals of {len(clear)} exclude"
+    words = difference_words(interval, results.value.unit)
+    return f"of {what}, {how} has the largest effect ({words}), and {many} zero"
 
 
-def _about_search(results: Results) -> str:
+def _about_search(results: Results, subject: Cell) -> str:
     curse = results.confirmation
     trials = results.frames.trials
     tried = int((trials["phase"] == "search").sum())
-    winner = curse[curse["label"] == "winner 1"]
+    winner = curse[curse["label"] == subject.label]
     if winner.empty:
         return f"The search tried {tried} configurations."
     row = winner.iloc[0]
     return (
         f"The search chose it among {tried} configurations by its "
-        f"{_score(metric_of(results.frames)[0], row['search_score'])} on held-out images; on fresh seeds it reaches a "
+        f"{_score(results.frames.metric.name, row['search_score'])} on held-out images; on fresh seeds it reaches a "
         f"{_score(results.value.name, row['mean'])}, n = {row['n']}."
     )

@@ -1,11 +1,8 @@
 """Files of a report: whole or not at all, and the same bytes for the same content."""
 
-import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow
@@ -25,11 +22,8 @@ def rounded(value: float) -> float:
 
 def rounded_frame(frame: pd.DataFrame) -> pd.DataFrame:
     """A frame whose float columns are rounded by `rounded`."""
-    result = frame.copy()
-    for name in result.columns:
-        if pd.api.types.is_float_dtype(result[name].dtype):
-            result[name] = [rounded(value) for value in result[name].to_numpy(dtype=float)]
-    return result
+    floats = [name for name in frame.columns if pd.api.types.is_float_dtype(frame[name].dtype)]
+    return frame.assign(**{name: [rounded(value) for value in frame[name].to_numpy(dtype=float)] for name in floats})
 
 
 def write_bytes(path: Path, content: bytes) -> Path:
@@ -52,23 +46,13 @@ def write_parquet(path: Path, frame: pd.DataFrame) -> Path:
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> Path:
-    """Write a frame as CSV (RFC 4180); missing values are empty, texts made safe by `for_csv`."""
-    columns = [frame[name].tolist() for name in frame.columns]
-    return write_bytes(path, csv_text([str(name) for name in frame.columns], zip(*columns, strict=True)).encode())
+    """Write a frame as CSV; see `csv_text`."""
+    return write_bytes(path, csv_text(frame).encode())
 
 
-def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A CSV text of a header and rows of plain values."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([for_csv(name) for name in header])
-    writer.writerows([_csv_value(value) for value in row] for row in rows)
-    return buffer.getvalue()
-
-
-def _csv_value(value: Any) -> Any:
-    if isinstance(value, str):
-        return for_csv(value)
-    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return value
+def csv_text(frame: pd.DataFrame) -> str:
+    """A frame as CSV (RFC 4180) without its index; missing values are empty, texts made safe by `for_csv`."""
+    safe = frame.rename(columns=for_csv)
+    for name in safe.select_dtypes(["object", "str"]):
+        safe[name] = pd.Series([for_csv(v) if isinstance(v, str) else v for v in safe[name]], safe.index, object)
+    return safe.to_csv(index=False, lineterminator="\n")

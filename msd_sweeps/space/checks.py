@@ -78,14 +78,12 @@ def check_weights(trial: Trial, where: str) -> None:
 def _written(sweep: Sweep) -> Iterator[tuple[KeyPath, Changes]]:
     space = sweep.space
     for name, parameter in space.parameters.items():
-        if not isinstance(parameter, Choices):
-            for bound in ("low", "high"):
-                yield ("parameters", name, bound), {name: getattr(parameter, bound)}
-            continue
-        for label, changes in parameter.labels.items():
-            yield ("parameters", name, "choices", label), changes
-        for index, value in enumerate([] if parameter.labels else parameter.choices):
-            yield ("parameters", name, "choices", index), {name: value}
+        for index, level in enumerate(levels_of(parameter)):
+            if isinstance(parameter, Choices):
+                key: KeyPath = ("parameters", name, "choices", level if parameter.labels else index)
+            else:
+                key = ("parameters", name, ("low", "high")[index])
+            yield key, changes_of(space, {name: level})
     yield ("full",), space.full
     for section in ("without", "also"):
         for label, changes in getattr(space, section).items():

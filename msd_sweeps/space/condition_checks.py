@@ -1,7 +1,8 @@
 """Checks of a space's conditions: what they name exists, and they can hold."""
 
+from msd_sweeps.space.choices import levels_of
 from msd_sweeps.space.conditions import Condition, is_number
-from msd_sweeps.space.designs import Sweep
+from msd_sweeps.space.designs import Sweep, changes_of
 from msd_sweeps.space.errors import InputError, nearest
 from msd_sweeps.space.overrides import flatten
 from msd_sweeps.space.schema import Choices, Parameter
@@ -31,11 +32,10 @@ def _in_base(sweep: Sweep, condition: Condition) -> str:
     """The problem of a condition on a setting of the base; empty where there is none."""
     base, subject, parameters = flatten(sweep.base.model_dump(mode="json")), condition.subject, sweep.space.parameters
     for name, parameter in parameters.items():
-        labels = parameter.labels if isinstance(parameter, Choices) else {}
-        paths = {path for changes in labels.values() for path in changes} if labels else {name}
+        levels = levels_of(parameter)
+        paths = {path for level in levels for path in changes_of(sweep.space, {name: level})}
         if any(f"{subject}.".startswith(f"{path}.") for path in paths):
-            level = next(iter(parameter.choices)) if isinstance(parameter, Choices) else f"{parameter.low:g}"
-            return f"'{subject}' is set by the parameter '{name}'; compare that one, for example {name} == {level}"
+            return f"'{subject}' is set by the parameter '{name}'; compare that one, for example {name} == {levels[0]}"
     if subject not in base:
         if any(path.startswith(f"{subject}.") for path in base):
             return f"'{subject}' is a whole section of the base; name a setting in it"

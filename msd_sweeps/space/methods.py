@@ -158,8 +158,7 @@ class VidSettings(LogitSettings):
 class CrdSettings(LogitSettings):
     """Contrastive representation distillation (Tian et al., ICLR 2020); defaults as in RepDistiller's code.
 
-    Its temperature is 0.07 although the paper says 0.1 for CIFAR; with `kd_weight: 1.0` it is the tables'
-    CRD+KD.
+    Its temperature is 0.07 although the paper says 0.1 for CIFAR; with `kd_weight: 1.0` it is the tables' CRD+KD.
     """
 
     name: Literal["crd"]
@@ -179,8 +178,7 @@ class CrdSettings(LogitSettings):
 class WcordSettings(LogitSettings):
     """Wasserstein contrastive representation distillation (Chen et al., CVPR 2021).
 
-    There is no reference code: memory and width as in CRD; transport and the weight of its term are our
-    choices.
+    There is no reference code: memory and width as in CRD; transport and the weight of its term are our choices.
     """
 
     name: Literal["wcord"]

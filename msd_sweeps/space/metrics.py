@@ -1,4 +1,4 @@
-"""What trials may be compared by, as a space names it."""
+"""The metrics and costs by which trials are compared."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
@@ -12,7 +12,7 @@ from msd_sweeps.space.settings import Settings
 MetricName = Literal["train_loss", "train_top1", "val_loss", "val_top1", "test_loss", "test_top1"]
 """Measured after an epoch: losses in nats, top-1 in percent."""
 Cost = Literal["student_parameters", "student_multiply_adds"]
-"""What a student costs, known without training it."""
+"""The cost of a student, known without training it."""
 COSTS: tuple[str, ...] = get_args(Cost)
 
 
@@ -21,7 +21,7 @@ def _mode_of(name: str) -> Literal["max", "min"]:
 
 
 class Metric(Settings):
-    """What is compared."""
+    """A metric, and which direction is better."""
 
     name: MetricName | Cost = "val_top1"
     mode: Literal["max", "min"] = Field(default_factory=lambda values: _mode_of(values.get("name", "")))
@@ -29,7 +29,7 @@ class Metric(Settings):
 
 
 def check_metrics(metrics: Sequence[Metric], is_list: bool, is_search: bool) -> None:
-    """Raises ValueError, which begins with the key, for metrics that cannot be compared by."""
+    """Raises ValueError, which begins with the key, for metrics that cannot rank trials."""
     for index, metric in enumerate(metrics):
         key = f"metric.{index}.name: " if is_list else "metric.name: "
         if index == 0 and metric.name in COSTS:
@@ -49,7 +49,7 @@ def check_metrics(metrics: Sequence[Metric], is_list: bool, is_search: bool) -> 
 
 
 def student_cost(name: str, config: dict[str, Any]) -> float:
-    """A fact of a trial's student by the name of its metric: parameters, or millions of multiply-adds an image.
+    """The cost of a trial's student by its name: parameters, or millions of multiply-adds per image.
 
     config: the trial, as the ledger has it. Classes are counted as in `architectures`.
     """

@@ -239,7 +239,7 @@ class Space(Settings):
 
     @property
     def metrics(self) -> list[Metric]:
-        """Every metric, the one that ranks first."""
+        """Every metric; trials are ranked by the first."""
         return self.metric if isinstance(self.metric, list) else [self.metric]
 
     @model_validator(mode="after")

@@ -102,7 +102,7 @@ def _messages(model: type[Settings], errors: Iterable[ErrorDetails], tree: Any) 
 
 
 def _at_key(message: str, key: KeyPath, tree: Any) -> tuple[KeyPath, str]:
-    """A message of a validator of ours; it may begin with a dotted key below the model's own, `recipe.lr: ...`."""
+    """Key and message of a validator of the models; its message may begin with a dotted key, `recipe.lr: ...`."""
     name, colon, rest = message.partition(": ")
     if not colon or not name.split(".")[0].isidentifier():
         return key, message

@@ -17,8 +17,8 @@ _SYNC_SECONDS = 60.0
 
 def finish(run: Run) -> int:
     """Compile the report of a complete sweep and print where everything is; the exit code."""
-    from msd_sweeps.report import compile_report
-    from msd_sweeps.report.index import write_index
+    from msd_sweeps.report.compiling import compile_report
+    from msd_sweeps.report.store import write_index
 
     options, name = run.options, run.sweep.name
     try:

@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from msd_sweeps.plan.plan import duration
 from msd_sweeps.records.ledger import Record
 from msd_sweeps.records.ranking import best_first, measured
 from msd_sweeps.records.trial_record import TrialRecord
 from msd_sweeps.space.designs import Sweep
+from msd_sweeps.space.durations import duration
 
 _HEARTBEAT_SECONDS = 60.0
 

@@ -7,8 +7,9 @@ import torch
 
 from msd_sweeps.distill import models
 from msd_sweeps.distill.cohort import Cohort
-from msd_sweeps.distill.data.loading import Images, Splits
+from msd_sweeps.distill.data.splits import Images, Splits
 from msd_sweeps.distill.models.folding import fold_batch_norm
+from msd_sweeps.distill.stepping import InTurn
 from msd_sweeps.space.trial import Trial
 
 CPU = torch.device("cpu")
@@ -50,10 +51,10 @@ def new_cohort(splits: Splits) -> Callable[..., Cohort]:
     torch.manual_seed(0)
     network = fold_batch_norm(models.build("resnet8", 10))
 
-    def make(trial: Trial, lanes: int = 0) -> Cohort:
-        """lanes: students that step side by side; 0: in turn."""
-        torch.set_num_threads(max(1, lanes))
-        cohort = Cohort(trial, network, splits, CPU, threads_per_student=1 if lanes else None)
+    def make(trial: Trial, threads: int = 0, stepping: InTurn | None = None) -> Cohort:
+        """threads: how many students step side by side; 0: in turn."""
+        torch.set_num_threads(max(1, threads))
+        cohort = Cohort(trial, network, splits, CPU, threads_per_student=1 if threads else None, stepping=stepping)
         torch.set_num_threads(1)
         return cohort
 

@@ -3,7 +3,8 @@
 import pytest
 
 from msd_sweeps.plan.packing import packing_of
-from msd_sweeps.plan.plan import Plan, duration
+from msd_sweeps.plan.plan import Plan
+from msd_sweeps.space.durations import duration
 from msd_sweeps.space.load import load
 
 

@@ -12,7 +12,7 @@ COMPILE = """
 import resource, sys, time
 from pathlib import Path
 start = time.perf_counter()
-from msd_sweeps.report import compile_report
+from msd_sweeps.report.compiling import compile_report
 report = compile_report(Path(sys.argv[1]), Path(sys.argv[2]))
 seconds = time.perf_counter() - start
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,4 +1,4 @@
-"""Another sweep and published figures beside ours, and the best epoch: only what is comparable, and said so."""
+"""Another sweep and published figures beside ours: only what is comparable, and said so."""
 
 import csv
 import dataclasses
@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from msd_sweeps.report.__main__ import PUBLISHED as SHIPPED
-from msd_sweeps.report.compiling import results_of
+from msd_sweeps.report.beside import beside_published, compare_sweeps, comparison_table, published_table, read_published
 from msd_sweeps.report.frames import read
-from msd_sweeps.report.published import beside_published, published_table, read_published
-from msd_sweeps.report.sweeps_compared import compare_sweeps, comparison_table
+from msd_sweeps.report.results import results_of
+from msd_sweeps.space.overrides import changed
 from tests.synthetic_ledger import Recipe, make_sweep, records, write
 
 
@@ -85,9 +85,9 @@ def test_a_method_that_also_distils_the_logits_is_another_method(tmp_path):
     ours = results(tmp_path)
     cell = next(cell for cell in ours.cells if cell.label == "KD")
 
-    def found(**method: object) -> list[str]:
-        config = cell.config | {f"method.{name}": value for name, value in method.items()}
-        one = dataclasses.replace(ours, cells=[dataclasses.replace(cell, config=config)])
+    def found(name: str, **method: object) -> list[str]:
+        trial = changed(cell.trial, {"method": {"name": name, **method}})
+        one = dataclasses.replace(ours, cells=[dataclasses.replace(cell, trial=trial)])
         return beside_published(one, figures)["method"].tolist()
 
     assert found(name="crd", kd_weight=0.0) == ["CRD"]

@@ -4,18 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from msd_sweeps.report.aggregates import over_tasks
-from msd_sweeps.report.cells import cells_of, value_of
-from msd_sweeps.report.effects import effects, factors_of
+from msd_sweeps.report.beside import over_tasks
 from msd_sweeps.report.frames import read
+from msd_sweeps.report.results import results_of
 from tests.synthetic_ledger import Recipe, make_sweep, records, write
 
 
 def measured(folder, sweep, recipe=None):
-    found = read(write(folder, records(sweep, recipe or Recipe())))
-    value = value_of(found)
-    cells = cells_of(found, value)
-    return found, cells, factors_of(found, cells), value
+    return results_of(read(write(folder, records(sweep, recipe or Recipe()))))
 
 
 def additive(config):
@@ -31,8 +27,8 @@ EXACT = Recipe(score=additive, spread=0.0, seed_spread=0.0)
 
 @pytest.mark.parametrize("design", ["grid", "one_at_a_time"])
 def test_effects_are_what_was_put_in(tmp_path, design):
-    found, cells, factors, _ = measured(tmp_path, make_sweep(design), EXACT)
-    frame = effects(found, cells, factors).set_index(["factor", "level"])["difference"]
+    results = measured(tmp_path, make_sweep(design), EXACT)
+    frame = results.effects.set_index(["factor", "level"])["difference"]
     assert frame["scales", "[1]"] == pytest.approx(-4, abs=0.26)  # scores stand on a raster of 0.25 points
     assert frame["scales", "[1, 2]"] == pytest.approx(-2, abs=0.26)
     warmer = ("temperature", "hot") if design == "grid" else ("sample_temperature", "0.5")
@@ -48,8 +44,8 @@ def test_a_grid_with_holes_compares_only_what_both_levels_have(tmp_path):
         return ("failed", "lost") if lost and planned.trial.seed > 1 else None
 
     recipe = Recipe(score=additive, spread=0.0, seed_spread=0.0, fail=fail)
-    found, cells, factors, _ = measured(tmp_path, make_sweep("grid"), recipe)
-    row = effects(found, cells, factors).set_index(["factor", "level"]).loc[("scales", "[1]")]
+    results = measured(tmp_path, make_sweep("grid"), recipe)
+    row = results.effects.set_index(["factor", "level"]).loc[("scales", "[1]")]
     assert row["difference"] == pytest.approx(-4, abs=0.26)
     assert row["pairs"] == 5
 
@@ -59,24 +55,24 @@ def test_a_level_that_always_fails_hides_no_other(tmp_path):
         hot = planned.trial.method.name == "msd" and planned.trial.method.sample_temperature == 0.5
         return ("diverged", "too hot") if hot else None
 
-    found, cells, factors, _ = measured(tmp_path, make_sweep("grid"), Recipe(fail=fail))
-    frame = effects(found, cells, factors).set_index(["factor", "level"])
+    results = measured(tmp_path, make_sweep("grid"), Recipe(fail=fail))
+    frame = results.effects.set_index(["factor", "level"])
     assert frame.loc[("temperature", "hot"), "pairs"] == 0
     assert np.isnan(frame.loc[("temperature", "hot"), "difference"])
     assert frame.loc[("temperature", "cold"), "pairs"] == 5
     assert frame.loc[("scales", "[1]"), "pairs"] == 5
-    assert len(factors[0].values["[1]"]) == 5
+    assert len(results.factors[0].values["[1]"]) == 5
 
 
 def test_parts_left_out_are_compared_with_the_full_method(tmp_path):
-    found, cells, factors, _ = measured(tmp_path, make_sweep("leave_one_out"))
-    frame = effects(found, cells, factors)
-    of_label = {cell.label: cell for cell in cells}
+    results = measured(tmp_path, make_sweep("leave_one_out"))
+    frame = results.effects
+    of_label = {cell.label: cell for cell in results.cells}
     full = of_label["full"].values
     for row in frame.to_dict("records"):
         part = of_label[f"without {row['level']}"].values
         assert row["difference"] == pytest.approx(np.mean([part[key] - full[key] for key in full]))
-    assert list(frame["level"]) == list(found.header.space["without"])
+    assert list(frame["level"]) == list(results.frames.sweep.space.without)
 
 
 def test_several_pairs_are_ranked_over_all_of_them(tmp_path):
@@ -85,13 +81,11 @@ def test_several_pairs_are_ranked_over_all_of_them(tmp_path):
     sweep = make_sweep(
         "grid", parameters={"pair": {"choices": pairs}, "with": {"choices": methods}}, also={}, seeds=[0, 1, 2]
     )
-    found, cells, _, value = measured(tmp_path, sweep)
-    frame = over_tasks(found, cells, value)
+    frame = over_tasks(measured(tmp_path, sweep))
     assert frame["method"].tolist()[0] == "as the base"
     assert frame["rank"].tolist() == [1.0, 2.0, 3.0]
     assert (frame["tasks"] == 2).all()
     assert (frame["score_low"] <= frame["score"]).all()
     assert (frame["score"] <= frame["score_high"]).all()
-    one = measured(tmp_path / "one", make_sweep("leave_one_out"))
-    assert over_tasks(one[0], one[1], one[3]).empty
+    assert over_tasks(measured(tmp_path / "one", make_sweep("leave_one_out"))).empty
     assert isinstance(frame, pd.DataFrame)

@@ -1,4 +1,4 @@
-"""Names are only names, in every format; files are whole or absent."""
+"""Names are only names, in every format; files have the same numbers again."""
 
 import csv
 import html
@@ -78,13 +78,18 @@ def test_markdown_tables_keep_their_columns(rows):
 
 @given(st.lists(st.tuples(st.text(max_size=30), st.floats() | st.none() | st.integers()), max_size=5))
 def test_csv_comes_back_and_computes_nothing(rows):
-    text = writing.csv_text(["name", "value"], rows)
-    back = list(csv.reader(io.StringIO(text)))
+    frame = pd.DataFrame(rows, columns=["=name", "value"], dtype=object)
+    back = list(csv.reader(io.StringIO(writing.csv_text(frame))))
+    assert back[0] == ["'=name", "value"]
     assert len(back) == 1 + len(rows)
-    for (name, _), (field, _) in zip(rows, back[1:], strict=True):
-        assert field.lstrip("'")[:1] == for_csv(name).lstrip("'")[:1]
+    for (name, number), (field, written) in zip(rows, back[1:], strict=True):
+        assert field == for_csv(name)
         assert field[:1] not in ("=", "@", "\t")
         assert field[:1] not in ("+", "-") or float(field) is not None
+        if number is None or number != number:
+            assert written == ""
+        else:
+            assert type(number)(written) == number
 
 
 @pytest.mark.parametrize("value", [0.1, 1 / 3, 1e-300, 123456789.123456789, float("nan"), float("inf"), 0.0])
@@ -92,19 +97,6 @@ def test_rounding_keeps_ten_digits_and_is_stable(value):
     once = writing.rounded(value)
     assert once == pytest.approx(value, rel=1e-9, nan_ok=True)
     assert repr(writing.rounded(once)) == repr(once)
-
-
-def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
-    path = writing.write_text(tmp_path / "a.txt", "old")
-
-    def full(self, content):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("pathlib.Path.write_bytes", full)
-    with pytest.raises(OSError, match=r"4 bytes could not be written.*a\.txt"):
-        writing.write_text(path, "new")
-    assert path.read_text() == "old\n"
-    assert [item.name for item in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_parquet_has_the_values_and_no_index(tmp_path):

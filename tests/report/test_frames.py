@@ -10,25 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msd_sweeps.records import ledger
-from msd_sweeps.records.trial_record import trials_of
+from msd_sweeps.records.trial_record import TrialRecord, trials_of
 from msd_sweeps.report import frames
 from tests.synthetic_ledger import Recipe, every_third_stopped, make_sweep, records, write
 
+LAUNCH = next(records(make_sweep("leave_one_out")))
+CONFIG = make_sweep("leave_one_out").base.model_dump(mode="json")
+
 
 def start(trial, attempt=1, seed=0):
-    config = {"seed": seed, "method": {"name": "msd"}}
-    return {
-        "event": "start",
-        "time": 1.0,
-        "trial": trial,
-        "cell": "c" + trial,
-        "label": "",
-        "number": 0,
-        "phase": "design",
-        "seed": seed,
-        "attempt": attempt,
-        "config": config,
-    }
+    planned = TrialRecord(trial, "c" + trial, "", "design", 0, seed, {**CONFIG, "seed": seed})
+    return {"event": "start", "time": 1.0, "attempt": attempt, **planned.start_fields()}
 
 
 def epoch(trial, number, **metrics):
@@ -70,9 +62,7 @@ def histories(draw):
 @settings(max_examples=60, deadline=None)
 @given(histories())
 def test_frames_agree_with_the_ledgers_own_reduction(every):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ledger, "read", lambda path: iter(every))
-        found = frames.read(None)
+    found = frames.read(Path("ledger.jsonl"), [LAUNCH, *every])
     expected = trials_of(every)
     assert found.trials["trial"].tolist() == list(expected)
     for row in found.trials.to_dict("records"):
@@ -80,8 +70,8 @@ def test_frames_agree_with_the_ledgers_own_reduction(every):
         assert (row["state"], row["reason"], row["attempts"]) == (trial.state, trial.reason, trial.attempts)
         assert row["seconds"] == pytest.approx(trial.seconds)
         mine = found.history[found.history["trial"] == row["trial"]]
-        assert mine["epoch"].tolist() == [item["epoch"] for item in trial.epochs]
-        assert mine["seconds"].tolist() == [item["seconds"] for item in trial.epochs]
+        assert mine["epoch"].tolist() == [item.epoch for item in trial.epochs]
+        assert mine["seconds"].tolist() == [item.seconds for item in trial.epochs]
         for name, value in trial.metrics.items():
             assert row["metric_epoch" if name == "epoch" else name] == value
 
@@ -98,9 +88,10 @@ def test_every_metric_and_setting_of_a_ledger_is_there(tmp_path):
     assert set(found.trials["state"]) == {"finished", "stopped"}
     assert found.trials.loc[found.trials["state"] == "stopped", "test_top1"].isna().all()
     for scales, trial in zip(found.trials["method.scales"], found.trials["trial"], strict=True):
-        assert pd.isna(scales) or json.loads(scales) == found.configs[trial]["method.scales"]
-    assert found.header.name == "search"
-    assert found.header.device == "cpu"
+        assert pd.isna(scales) or json.loads(scales) == found.records[trial].config["method"]["scales"]
+    assert (found.sweep.name, found.device) == ("search", "cpu")
+    assert found.sweep.space == sweep.space
+    assert found.sweep.base == sweep.base
 
 
 def test_load_finds_a_sweep_by_name_folder_and_file(tmp_path):
@@ -112,14 +103,19 @@ def test_load_finds_a_sweep_by_name_folder_and_file(tmp_path):
         frames.load("two", storage=tmp_path)
 
 
-def test_numbers_without_end_are_missing_and_an_empty_ledger_is_empty(tmp_path):
-    path = write(tmp_path, [start("a"), epoch("a", 1, train_loss=None, val_top1=3.5)])
+def test_numbers_without_end_are_missing_and_a_sweep_without_trials_is_empty(tmp_path):
+    path = write(tmp_path, [LAUNCH, start("a"), epoch("a", 1, train_loss=None, val_top1=3.5)])
     found = frames.read(path)
     assert found.trials["val_top1"].tolist() == [3.5]
     assert "train_loss" not in found.history.columns
-    empty = frames.read(write(tmp_path / "empty", []))
+    empty = frames.read(write(tmp_path / "empty", [LAUNCH]))
     assert len(empty.trials) == len(empty.history) == 0
     assert {"trial", "label", "state"} <= set(empty.trials.columns)
+
+
+def test_a_ledger_without_a_launch_is_refused(tmp_path):
+    with pytest.raises(ledger.LedgerError, match="stopped before it began"):
+        frames.read(write(tmp_path, []))
 
 
 @pytest.mark.parametrize(

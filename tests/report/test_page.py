@@ -11,11 +11,12 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
-from msd_sweeps.report.compiling import compile_report, results_of
-from msd_sweeps.report.figures.drawings import DRAWINGS
-from msd_sweeps.report.figures.numbers import all_numbers
+from msd_sweeps.report.compiling import compile_report
+from msd_sweeps.report.figures import plots_of
+from msd_sweeps.report.figures.style import GREY, style
 from msd_sweeps.report.frames import read
 from msd_sweeps.report.page.build import command_text
+from msd_sweeps.report.results import results_of
 from msd_sweeps.report.verdict import verdict
 from tests.synthetic_ledger import HOSTILE, Recipe, every_third_stopped, make_sweep, records, write
 
@@ -25,8 +26,8 @@ EXPECTED = {
         "effects",
         "history",
         "confirmation",
-        "search_slices",
-        "search_interaction",
+        "slices",
+        "interaction_1",
         "importances",
         "learning_curves",
         "search_curves",
@@ -38,7 +39,7 @@ EXPECTED = {
 }
 
 
-def numbers_of(folder, design, recipe=None, **changes):
+def results_in(folder, design, recipe=None, **changes):
     sweep = make_sweep(design, **changes)
     return results_of(read(write(folder, records(sweep, recipe or Recipe(stop=every_third_stopped)))))
 
@@ -46,12 +47,11 @@ def numbers_of(folder, design, recipe=None, **changes):
 @pytest.mark.parametrize("design", EXPECTED)
 def test_every_design_has_its_figures_and_their_numbers(tmp_path, design):
     more = {"search": {"num_samples": 40, "val_fraction": 0.25}} if design == "search" else {}
-    figures = all_numbers(numbers_of(tmp_path, design, **more))
+    figures = plots_of(results_in(tmp_path, design, **more))
     assert {figure.slug for figure in figures} == EXPECTED[design]
     for figure in figures:
         assert len(figure.frame)
         assert figure.caption
-        assert figure.kind in DRAWINGS
         for low, high in (("low", "high"), ("q10", "q90")):
             if {low, high} <= set(figure.frame.columns):
                 known = figure.frame.dropna(subset=[low, high])
@@ -60,11 +60,48 @@ def test_every_design_has_its_figures_and_their_numbers(tmp_path, design):
 
 def test_no_mean_is_drawn_without_its_interval_or_a_word_why(tmp_path):
     for seeds in ([0], [0, 1, 2]):
-        for figure in all_numbers(numbers_of(tmp_path / str(len(seeds)), "one_at_a_time", seeds=seeds)):
+        for figure in plots_of(results_in(tmp_path / str(len(seeds)), "one_at_a_time", seeds=seeds)):
             if "kind" in figure.frame.columns:
                 means = figure.frame[figure.frame["kind"] == "mean"]
                 assert means["low"].isna().any() == (len(seeds) == 1)
                 assert ("no interval" in figure.caption) == (len(seeds) == 1)
+
+
+def looks_in_legend(figure):
+    """Colour and marker of cells by label."""
+    (axis,) = figure.axes
+    looks = {}
+    for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+        line = getattr(handle, "lines", [handle])[0]
+        looks[label.replace("\n", " ")] = (line.get_color(), line.get_marker())
+    looks.pop("others", None)
+    return looks
+
+
+def looks_of_rows(figure):
+    """Colour and marker of the mean in each row by the row's label."""
+    (axis,) = figure.axes
+    means = {float(mean.lines[0].get_ydata()[0]): mean.lines[0] for mean in axis.containers}
+    labels = {place: text.get_text().replace("\n", " ") for place, text in enumerate(axis.get_yticklabels())}
+    return {labels[place]: (mean.get_color(), mean.get_marker()) for place, mean in means.items()}
+
+
+@pytest.mark.parametrize("design", ["grid", "leave_one_out", "search"])
+def test_a_cell_looks_the_same_in_every_figure(tmp_path, design):
+    more = {"search": {"num_samples": 24, "val_fraction": 0.25}} if design == "search" else {}
+    results = results_in(tmp_path, design, **more)
+    plots = {plot.slug: plot for plot in plots_of(results)}
+    with style():
+        rows = {slug: looks_of_rows(plots[slug].draw(plots[slug].frame)) for slug in ("seeds", "effects")}
+        named = {slug: looks_in_legend(plots[slug].draw(plots[slug].frame)) for slug in ("learning_curves", "cost")}
+    seeds = rows["seeds"]
+    coloured = {name: look for name, look in seeds.items() if look[0] != GREY}
+    assert len(set(coloured.values())) == len(coloured) >= 4
+    assert named["learning_curves"] == coloured
+    assert named["cost"] == coloured
+    if design != "grid":  # where the rows of effects are levels of factors, and no cells
+        assert len(rows["effects"]) >= 3
+        assert rows["effects"].items() <= seeds.items()
 
 
 class _Page(HTMLParser):
@@ -132,7 +169,7 @@ def test_the_same_ledger_gives_the_same_bytes_in_another_process(tmp_path):
     sweep = make_sweep("search", search={"num_samples": 24, "val_fraction": 0.25})
     path = write(tmp_path / "run", records(sweep, Recipe(stop=every_third_stopped)))
     mine = compile_report(path, tmp_path / "mine")
-    code = "import sys; from pathlib import Path; from msd_sweeps.report import compile_report; "
+    code = "import sys; from pathlib import Path; from msd_sweeps.report.compiling import compile_report; "
     code += "compile_report(Path(sys.argv[1]), Path(sys.argv[2]))"
     other, root = tmp_path / "other", Path(__file__).resolve().parents[2]
     settings = tmp_path / "settings"  # another machine's own look
@@ -157,9 +194,9 @@ def test_the_same_ledger_gives_the_same_bytes_in_another_process(tmp_path):
         assert (other / name).read_bytes() == (tmp_path / "mine" / name).read_bytes(), name
 
 
-def test_an_empty_or_interrupted_ledger_still_compiles(tmp_path):
+def test_a_ledger_of_a_sweep_that_has_hardly_begun_compiles(tmp_path):
     every = list(records(make_sweep("search")))
-    for length in (0, 1, 60):
+    for length in (1, 60):
         report = compile_report(write(tmp_path / str(length), every[:length]), tmp_path / "report")
         assert all(path.stat().st_size for path in report.paths)
         assert "nothing can be said yet" in report.paths[0].read_text()
@@ -175,7 +212,7 @@ def test_figures_of_an_earlier_ledger_do_not_stay(tmp_path):
 
 def test_the_verdict_claims_only_what_an_interval_shows(tmp_path):
     def of(name, recipe, **changes):
-        return verdict(numbers_of(tmp_path / name, "leave_one_out", recipe, **changes))
+        return verdict(results_in(tmp_path / name, "leave_one_out", recipe, **changes))
 
     clear = of("clear", Recipe())
     assert "beats KD by" in clear
@@ -197,4 +234,3 @@ def test_a_recorded_command_tells_no_place_and_no_secret():
     secret = command_text(["python", "-m", "msd_sweeps.run", "--set", "tracking.uri=https://me:word@host/x"])
     assert "word" not in secret
     assert "host/x" in secret
-    assert command_text(None) == "not recorded"

@@ -5,10 +5,11 @@ import pytest
 
 from msd_sweeps.catalog.datasets import DATASETS
 from msd_sweeps.catalog.networks import NETWORKS
-from msd_sweeps.report.compiling import compile_report, results_of
+from msd_sweeps.report.compiling import compile_report
+from msd_sweeps.report.figures.cost import front_of
 from msd_sweeps.report.frames import read
-from msd_sweeps.report.fronts import front_of
-from msd_sweeps.report.importances import FEWEST, importances
+from msd_sweeps.report.results import results_of
+from msd_sweeps.report.search import FEWEST, importances
 from tests.synthetic_ledger import Recipe, every_third_stopped, make_sweep, records, write
 
 

@@ -133,12 +133,13 @@ def test_aggregate_interval_covers_over_many_tasks():
     assert 0.88 <= covered / 300 <= 0.98
 
 
-def test_ranks_agree_with_scipy_and_follow_the_direction():
+@pytest.mark.parametrize("higher_is_better", [True, False])
+def test_ranks_agree_with_scipy_and_follow_the_direction(higher_is_better):
     scores = np.array([[1.0, 5.0], [2.0, 5.0], [3.0, 1.0]])
-    assert stats.mean_ranks(scores) == pytest.approx([2.25, 1.75, 2.0])
-    assert stats.mean_ranks(scores, higher_is_better=False) == pytest.approx(
-        scipy_stats.rankdata(scores, axis=0).mean(axis=1)
-    )
+    runs = {str(index): [[score] for score in row] for index, row in enumerate(scores)}
+    ranks = [found.rank.mean for found in stats.aggregate(runs, higher_is_better).values()]
+    expected = scipy_stats.rankdata(-scores if higher_is_better else scores, axis=0).mean(axis=1)
+    assert ranks == pytest.approx(expected)
 
 
 def test_pareto_front_is_what_nobody_beats():

@@ -13,8 +13,8 @@ from scipy import stats as scipy_stats
 
 from msd_sweeps.records import ledger
 from msd_sweeps.records.trial_record import trials_of
-from msd_sweeps.report.compiling import results_of
 from msd_sweeps.report.frames import read
+from msd_sweeps.report.results import results_of
 from msd_sweeps.report.tables import difference_text
 from tests.synthetic_ledger import HOSTILE, Recipe, every_third_stopped, make_sweep, records, write
 

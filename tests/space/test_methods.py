@@ -8,9 +8,9 @@ import sys
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import load_base
 from msd_sweeps.space.methods import METHODS, KdSettings, Method, MethodSettings
-from msd_sweeps.space.strict_yaml import InputError
 
 _ANY_METHOD = TypeAdapter(Method)
 NAMES = sorted(METHODS)

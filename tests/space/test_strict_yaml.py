@@ -136,7 +136,7 @@ def test_lines_are_those_of_the_file(read):
     document = read("a: 1\nb:\n  c:\n    - x\n    - d.e: 2\n# end\n")
     assert document.lines[("b", "c", 1, "d.e")] == 5
     assert document.where(("b", "c", 0)).endswith("tree.yaml:4: b.c.0: ")
-    # What is not there is told at the nearest thing that is.
+    # A key that is missing has the place of the section that should hold it.
     assert document.where(("b", "missing")).endswith("tree.yaml:2: b.missing: ")
     assert document.where(("missing",)).endswith("tree.yaml:1: missing: ")
 

@@ -114,7 +114,7 @@ def test_students_that_see_the_same_images_share_a_stream():
 
 
 def test_an_id_is_what_it_was():
-    """Results are kept under these names: whoever changes them must raise IDENTITY_VERSION and say so."""
+    """Results are kept under these names: a change of them must raise IDENTITY_VERSION."""
     assert identity({"b": 1, "a": [1.5, None, "x"]}) == "2b663f002d6c"
     assert (BASE.id, BASE.cell, BASE.stream_key) == ("f1615232d581", "bd35beba13f9", "a9932dc93580")
     cifar = load_base("cifar100_resnet56_resnet20")

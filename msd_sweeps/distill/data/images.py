@@ -1,4 +1,7 @@
-"""Images in files: decoded, cropped and scaled as torchvision does it, in threads, with errors that name the file."""
+"""Images in files: decoded, cropped and scaled as torchvision does it, in threads, with errors that name the file.
+
+Pillow does the work, as in torchvision's transforms. They are not imported: that takes over a second in every process.
+"""
 
 import io
 import math
@@ -7,9 +10,8 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,7 +20,10 @@ from torch import Tensor
 
 from msd_sweeps.catalog.files import DataError
 
+Item = TypeVar("Item")
+
 _BATCHES_AHEAD = 2
+_DECODED_TOGETHER = 64
 _EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "La", "RGBa")
 _SCALE = (0.08, 1.0)
 _RATIO = (3 / 4, 4 / 3)
@@ -27,28 +32,19 @@ EVALUATION_RATIO = 256 / 224
 """ImageNet's test images are scaled to 256 pixels before 224 are cut from their centre."""
 
 
-class Box(NamedTuple):
-    """A part of an image, in pixels."""
-
-    left: int
-    top: int
-    width: int
-    height: int
-
-
-def decode(source: Path | bytes, name: str) -> Image.Image:
-    """An image as RGB. Raises DataError that names it."""
+def decode(source: Path | bytes, name: str = "") -> Image.Image:
+    """An image as RGB. Raises DataError with its name, which is that of the file where `name` is empty."""
+    name = name or str(source)
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            if image.mode not in _EIGHT_BIT_MODES:
-                raise DataError(f"{name}: an image of mode {image.mode}; expected 8 bits a channel; convert it")
-            return image.convert("RGB")
-    except DataError:
-        raise
+            image.load()
     except Exception as error:  # Pillow raises many kinds for a damaged file
         raise DataError(
             f"{name}: cannot be read as an image ({type(error).__name__}: {error}); replace or remove it"
         ) from error
+    if image.mode not in _EIGHT_BIT_MODES:
+        raise DataError(f"{name}: an image of mode {image.mode}; expected 8 bits a channel; convert it")
+    return image.convert("RGB")
 
 
 def centre(image: Image.Image, side: int, scaled: int) -> Image.Image:
@@ -59,17 +55,16 @@ def centre(image: Image.Image, side: int, scaled: int) -> Image.Image:
     width, height = image.size
     shorter = min(width, height)
     new = int(scaled * width / shorter), int(scaled * height / shorter)
-    if new != image.size:
-        image = image.resize(new, Image.Resampling.BILINEAR)
+    image = image.resize(new, Image.Resampling.BILINEAR)
     left, top = (round((length - side) / 2.0) for length in image.size)
     return image.crop((left, top, left + side, top + side))
 
 
-def random_box(width: int, height: int, draw: random.Random) -> Box:
-    """A box of 8 to 100 % of the image's area and a side ratio of 3/4 to 4/3, as RandomResizedCrop draws it.
+def random_box(width: int, height: int, draw: random.Random) -> tuple[int, int, int, int]:
+    """A box (left, top, right, bottom) of 8 to 100 % of the image's area and a side ratio of 3/4 to 4/3.
 
-    After ten draws that do not fit, the largest centred box within the side ratios. The formulas are
-    torchvision's; the numbers come from `draw` instead of the global generator.
+    After ten draws that do not fit, the largest centred box within the side ratios. The formulas are those of
+    torchvision's RandomResizedCrop; the numbers come from `draw` instead of the global generator.
     """
     for _ in range(10):
         area = width * height * draw.uniform(*_SCALE)
@@ -78,76 +73,70 @@ def random_box(width: int, height: int, draw: random.Random) -> Box:
         if 0 < box_width <= width and 0 < box_height <= height:
             top = int(draw.random() * (height - box_height + 1))
             left = int(draw.random() * (width - box_width + 1))
-            return Box(left, top, box_width, box_height)
+            return left, top, left + box_width, top + box_height
     box_width, box_height = width, height
     if width / height < _RATIO[0]:
         box_height = round(width / _RATIO[0])
     elif width / height > _RATIO[1]:
         box_width = round(height * _RATIO[1])
-    return Box((width - box_width) // 2, (height - box_height) // 2, box_width, box_height)
+    left, top = (width - box_width) // 2, (height - box_height) // 2
+    return left, top, left + box_width, top + box_height
 
 
 def augmented(image: Image.Image, side: int, flip: bool, draw: random.Random) -> Image.Image:
     """A random box of the image scaled to [side, side], mirrored with probability 1/2 where `flip` is set."""
     mirrored = draw.random() < 0.5
-    box = random_box(*image.size, draw)
     # Cut first: scaling with a box would let pixels outside it shine in at the edges.
-    image = image.crop((box.left, box.top, box.left + box.width, box.top + box.height))
-    image = image.resize((side, side), Image.Resampling.BILINEAR)
+    image = image.crop(random_box(*image.size, draw)).resize((side, side), Image.Resampling.BILINEAR)
     return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip and mirrored else image
 
 
 def as_tensor(image: Image.Image) -> Tensor:
-    """uint8 [3, H, W]; a view whose channels are last in memory."""
+    """An RGB image as uint8 [3, H, W]; a view whose channels are last in memory."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
-def decode_all(sources: Iterable[tuple[Path | bytes, str]], count: int, side: int) -> Tensor:
-    """uint8 [N, 3, side, side]: `count` images, each a path or bytes and its name, scaled and cut to squares.
+def decode_all(sources: Sequence[tuple[Path | bytes, str]], side: int) -> Tensor:
+    """Images, each given as for `decode`, scaled and cut to squares: uint8 [N, 3, side, side].
 
-    Raises DataError for the first that cannot be read.
+    Raises DataError for the first image that cannot be read.
     """
-    images = torch.empty(count, 3, side, side, dtype=torch.uint8)
+    images = torch.empty(len(sources), 3, side, side, dtype=torch.uint8)
 
-    def one(item: tuple[Path | bytes, str]) -> Tensor:
-        return as_tensor(centre(decode(*item), side, side))
+    def read(source: tuple[Path | bytes, str]) -> Tensor:
+        return as_tensor(centre(decode(*source), side, side))
 
-    jobs = ([partial(one, item)] for item in sources)
-    for index, batch in enumerate(in_threads(jobs, len(os.sched_getaffinity(0)), ahead=64)):
-        images[index] = batch[0]
+    batches = (sources[start : start + _DECODED_TOGETHER] for start in range(0, len(sources), _DECODED_TOGETHER))
+    decoded = in_threads(read, batches, len(os.sched_getaffinity(0)))
+    for part, batch in zip(images.split(_DECODED_TOGETHER), decoded, strict=True):
+        part.copy_(batch)
     return images
 
 
 def scaled_square(images: np.ndarray, side: int) -> Tensor:
-    """uint8 [N, 3, side, side] of an array of images (see tensor_files): one channel is repeated to three."""
-    pixels = torch.from_numpy(images)
-    if pixels.dim() == 3:
-        pixels = pixels[:, None]
-    elif pixels.shape[3] in (1, 3):
-        pixels = pixels.permute(0, 3, 1, 2)
-    height, width = pixels.shape[2:]
-    if (height, width) == (side, side):
-        return pixels.expand(-1, 3, -1, -1).contiguous()
-    squares = torch.empty(len(pixels), 3, side, side, dtype=torch.uint8)
-    for index, image in enumerate(pixels.expand(-1, 3, -1, -1)):
-        array = image.permute(1, 2, 0).contiguous().numpy()
-        squares[index] = as_tensor(centre(Image.fromarray(array), side, side))
-    return squares
+    """An array of images (see catalog.tensor_files), scaled and cut: uint8 [N, 3, side, side]; grey becomes RGB."""
+    if images.ndim == 3:
+        images = images[..., None]
+    elif images.shape[3] not in (1, 3):
+        images = images.transpose(0, 2, 3, 1)
+    images = np.broadcast_to(images, (*images.shape[:3], 3))
+    if images.shape[1:3] != (side, side):
+        pictures = (Image.fromarray(np.ascontiguousarray(image)) for image in images)
+        images = np.stack([np.array(centre(picture, side, side)) for picture in pictures])
+    return torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
 
 
-def in_threads(
-    batches: Iterable[Sequence[Callable[[], Tensor]]], threads: int, ahead: int = _BATCHES_AHEAD
-) -> Iterator[Tensor]:
-    """The results of each list of jobs, stacked, in order, while later lists are already being worked on.
+def in_threads(work: Callable[[Item], Tensor], batches: Iterable[Iterable[Item]], threads: int) -> Iterator[Tensor]:
+    """The results of `work` for each batch of items, stacked, in order, while later batches are being worked on.
 
-    Threads are enough: decoding and scaling leave Python's lock. An error comes out at its batch.
+    Threads are enough: decoding and scaling release Python's lock. An exception is raised at its batch.
     """
     pool = ThreadPoolExecutor(threads, thread_name_prefix="images")
     waiting: deque[list[Future[Tensor]]] = deque()
     try:
-        for jobs in batches:
-            waiting.append([pool.submit(job) for job in jobs])
-            if len(waiting) > ahead:
+        for items in batches:
+            waiting.append([pool.submit(work, item) for item in items])
+            if len(waiting) > _BATCHES_AHEAD:
                 yield torch.stack([future.result() for future in waiting.popleft()])
         while waiting:
             yield torch.stack([future.result() for future in waiting.popleft()])

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -31,55 +30,44 @@ def _digits(data: Data) -> tuple[Images, Images]:
     images = large.round().clamp(0, 255).to(torch.uint8).expand(-1, 3, -1, -1).contiguous()
     labels = torch.from_numpy(digits.target.astype(np.int64))
     order = stratified_order(labels, seed=0)
-    everything = Images(images, labels)
+    everything = Images(images, labels, _larger_side(data))
     return everything.select(order[_DIGITS_TEST_IMAGES:]), everything.select(order[:_DIGITS_TEST_IMAGES])
 
 
-def _cifar(class_name: str) -> Loader:
-    def load(data: Data) -> tuple[Images, Images]:
-        from msd_sweeps.distill.models.vision import torchvision
+def _cifar(data: Data) -> tuple[Images, Images]:
+    from msd_sweeps.distill.models.vision import torchvision
 
-        dataset_class = getattr(torchvision().datasets, class_name)
-        root = data.path
-        splits = []
-        for train in (True, False):
+    dataset_class = getattr(torchvision().datasets, data.name.upper())
+
+    def part(is_train: bool) -> Images:
+        try:
+            found = dataset_class(root=str(data.path), train=is_train, download=False)
+        except RuntimeError:  # not there, or not complete
             try:
-                dataset = dataset_class(root=str(root), train=train, download=False)
-            except RuntimeError:
-                try:
-                    dataset = dataset_class(root=str(root), train=train, download=True)
-                except Exception as error:  # the network's many errors, and a damaged archive's
-                    raise DataError(
-                        f"{root}: no complete {class_name} here ({dataset_class.base_folder}/), and it cannot be "
-                        f"downloaded: {error}. Put the official files there, or point data.root at them "
-                        "(--set data.root=FOLDER)"
-                    ) from error
-            images = torch.from_numpy(dataset.data).permute(0, 3, 1, 2).contiguous()
-            splits.append(Images(images, torch.tensor(dataset.targets)))
-        return splits[0], splits[1]
+                found = dataset_class(root=str(data.path), train=is_train, download=True)
+            except Exception as error:  # the network's many errors, and a damaged archive's
+                raise DataError(
+                    f"{data.path}: no complete {data.name.upper()} here ({dataset_class.base_folder}/), and it cannot "
+                    f"be downloaded: {error}. Put the official files there, or point data.root at them "
+                    "(--set data.root=FOLDER)"
+                ) from error
+        images = torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous()
+        return Images(images, torch.tensor(found.targets), _larger_side(data))
 
-    return load
+    return part(True), part(False)
 
 
-def _folder(data: Data) -> tuple[Images, Images]:
-    """Class folders, decoded: the shorter side scaled to `image_size`, a square cut from the centre."""
-    root = data.path
-    found = image_folders.find_images(root, TEST_FOLDERS["folder"])
-    _check_unchanged(data, found.fingerprint(root))
-    parts = []
-    for part in (found.train, found.test):
-        sources = ((root / path, str(root / path)) for path in part.paths)
-        images = decode_all(sources, len(part.paths), data.facts.image_size)
-        parts.append(Images(images, torch.tensor(part.labels)))
-    return parts[0], parts[1]
+def _larger_side(data: Data) -> int | None:
+    """The side in pixels that the images of a known data set are scaled up to; None where they keep their own."""
+    return None if data.facts == DATASETS[data.name] else data.facts.image_size
 
 
 def _imagenet(data: Data) -> tuple[ImageFiles, ImageFiles]:
-    root = data.path
-    found = image_folders.find_images(root, TEST_FOLDERS["imagenet"])
-    if data.content is not None and data.content.fingerprint != IMAGENET:  # it is counted by `load`
+    """Class folders whose images are decoded whenever they are read."""
+    root, side, threads = data.path, data.facts.image_size, data.loader_workers
+    found = image_folders.find_images(root, TEST_FOLDERS[data.name])
+    if data.content is not None and data.content.fingerprint != IMAGENET:  # the whole of it is counted by `load`
         _check_unchanged(data, found.fingerprint(root))
-    side, threads = data.facts.image_size, data.loader_workers
     train, test = (
         ImageFiles(root, tuple(part.paths), torch.tensor(part.labels), side, threads)
         for part in (found.train, found.test)
@@ -87,19 +75,29 @@ def _imagenet(data: Data) -> tuple[ImageFiles, ImageFiles]:
     return train, test
 
 
+def _folder(data: Data) -> tuple[Images, Images]:
+    """Class folders, decoded: the shorter side scaled to `image_size`, a square cut from the centre."""
+    train, test = (
+        Images(decode_all([(files.root / path, "") for path in files.paths], files.side), files.labels)
+        for files in _imagenet(data)
+    )
+    return train, test
+
+
 def _tensors(data: Data) -> tuple[Images, Images]:
     root, side = data.path, data.facts.image_size
     _check_unchanged(data, tensor_files.fingerprint(root))
-    parts = []
-    for split in ("train", "test"):
+
+    def part(split: str) -> Images:
         images, labels = tensor_files.read(root, split)
         if isinstance(images, list):
-            sources = ((image, f"{root}: {split} image {i}") for i, image in enumerate(images))
-            pixels = decode_all(sources, len(images), side)
+            names = (f"{root}: {split} image {number}" for number in range(len(images)))
+            pixels = decode_all(list(zip(images, names, strict=True)), side)
         else:
             pixels = scaled_square(images, side)
-        parts.append(Images(pixels, torch.from_numpy(labels)))
-    return parts[0], parts[1]
+        return Images(pixels, torch.from_numpy(labels))
+
+    return part("train"), part("test")
 
 
 def _check_unchanged(data: Data, found: str) -> None:
@@ -113,8 +111,8 @@ def _check_unchanged(data: Data, found: str) -> None:
 
 LOADERS: dict[str, Loader] = {
     "digits": _digits,
-    "cifar10": _cifar("CIFAR10"),
-    "cifar100": _cifar("CIFAR100"),
+    "cifar10": _cifar,
+    "cifar100": _cifar,
     "imagenet": _imagenet,
     "folder": _folder,
     "tensors": _tensors,
@@ -142,9 +140,6 @@ def load(data: Data) -> Splits:
             f"{data.root}: {data.name} has {len(train)} training and {len(test)} test images here; "
             f"expected {facts.train_images} and {facts.test_images}"
         )
-    if isinstance(train, Images) and isinstance(test, Images) and data.name in DATASETS:
-        side = None if facts == DATASETS[data.name] else facts.image_size
-        train, test = replace(train, scaled_to=side), replace(test, scaled_to=side)
     mean, std = STATISTICS[data.name] if data.name in STATISTICS else _measured(train)
     order = stratified_order(train.labels, data.split_seed)
     num_val = round(len(train) * data.val_fraction)
@@ -183,8 +178,10 @@ def stratified_order(labels: Tensor, seed: int) -> Tensor:
 
 
 def content_hash(splits: Splits) -> str:
-    """SHA-256 of all splits, to tell whether two machines see the same: of images and labels where they are
-    resident, else of the paths and sizes of the files."""
+    """SHA-256 of all splits, to tell whether two machines see the same data.
+
+    It covers images and labels where they are resident, else labels and the paths and sizes of the files.
+    """
     digest = hashlib.sha256()
     for split in (splits.train, splits.val, splits.test):
         if split is not None:

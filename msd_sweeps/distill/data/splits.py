@@ -1,35 +1,17 @@
-"""Parts of a data set: images resident as uint8, or files that are read when they are needed."""
+"""Parts of a data set: images resident as uint8, or files that are decoded whenever they are read."""
 
 import hashlib
+import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
-from msd_sweeps.distill.data.images import EVALUATION_RATIO, as_tensor, centre, decode, in_threads
-
-
-class Split(Protocol):
-    """What training and evaluation ask of a part of a data set; labels: [N], int64."""
-
-    @property
-    def labels(self) -> Tensor: ...
-    @property
-    def image_shape(self) -> torch.Size: ...
-    def __len__(self) -> int: ...
-    def select(self, index: Tensor) -> Self: ...
-    def to(self, device: torch.device) -> Self: ...
-    def plain(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """All images [B, 3, H, W], uint8, not augmented, with labels [B], in order and on the split's device."""
-        ...
-
-    def add_to(self, digest: "hashlib._Hash") -> None:
-        """Let a hash know the content."""
-        ...
+from msd_sweeps.distill.data.images import EVALUATION_RATIO, as_tensor, augmented, centre, decode, in_threads
+from msd_sweeps.space.trial import Recipe
 
 
 @dataclass(frozen=True)
@@ -42,7 +24,7 @@ class Images:
 
     @property
     def image_shape(self) -> torch.Size:
-        """Of what networks see."""
+        """The shape [3, H, W] that networks see."""
         side = self.scaled_to
         return self.images.shape[1:] if side is None else torch.Size((self.images.shape[1], side, side))
 
@@ -53,11 +35,32 @@ class Images:
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
     def plain(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for start in range(0, len(self), batch_size):
-            part = slice(start, start + batch_size)
-            yield self.images[part], self.labels[part]
+        """All images [B, 3, H, W], uint8, not augmented, with labels [B], in order and on the split's device."""
+        yield from zip(self.images.split(batch_size), self.labels.split(batch_size), strict=True)
+
+    def augmented(
+        self, batches: Tensor, recipe: Recipe, generator: torch.Generator, epoch_name: str
+    ) -> Iterator[Tensor]:
+        """The images [B, 3, H, W], uint8, of each row of `batches` [S, B]: padded with black, cropped at random and
+        mirrored, as torchvision's RandomCrop and RandomHorizontalFlip do it.
+
+        generator: gives the crop and flip of every image of the split, whether or not a batch has it.
+        """
+        count, padding, side, device = len(self), recipe.crop_padding, self.images.shape[-1], self.images.device
+        top = torch.randint(0, 2 * padding + 1, (count,), generator=generator)
+        left = torch.randint(0, 2 * padding + 1, (count,), generator=generator)
+        mirrored = torch.rand(count, generator=generator) < (0.5 if recipe.flip else 0.0)
+        top, left, mirrored = (values[:, None].to(device) for values in (top, left, mirrored))
+        span = torch.arange(side, device=device)
+        each = torch.arange(batches.shape[1], device=device)[:, None, None]
+        for index in batches.to(device):
+            padded = torch.nn.functional.pad(self.images[index], (padding,) * 4)
+            rows = top[index] + span
+            columns = left[index] + torch.where(mirrored[index], span.flip(0), span)
+            yield padded[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
     def add_to(self, digest: "hashlib._Hash") -> None:
+        """Feed images and labels to a hash."""
         digest.update(self.images.cpu().numpy().tobytes())
         digest.update(self.labels.cpu().numpy().tobytes())
 
@@ -67,14 +70,16 @@ class Images:
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Files below `root`, decoded by `threads` threads whenever they are read; side: of the square images."""
+    """Files below `root`, decoded by `threads` threads. labels: [N], int64. side: of the square images, in pixels.
+
+    The methods do what those of `Images` do.
+    """
 
     root: Path
     paths: tuple[str, ...]
     labels: Tensor
     side: int
     threads: int
-    device: torch.device = field(default=torch.device("cpu"))
 
     @property
     def image_shape(self) -> torch.Size:
@@ -85,28 +90,48 @@ class ImageFiles:
         return replace(self, paths=paths, labels=self.labels[index.to(self.labels.device)])
 
     def to(self, device: torch.device) -> "ImageFiles":
-        return replace(self, labels=self.labels.to(device), device=device)
+        return replace(self, labels=self.labels.to(device))
 
     def plain(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Scaled and cut as ImageNet's test images are: 256 pixels, of which 224 in the centre. Raises DataError."""
+        """Scaled and cut as ImageNet's test images are: to 256 pixels, of which 224 in the centre. Raises DataError."""
         scaled = round(self.side * EVALUATION_RATIO)
 
-        def one(path: str) -> Tensor:
-            return as_tensor(centre(decode(self.root / path, str(self.root / path)), self.side, scaled))
+        def read(path: str) -> Tensor:
+            return as_tensor(centre(decode(self.root / path), self.side, scaled))
 
-        starts = range(0, len(self), batch_size)
-        jobs = ([partial(one, path) for path in self.paths[start : start + batch_size]] for start in starts)
-        for start, images in zip(starts, in_threads(jobs, self.threads), strict=True):
-            yield images.to(self.device), self.labels[start : start + batch_size]
+        batches = (self.paths[start : start + batch_size] for start in range(0, len(self), batch_size))
+        decoded = in_threads(read, batches, self.threads)
+        for images, labels in zip(decoded, self.labels.split(batch_size), strict=True):
+            yield images.to(labels.device), labels
+
+    def augmented(
+        self, batches: Tensor, recipe: Recipe, generator: torch.Generator, epoch_name: str
+    ) -> Iterator[Tensor]:
+        """Random resized crops and flips. Raises DataError.
+
+        epoch_name: names data seed and epoch; with the image's number it seeds the image's own generator, so that the
+        threads' order does not matter.
+        """
+
+        def read(image: int) -> Tensor:
+            draw = random.Random(f"{epoch_name} {image}")  # hashed: neighbours are unrelated
+            return as_tensor(augmented(decode(self.root / self.paths[image]), self.side, recipe.flip, draw))
+
+        for images in in_threads(read, (index.tolist() for index in batches), self.threads):
+            device = self.labels.device
+            yield images.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else images
 
     def add_to(self, digest: "hashlib._Hash") -> None:
-        """Paths, sizes and labels; reading a million images to hash their bytes would take an hour."""
+        """Feed paths, sizes and labels to a hash; reading a million images would take an hour."""
         for path in self.paths:
             digest.update(f"{path}\0{(self.root / path).stat().st_size}\0".encode("utf-8", "surrogateescape"))
         digest.update(self.labels.cpu().numpy().tobytes())
 
     def __len__(self) -> int:
         return len(self.paths)
+
+
+Split: TypeAlias = Images | ImageFiles
 
 
 class Splits(NamedTuple):

@@ -3,10 +3,7 @@
 import torch
 from torch import Tensor
 
-from msd_sweeps.distill.losses.contrast import directions
-from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses
-from msd_sweeps.distill.losses.logits import full_precision
-from msd_sweeps.distill.losses.stages import aligned, same_size
+from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, aligned, directions, full_precision, same_size
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import AtSettings
 

@@ -6,9 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from msd_sweeps.distill.losses.contrast import directions
-from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, Side
-from msd_sweeps.distill.losses.logits import full_precision
+from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, Side, directions, full_precision
 from msd_sweeps.distill.losses.memory import Memory
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import CrdSettings
@@ -17,8 +15,8 @@ from msd_sweeps.space.methods import CrdSettings
 def noise_contrast(scores: Tensor, log_normaliser: Tensor, num_train: int) -> Tensor:
     """Binary cross-entropy of telling the positive from M noise samples: [B, 1 + M] -> losses [B].
 
-    With P = e^score / Z and P_n = 1 / num_train, the positive (column 0) costs −log(P / (P + M P_n)) and each
-    negative −log(M P_n / (P + M P_n)). Z is fixed, as in noise-contrastive estimation with a known normaliser.
+    With P = e^score / Z and P_n = 1 / num_train, the positive (column 0) costs −log(P / (P + M P_n)) and each negative
+    −log(M P_n / (P + M P_n)). Z is fixed, as in noise-contrastive estimation with a known normaliser.
     """
     num_negatives = scores.shape[1] - 1
     odds = scores - log_normaliser - math.log(num_negatives / num_train)
@@ -28,15 +26,14 @@ def noise_contrast(scores: Tensor, log_normaliser: Tensor, num_train: int) -> Te
 class Crd(Distiller[CrdSettings]):
     """L = ce_weight · CE + contrast_weight · (noise_contrast of the student + of the teacher), batch mean.
 
-    Pooled features of both networks are projected linearly to `width` and normalised; the student's are
-    compared with remembered features of the teacher and the teacher's with those of the student, at
-    `contrast_temperature`. Both projections are trained; the teacher is not. Z of each side is num_train ·
-    mean(e^score) of the first batch.
+    Pooled features of both networks are projected linearly to `width` and normalised; the student's are compared with
+    remembered features of the teacher and the teacher's with those of the student, at `contrast_temperature`. Both
+    projections are trained; the teacher is not. Z of each side is num_train · mean(e^score) of the first batch.
 
-    Defaults (weight 0.8, temperature 0.07, 16,384 negatives, momentum 0.5, width 128) are RepDistiller's. As in
-    its code, negatives are images of other classes, P_n is 1 / num_train all the same, and Z is
-    fixed by the first batch. Differs from it: negatives are drawn by a counter, with replacement; no ε of 1e-7
-    in the odds, which are computed from the scores.
+    Defaults (weight 0.8, temperature 0.07, 16,384 negatives, momentum 0.5, width 128) are RepDistiller's. As in its
+    code, negatives are images of other classes, P_n is 1 / num_train all the same, and Z is fixed by the first batch.
+    Differs from it: negatives are drawn by a counter, with replacement; no ε of 1e-7 in the odds, which are computed
+    from the scores.
     """
 
     log_normalisers: Tensor

@@ -2,9 +2,7 @@
 
 from torch import Tensor
 
-from msd_sweeps.distill.losses.contrast import directions
-from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses
-from msd_sweeps.distill.losses.logits import full_precision
+from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, directions, full_precision
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import DistSettings
 
@@ -19,9 +17,9 @@ def correlation_loss(student: Tensor, teacher: Tensor) -> Tensor:
 class Dist(Distiller[DistSettings]):
     """L = ce_weight · CE + T² · (inter_weight · mean over samples + intra_weight · mean over classes).
 
-    Both are `correlation_loss` of the class probabilities at temperature T: over the classes of each sample,
-    and over the samples of the batch for each class. The weights are the paper's β and γ, by default
-    its CIFAR-100 values of 2, with T 4 and CE 1; the factor T² is the reference code's.
+    Both are `correlation_loss` of the class probabilities at temperature T: over the classes of each sample, and over
+    the samples of the batch for each class. The weights are the paper's β and γ, by default its CIFAR-100 values of 2,
+    with T 4 and CE 1; the factor T² is the reference code's.
     """
 
     def scale(self, epoch: int) -> float:

@@ -1,16 +1,17 @@
-"""The base of all methods: a module that holds a method's learnable parts and computes its loss terms."""
+"""The base of all methods: a module with learnable parts that computes loss terms; and functions that several share."""
 
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
+import torch
 import torch.nn.functional as F
 from torch import Size, Tensor, nn
 
-from msd_sweeps.distill.losses.logits import full_precision, soft_divergence
 from msd_sweeps.distill.models.network import Network, Taps
 from msd_sweeps.space.method_base import LogitSettings, MethodSettings
 
 AnySettings = TypeVar("AnySettings", bound=MethodSettings)
+Stage = TypeVar("Stage")
 Losses = dict[str, Callable[[], Tensor]]
 """Functions that compute the terms of a loss, unweighted, each a scalar."""
 
@@ -18,7 +19,8 @@ Losses = dict[str, Callable[[], Tensor]]
 class Batch(NamedTuple):
     """One step of the stream, as a loss sees it.
 
-    labels: [B], int64. index: [B], int64, position of each image in the training set that is in use.
+    labels: [B], int64.
+    index: [B], int64, position of each image in the training set that is in use.
     epoch: how many whole epochs this student has behind it, for losses that warm up.
     """
 
@@ -33,13 +35,12 @@ class Side(NamedTuple):
     stages: tuple[Size, ...]
     last: Size
     pooled: Size
-    num_classes: int
     classify: Callable[[Tensor], Tensor]
 
     @classmethod
     def of(cls, network: Network, taps: Taps) -> "Side":
         shapes = tuple(stage.shape for stage in taps.stages)
-        return cls(shapes, taps.last.shape, taps.pooled.shape, taps.logits.shape[-1], network.classify)
+        return cls(shapes, taps.last.shape, taps.pooled.shape, network.classify)
 
 
 class Distiller(nn.Module, Generic[AnySettings]):
@@ -81,3 +82,48 @@ class Distiller(nn.Module, Generic[AnySettings]):
             losses, scale = self.losses(student, fixed, batch), self.scale(batch.epoch)
             terms |= {name: weight * scale * losses[name]() for name, weight in weights.items() if name not in terms}
         return terms
+
+
+def full_precision(tensor: Tensor) -> Tensor:
+    """The tensor in float32, or as it is in float64: losses are never computed in bfloat16."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def soft_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T² · KL(softmax(teacher / T) ‖ softmax(student / T)) along the last axis: [..., K], [..., K] -> [...].
+
+    Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, 2015. The factor T² keeps the size of the
+    gradients when the temperature changes.
+    """
+    log_student = F.log_softmax(student / temperature, dim=-1)
+    log_teacher = F.log_softmax(teacher / temperature, dim=-1)
+    return F.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum(-1) * temperature**2
+
+
+def warm_up(epoch: int, epochs: int) -> float:
+    """The factor of a loss that grows linearly over its first `epochs`: 1/epochs in the first, then 2/epochs."""
+    return min((epoch + 1) / epochs, 1.0) if epochs > 0 else 1.0
+
+
+def directions(rows: Tensor, dim: int = -1) -> Tensor:
+    """Rows of unit length along `dim`. A zero row stays zero and carries no gradient: it has no direction."""
+    squares = rows.square().sum(dim, keepdim=True)
+    present = squares > 1e-24
+    return rows * torch.where(present, torch.rsqrt(torch.where(present, squares, 1.0)), 0.0)
+
+
+def aligned(student: tuple[Stage, ...], teacher: tuple[Stage, ...]) -> list[tuple[Stage, Stage]]:
+    """The stages of both networks in pairs; the deeper network's first stages have no partner."""
+    depth = min(len(student), len(teacher))
+    return list(zip(student[-depth:], teacher[-depth:], strict=True))
+
+
+def same_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Two maps [B, C, H, W], each adaptively pooled down where the other is smaller."""
+    height = min(student.shape[-2], teacher.shape[-2])
+    width = min(student.shape[-1], teacher.shape[-1])
+    if student.shape[-2:] != (height, width):
+        student = F.adaptive_avg_pool2d(student, (height, width))
+    if teacher.shape[-2:] != (height, width):
+        teacher = F.adaptive_avg_pool2d(teacher, (height, width))
+    return student, teacher

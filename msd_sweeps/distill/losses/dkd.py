@@ -4,8 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses
-from msd_sweeps.distill.losses.logits import full_precision, warm_up
+from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, full_precision, warm_up
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import DkdSettings
 
@@ -19,9 +18,9 @@ def without_target(logits: Tensor, labels: Tensor) -> Tensor:
 def decoupled_divergence(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """T² · TCKD and T² · NCKD of each row: [..., K], [..., K], [...] -> [...], [...].
 
-    With p the softmax at temperature T and p̂ the softmax over the classes other than the label, TCKD =
-    KL((p_label, 1 − p_label)_teacher ‖ the same of the student) and NCKD = KL(p̂_teacher ‖ p̂_student), so
-    that KL(p_teacher ‖ p_student) = TCKD + (1 − p_label of the teacher) · NCKD.
+    With p the softmax at temperature T and p̂ the softmax over the classes other than the label, TCKD = KL((p_label, 1
+    − p_label)_teacher ‖ the same of the student) and NCKD = KL(p̂_teacher ‖ p̂_student), so that KL(p_teacher ‖
+    p_student) = TCKD + (1 − p_label of the teacher) · NCKD.
     """
     student, teacher = student / temperature, teacher / temperature
     student_rest, teacher_rest = without_target(student, labels), without_target(teacher, labels)
@@ -42,8 +41,8 @@ def _target_and_rest(logits: Tensor, rest: Tensor, labels: Tensor) -> Tensor:
 class Dkd(Distiller[DkdSettings]):
     """L = ce_weight · CE + warm-up · T² · (target_weight · TCKD + non_target_weight · NCKD), batch mean.
 
-    The weights are the paper's α and β; the warm-up, linear over `warmup_epochs`, and the defaults (CE 1, α 1,
-    β 8, T 4, 20 epochs) are mdistiller's.
+    The weights are the paper's α and β; the warm-up, linear over `warmup_epochs`, and the defaults (CE 1, α 1, β 8, T
+    4, 20 epochs) are mdistiller's.
     """
 
     def scale(self, epoch: int) -> float:

@@ -3,24 +3,17 @@
 import torch.nn.functional as F
 from torch import Size, Tensor, nn
 
-from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, Side
-from msd_sweeps.distill.losses.logits import full_precision
-from msd_sweeps.distill.losses.stages import same_size
+from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, Side, full_precision, same_size
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import FitNetSettings
-
-
-def hint_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference of two maps of one shape, as a scalar."""
-    return F.mse_loss(student, teacher)
 
 
 def regressor(student: Size, teacher: Size) -> nn.Sequential:
     """A convolution that takes the student's map to the teacher's shape, batch-normalised, then ReLU.
 
-    As RepDistiller's ConvReg: strided from twice the side, transposed from half of it, and else a kernel as
-    large as the sides differ. Where ConvReg gives up, or would need a kernel above 9, a 1 × 1 convolution
-    keeps the side and the larger map is pooled down.
+    As RepDistiller's ConvReg: strided from twice the side, transposed from half of it, and else a kernel as large as
+    the sides differ. Where ConvReg gives up, or would need a kernel above 9, a 1 × 1 convolution keeps the side and the
+    larger map is pooled down.
     """
     side, wanted = student[-1], teacher[-1]
     layer: nn.Module
@@ -38,8 +31,8 @@ def regressor(student: Size, teacher: Size) -> nn.Sequential:
 class FitNet(Distiller[FitNetSettings]):
     """L = ce_weight · CE + hint_weight · MSE(regressor(student's stage), teacher's stage).
 
-    Trained in one go, as in RepDistiller, not in the paper's two phases; its defaults (1 and 100, the second
-    stage after the stem) are ours.
+    Trained in one go, as in RepDistiller, not in the paper's two phases; its defaults (1 and 100, the second stage
+    after the stem) are ours.
     """
 
     def __init__(self, settings: FitNetSettings, student: Side, teacher: Side, train_labels: Tensor) -> None:
@@ -52,4 +45,4 @@ class FitNet(Distiller[FitNetSettings]):
     def losses(self, student: Taps, teacher: Taps, batch: Batch) -> Losses:
         student_map = self.regressor(full_precision(student.stages[self.settings.stage - 1]))
         teacher_map = full_precision(teacher.stages[self.settings.stage - 1])
-        return {"hint": lambda: hint_loss(*same_size(student_map, teacher_map))}
+        return {"hint": lambda: F.mse_loss(*same_size(student_map, teacher_map))}

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, distributed, nn
 
-from msd_sweeps.distill.losses.contrast import directions
+from msd_sweeps.distill.losses.distiller import directions
 
 _LOW_32_BITS = 0xFFFFFFFF
 
@@ -22,8 +22,8 @@ def scrambled(numbers: Tensor) -> Tensor:
 class Memory(nn.Module):
     """Two tables [N, width] of unit features, refreshed where a batch has been: by its last feature.
 
-    The negatives of a step are a pure function of the step's number, which is a buffer: a run resumed from
-    its state draws the same ones, on a CPU, on a GPU and inside a captured CUDA graph.
+    The negatives of a step are a pure function of the step's number, which is a buffer: a run resumed from its state
+    draws the same ones, on a CPU, on a GPU and inside a captured CUDA graph.
 
     labels: [N], int64, of the training images in use. Raises ValueError where they are all of one class.
     """
@@ -52,8 +52,8 @@ class Memory(nn.Module):
         self.register_buffer("siblings", counts[labels], persistent=False)
 
     def draw(self, index: Tensor) -> Tensor:
-        """Positions [B, 1 + M]: each image's own, then its negatives, uniform over the images of other classes
-        and not distinct."""
+        """Positions [B, 1 + M]: each image's own, then its negatives, uniform over the images of other classes and not
+        distinct."""
         count = len(index) * self.num_negatives
         key = scrambled(self.step & _LOW_32_BITS)
         numbers = scrambled(torch.arange(count, device=index.device)).add_(key).bitwise_and_(_LOW_32_BITS)
@@ -66,8 +66,8 @@ class Memory(nn.Module):
     def scores(self, student: Tensor, teacher: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Inner products of each network's features with the other's remembered ones: two [B, 1 + M].
 
-        One product with a whole table and a choice among its results touches far less memory than gathering
-        1 + M rows for each image does. The copies are what the backward pass reads after `remember`.
+        One product with a whole table and a choice among its results touches far less memory than gathering 1 + M rows
+        for each image does. The copies are what the backward pass reads after `remember`.
         """
         teacher_table = self.teacher.to(student.dtype, copy=True)
         student_table = self.student.to(teacher.dtype, copy=True)

@@ -1,39 +1,73 @@
 """Contrastive distillation through multi-scale feature decoupling: a reconstruction.
 
-Wang, Wang and Chen, Contrastive Representation Distillation via Multi-Scale Feature Decoupling, arXiv
-2502.05835.
+Wang, Wang and Chen, Contrastive Representation Distillation via Multi-Scale Feature Decoupling, arXiv 2502.05835.
 
-The paper states: the teacher's and the student's feature maps are decoupled into local features at several
-scales by sliding-window pooling; local features are categorised or selected; a sample-wise and a feature-wise
-contrastive loss compare them; one batch is enough, without a memory bank; the student itself gains no
-parameters.
+The paper states: the teacher's and the student's feature maps are decoupled into local features at several scales by
+sliding-window pooling; local features are categorised or selected; a sample-wise and a feature-wise contrastive loss
+compare them; one batch is enough, without a memory bank; the student itself gains no parameters.
 
-It does not give: the scales, windows and strides, the rule that categorises, either formula, the temperatures
-and weights, the tapped layer, or how unequal widths are bridged. All of that is reconstructed here, and each
-choice is a setting (`MsdSettings`); no accuracy of the paper is claimed. Defaults come from our own first
-experiments.
+It does not give: the scales, windows and strides, the rule that categorises, either formula, the temperatures and
+weights, the tapped layer, or how unequal widths are bridged. All of that is reconstructed here, and each choice is a
+setting (`MsdSettings`); no accuracy of the paper is claimed. Defaults come from our own first experiments.
 
   L = ce_weight · CE + kd_weight · KD + sample_weight · L_sample + feature_weight · L_feature
 
-with L_sample and L_feature the InfoNCE losses of `contrast.py`, averaged over the rows of a region, over the
-regions of a scale, and over the scales. Where regions carry weights, a scale's average is divided by the sum
-of its weights (0 where no region counts), and the columns of the feature-wise loss weigh their samples
-accordingly. Regions that do not count as anchors remain negatives of others. Rows are normalised for the
-sample-wise loss, columns (not of normalised rows) for the feature-wise one.
+with L_sample and L_feature the InfoNCE losses below, averaged over the rows of a region, over the regions of a scale,
+and over the scales. Where regions carry weights, a scale's average is divided by the sum of its weights (0 where no
+region counts), and the columns of the feature-wise loss weigh their samples accordingly. Regions that do not count as
+anchors remain negatives of others. Rows are normalised for the sample-wise loss, columns (not of normalised rows) for
+the feature-wise one.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Size, Tensor, nn
 
-from msd_sweeps.distill.losses.contrast import feature_wise, sample_wise
-from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, Side
-from msd_sweeps.distill.losses.logits import full_precision
+from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, Side, aligned, directions, full_precision
 from msd_sweeps.distill.losses.regions import Decoupling, common_grid
-from msd_sweeps.distill.losses.stages import aligned
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import MsdSettings
+
+
+def info_nce(student: Tensor, teacher: Tensor, temperature: float, bias: Tensor | None = None) -> Tensor:
+    """Contrast each row with the rows of its group: [G, N, D], [G, N, D] -> losses [G, N].
+
+    −log( e^{⟨s_n, t_n⟩/τ} / Σ_m e^{⟨s_n, t_m⟩/τ + bias_nm} ) on rows of unit length; `bias` [N, N] is −∞ where m is no
+    negative of n, and 0 on the diagonal.
+    """
+    groups, count, _ = student.shape
+    other = teacher.transpose(1, 2)
+    if bias is None:
+        logits = torch.bmm(student / temperature, other)
+    else:
+        logits = torch.baddbmm(bias, student / temperature, other)
+    own = torch.arange(count, device=logits.device).repeat(groups)
+    return F.cross_entropy(logits.flatten(0, 1), own, reduction="none").view(groups, count)
+
+
+def sample_wise(student: Tensor, teacher: Tensor, temperature: float, bias: Tensor | None = None) -> Tensor:
+    """Tell the samples apart by each region: [B, R, C], [B, R, C] -> losses [R, B]."""
+    student_rows, teacher_rows = directions(student).transpose(0, 1), directions(teacher).transpose(0, 1)
+    return info_nce(student_rows, teacher_rows, temperature, bias)
+
+
+def feature_wise(student: Tensor, teacher: Tensor, temperature: float, weights: Tensor | None = None) -> Tensor:
+    """Tell the channels apart by their course over the batch: [B, R, C], [B, R, C] -> losses [R, C].
+
+    `weights` [B, R] says how much each row counts in the inner products over the batch. Row and column contrast as in
+    Contrastive Clustering (Li et al., AAAI 2021).
+    """
+    if weights is not None:
+        roots = weights.sqrt().unsqueeze(-1)
+        student, teacher = student * roots, teacher * roots
+    student_columns, teacher_columns = (
+        directions(student, 0).permute(1, 2, 0),
+        directions(teacher, 0).permute(1, 2, 0),
+    )
+    return info_nce(student_columns, teacher_columns, temperature)
 
 
 def region_shares(weights: Tensor, counts: Sequence[int], scale_weights: Sequence[float] | None = None) -> Tensor:
@@ -63,9 +97,7 @@ class Msd(Distiller[MsdSettings]):
     def __init__(self, settings: MsdSettings, student: Side, teacher: Side, train_labels: Tensor) -> None:
         super().__init__(settings, student, teacher, train_labels)
         self.classify_student, self.classify_teacher = student.classify, teacher.classify
-        pairs = [(student.last, teacher.last)]
-        if settings.tap == "stages":
-            pairs = aligned(student.stages, teacher.stages)
+        pairs = self._tapped(student, teacher)
         grid = common_grid(student.last, teacher.last, *(shape for pair in pairs for shape in pair))
         self.decouple_student = nn.ModuleList(self._decoupling(shape, grid) for shape, _ in pairs)
         self.decouple_teacher = nn.ModuleList(self._decoupling(shape, grid) for _, shape in pairs)
@@ -97,13 +129,16 @@ class Msd(Distiller[MsdSettings]):
 
         return {"sample": sample_loss, "feature": feature_loss}
 
+    def _tapped(self, student: Any, teacher: Any) -> list[tuple[Any, Any]]:
+        """The maps to compare, of two `Taps`, or their shapes, of two `Side`s."""
+        if self.settings.tap == "stages":
+            return aligned(student.stages, teacher.stages)
+        return [(student.last, teacher.last)]
+
     def _pairs_of_rows(self, student: Taps, teacher: Taps) -> list[tuple[Tensor, Tensor]]:
         """Rows [B, R, C] of both networks in one space, for each tapped map."""
-        maps = [(student.last, teacher.last)]
-        if self.settings.tap == "stages":
-            maps = aligned(student.stages, teacher.stages)
         pairs = []
-        for position, (student_map, teacher_map) in enumerate(maps):
+        for position, (student_map, teacher_map) in enumerate(self._tapped(student, teacher)):
             student_rows = self.decouple_student[position](student_map)
             teacher_rows = self.decouple_teacher[position](teacher_map)
             if self.settings.projector == "heads":

@@ -3,9 +3,7 @@
 import torch
 from torch import Tensor
 
-from msd_sweeps.distill.losses.contrast import directions
-from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses
-from msd_sweeps.distill.losses.logits import full_precision
+from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, directions, full_precision
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import PktSettings
 
@@ -15,8 +13,8 @@ _EPSILON = 1e-7
 def probability_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """mean over (i, j) of p_ij log(p_ij / q_ij): [B, D_s], [B, D_t] -> scalar.
 
-    p is the teacher's and q the student's (1 + cosine of samples i and j) / 2, each row divided by its sum.
-    The mean over j too, instead of KL's sum, is the reference code's and explains the large weight.
+    p is the teacher's and q the student's (1 + cosine of samples i and j) / 2, each row divided by its sum. The mean
+    over j too, instead of KL's sum, is the reference code's and explains the large weight.
     """
     target, own = _neighbourhoods(teacher), _neighbourhoods(student)
     return (target * torch.log((target + _EPSILON) / (own + _EPSILON))).mean()

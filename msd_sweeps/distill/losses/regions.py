@@ -1,7 +1,7 @@
 """Multi-scale decoupling: a feature map becomes rows, one per region of each scale.
 
-Pooling is linear, so all the scales together, and the pooling that brings two maps of different size to one
-grid, are a single constant matrix; a step costs one matrix product for each network.
+Pooling is linear, so all the scales together, and the pooling that brings two maps of different size to one grid, are a
+single constant matrix; a step costs one matrix product for each network.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Size, Tensor, nn
 
-from msd_sweeps.distill.losses.logits import full_precision
+from msd_sweeps.distill.losses.distiller import full_precision
 
 Stride = Literal["window", "half"]
 
@@ -19,9 +19,8 @@ Stride = Literal["window", "half"]
 def pool_scale(maps: Tensor, scale: int, stride: Stride) -> Tensor:
     """Average the windows of one scale: [B, C, H, W] -> [B, C, rows, columns].
 
-    Windows of scale k have 1/k of each side. `window` tiles the map with k × k of them (where k does not
-    divide the side, as adaptive_avg_pool2d does: neighbours may share a line); `half` slides by half a
-    window.
+    Windows of scale k have 1/k of each side. `window` tiles the map with k × k of them (where k does not divide the
+    side, as adaptive_avg_pool2d does: neighbours may share a line); `half` slides by half a window.
     """
     height, width = maps.shape[-2:]
     finest = min(height, width)

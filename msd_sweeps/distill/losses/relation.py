@@ -4,9 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from msd_sweeps.distill.losses.contrast import directions
-from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses
-from msd_sweeps.distill.losses.logits import full_precision
+from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, directions, full_precision
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import RkdSettings
 
@@ -40,8 +38,8 @@ def angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
 class Relational(Distiller[RkdSettings]):
     """L = ce_weight · CE + distance_weight · `distance_loss` + angle_weight · `angle_loss` of pooled features.
 
-    Pooled features are [B, D_s] and [B, D_t]. Takes B³ values for the angles. Means run over all pairs and
-    triples, also those of a sample with itself, as in RepDistiller, whose weights (25 and 50) are the defaults.
+    Pooled features are [B, D_s] and [B, D_t]. Takes B³ values for the angles. Means run over all pairs and triples,
+    also those of a sample with itself, as in RepDistiller, whose weights (25 and 50) are the defaults.
     """
 
     def losses(self, student: Taps, teacher: Taps, batch: Batch) -> Losses:

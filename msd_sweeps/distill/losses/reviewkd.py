@@ -4,9 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Size, Tensor, nn
 
-from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, Side
-from msd_sweeps.distill.losses.logits import full_precision, warm_up
-from msd_sweeps.distill.losses.stages import aligned
+from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, Side, aligned, full_precision, warm_up
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import ReviewKdSettings
 
@@ -14,8 +12,8 @@ from msd_sweeps.space.methods import ReviewKdSettings
 def hierarchical_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """The paper's HCL: mean squared differences of two maps [B, C, H, W] and of their pyramids, as a scalar.
 
-    Levels of side 4, 2 and 1 that are smaller than the map count ½, ¼, ⅛ in turn; the sum is divided by that
-    of the weights.
+    Levels of side 4, 2 and 1 that are smaller than the map count ½, ¼, ⅛ in turn; the sum is divided by that of the
+    weights.
     """
     loss, weight, total = F.mse_loss(student, teacher), 1.0, 1.0
     for side in (4, 2, 1):
@@ -55,9 +53,9 @@ class _Fusion(nn.Module):
 class ReviewKd(Distiller[ReviewKdSettings]):
     """L = ce_weight · CE + review_weight · warm-up · Σ over stages and pooled features of `hierarchical_loss`.
 
-    From the pooled features to the finest stage, each fusion hands on what it has gathered. As in mdistiller
-    (CE 1, review 1, warm-up over 20 epochs, at most 512 channels), with one difference: its teacher's (and in
-    some pairs its student's) stages are taken before their activation, ours after it, as every `Taps` has them.
+    From the pooled features to the finest stage, each fusion hands on what it has gathered. As in mdistiller (CE 1,
+    review 1, warm-up over 20 epochs, at most 512 channels), with one difference: its teacher's (and in some pairs its
+    student's) stages are taken before their activation, ours after it, as every `Taps` has them.
     """
 
     def __init__(self, settings: ReviewKdSettings, student: Side, teacher: Side, train_labels: Tensor) -> None:

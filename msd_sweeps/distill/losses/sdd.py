@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor
 
-from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, Side
+from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, Side, full_precision, soft_divergence, warm_up
 from msd_sweeps.distill.losses.dkd import decoupled_divergence
-from msd_sweeps.distill.losses.logits import full_precision, soft_divergence, warm_up
 from msd_sweeps.distill.losses.regions import Decoupling, common_grid
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import SddSettings
@@ -24,15 +23,13 @@ def consistency_weights(regions: Tensor, image: Tensor, labels: Tensor, disagree
 class Sdd(Distiller[SddSettings]):
     """KD or DKD between the logits of each region of the last maps, which each network classifies itself.
 
-    L = ce_weight · CE + 1/(B R) Σ_ir w_ir · ℓ(student logits_ir, teacher logits_ir), with w from
-    `consistency_weights` and ℓ = kd_weight · T² · KL, or the two terms of DKD with its warm-up. Scale k tiles
-    the map with k × k regions; scale 1 gives the network's own logits wherever its classifier reads the
-    pooled map.
+    L = ce_weight · CE + 1/(B R) Σ_ir w_ir · ℓ(student logits_ir, teacher logits_ir), with w from `consistency_weights`
+    and ℓ = kd_weight · T² · KL, or the two terms of DKD with its warm-up. Scale k tiles the map with k × k regions;
+    scale 1 gives the network's own logits wherever its classifier reads the pooled map.
 
-    Defaults are the reference code's: T 4, region weights 1 and 2, for KD CE .1 and KD .9, for DKD as `dkd`. It
-    pools every map to 4 × 4 first, which gives the same regions of maps of 8 × 8; here only the larger of two
-    maps is pooled down. Raises CannotClassifyRegions on the first step where a classifier does not read the
-    channels of the last map.
+    Defaults are the reference code's: T 4, region weights 1 and 2, for KD CE .1 and KD .9, for DKD as `dkd`. It pools
+    every map to 4 × 4 first, which gives the same regions of maps of 8 × 8; here only the larger of two maps is pooled
+    down. Raises CannotClassifyRegions on the first step where a classifier does not read the channels of the last map.
     """
 
     def __init__(self, settings: SddSettings, student: Side, teacher: Side, train_labels: Tensor) -> None:

@@ -2,9 +2,7 @@
 
 from torch import Tensor
 
-from msd_sweeps.distill.losses.contrast import directions
-from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses
-from msd_sweeps.distill.losses.logits import full_precision
+from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, directions, full_precision
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import SpSettings
 
@@ -18,8 +16,8 @@ def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
 class SimilarityPreserving(Distiller[SpSettings]):
     """L = ce_weight · CE + similarity_weight · `similarity_loss` of the last feature maps [B, C, H, W].
 
-    Defaults (1 and 3000) are RepDistiller's. It compares the last stages, which MobileNetV2 and ShuffleNetV2
-    follow with one more convolution; here it is the map that is pooled, for every network.
+    Defaults (1 and 3000) are RepDistiller's. It compares the last stages, which MobileNetV2 and ShuffleNetV2 follow
+    with one more convolution; here it is the map that is pooled, for every network.
     """
 
     def losses(self, student: Taps, teacher: Taps, batch: Batch) -> Losses:

@@ -6,9 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, Side
-from msd_sweeps.distill.losses.logits import full_precision
-from msd_sweeps.distill.losses.stages import aligned, same_size
+from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, Side, aligned, full_precision, same_size
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import VidSettings
 

@@ -6,9 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from msd_sweeps.distill.losses.contrast import directions
-from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, Side
-from msd_sweeps.distill.losses.logits import full_precision
+from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, Side, directions, full_precision
 from msd_sweeps.distill.losses.memory import Memory
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import WcordSettings
@@ -17,8 +15,8 @@ from msd_sweeps.space.methods import WcordSettings
 def critic_gap(scores: Tensor) -> Tensor:
     """The critic's mean over negatives minus its value of the positive (column 0): [B, 1 + M] -> [B].
 
-    Its negative is the dual form of the Wasserstein distance between joint and independent pairs, which a
-    1-Lipschitz critic maximises.
+    Its negative is the dual form of the Wasserstein distance between joint and independent pairs, which a 1-Lipschitz
+    critic maximises.
     """
     return scores[:, 1:].mean(1) - scores[:, 0]
 
@@ -50,13 +48,12 @@ def transport_loss(student: Tensor, teacher: Tensor, entropy: float, iterations:
 class Wcord(Distiller[WcordSettings]):
     """L = ce_weight · CE + global_weight · (critic gaps of both sides) + local_weight · `transport_loss`.
 
-    Global: pooled features through spectrally normalised projections, then at unit length, so that their
-    inner product is a bounded critic that is 1-Lipschitz in either feature; negatives come from the memory of
-    `crd`. Local: entropic optimal transport between the batch's features in the same space.
+    Global: pooled features through spectrally normalised projections, then at unit length, so that their inner product
+    is a bounded critic that is 1-Lipschitz in either feature; negatives come from the memory of `crd`. Local: entropic
+    optimal transport between the batch's features in the same space.
 
-    There is no reference code. The paper states both forms, the spectral normalisation and the memory; the
-    form of the critic, equal means instead of M times the negatives' one, the regularisation and
-    `local_weight` are our choices.
+    There is no reference code. The paper states both forms, the spectral normalisation and the memory; the form of the
+    critic, equal means instead of M times the negatives' one, the regularisation and `local_weight` are our choices.
     """
 
     def __init__(self, settings: WcordSettings, student: Side, teacher: Side, train_labels: Tensor) -> None:

@@ -22,12 +22,7 @@ _VGG8 = ((64,), (128,), (256,), (512,), (512,))
 _VGG13 = ((64, 64), (128, 128), (256, 256), (512, 512), (512, 512))
 
 
-def _transformer(family: Callable[..., Network], name: str) -> Callable[..., Network]:
-    """A builder that also takes the side of its square images: position embeddings depend on it."""
-    return lambda num_classes, image_size=224: family(name, num_classes, img_size=image_size)
-
-
-# Every builder takes num_classes; those of transformers and mixers take image_size too.
+# Every builder takes num_classes.
 NETWORKS: dict[str, Callable[..., Network]] = {
     # CIFAR: images of 32 pixels
     "resnet8": partial(ResNetCifar, 8, _NARROW),
@@ -56,19 +51,19 @@ NETWORKS: dict[str, Callable[..., Network]] = {
     "imagenet_mobilenet_v2": ImageNetMobileNetV2,
     "imagenet_mobilenet_v1": ImageNetMobileNetV1,
     # the same through timm
-    "swin_tiny": _transformer(TimmSwin, "swin_tiny_patch4_window7_224"),
-    "vit_small": _transformer(TimmViT, "vit_small_patch16_224"),
-    "deit_tiny": _transformer(TimmViT, "deit_tiny_patch16_224"),
-    "mixer_b16": _transformer(TimmMixer, "mixer_b16_224"),
+    "swin_tiny": partial(TimmSwin, "swin_tiny_patch4_window7_224"),
+    "vit_small": partial(TimmViT, "vit_small_patch16_224"),
+    "deit_tiny": partial(TimmViT, "deit_tiny_patch16_224"),
+    "mixer_b16": partial(TimmMixer, "mixer_b16_224"),
     "convnext_tiny": partial(TimmConvNeXt, "convnext_tiny"),
 }
 
 
-def build(name: str, num_classes: int, **options: int) -> Network:
-    """The network of that name with fresh weights; options are those of its builder.
+def build(name: str, num_classes: int) -> Network:
+    """The network of that name with fresh weights.
 
     Raises ValueError for a name that NETWORKS lacks.
     """
     if name not in NETWORKS:
         raise ValueError(f"unknown network {name!r}; {nearest(name, NETWORKS)}")
-    return NETWORKS[name](num_classes=num_classes, **options)
+    return NETWORKS[name](num_classes=num_classes)

@@ -1,10 +1,12 @@
 """Facts of a network, measured on the meta device: shapes without numbers."""
 
+from collections.abc import Callable
+
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from msd_sweeps.catalog.networks import NetworkFacts
-from msd_sweeps.distill.models import CannotClassifyRegions, Network, build
+from msd_sweeps.distill.models import CannotClassifyRegions, build
 
 
 def measure(name: str) -> NetworkFacts:
@@ -20,23 +22,15 @@ def measure(name: str) -> NetworkFacts:
             reduction=side // last_side,
             parameters=sum(parameter.numel() for parameter in network.parameters()),
             multiply_adds=round(counted.get_total_flops() / 2e6, 1),
-            classifies_regions=_classifies(network, torch.empty(1, channels)),
+            classifies_regions=_works(network.classify, torch.empty(1, channels)),
             image_size=side,
-            other_sizes=_accepts(network, torch.empty(1, 3, 2 * side, 2 * side)),
+            other_sizes=_works(network, torch.empty(1, 3, 2 * side, 2 * side)),
         )
 
 
-def _classifies(network: Network, rows: torch.Tensor) -> bool:
+def _works(function: Callable[[torch.Tensor], object], values: torch.Tensor) -> bool:
     try:
-        network.classify(rows)
-    except CannotClassifyRegions:
-        return False
-    return True
-
-
-def _accepts(network: Network, images: torch.Tensor) -> bool:
-    try:
-        network(images)
-    except (AssertionError, RuntimeError):  # what timm and torch raise for a size that does not fit
+        function(values)
+    except (CannotClassifyRegions, AssertionError, RuntimeError):  # timm asserts sizes, torch raises the last one
         return False
     return True

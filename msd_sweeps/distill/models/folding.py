@@ -5,8 +5,8 @@ import copy
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from msd_sweeps.distill.models.layers import ChannelShuffle
 from msd_sweeps.distill.models.network import Network
+from msd_sweeps.distill.models.shufflenet import ChannelShuffle
 
 
 class _Tracer(fx.Tracer):

@@ -12,11 +12,14 @@ def _adopt(network: Network, model: nn.Module) -> None:
         network.add_module(name, child)
 
 
-def _through(layers: nn.Sequential, start: int, stop: int, x: Tensor) -> Tensor:
-    """Layers start to stop, one by one: a slice is a module of its own, which torch.fx cannot name."""
-    for index in range(start, stop):
-        x = layers[index](x)
-    return x
+def _maps_after(counts: tuple[int, ...], layers: nn.Sequential, x: Tensor) -> list[Tensor]:
+    """The map after each of these counts of layers."""
+    maps = []
+    for count, layer in enumerate(layers, 1):
+        x = layer(x)
+        if count in counts:
+            maps.append(x)
+    return maps
 
 
 class ImageNetResNet(Network):
@@ -25,27 +28,19 @@ class ImageNetResNet(Network):
     image_size = 224
     head_path = "fc"
 
-    conv1: nn.Conv2d
-    bn1: nn.BatchNorm2d
-    relu: nn.ReLU
-    maxpool: nn.MaxPool2d
-    layer1: nn.Sequential
-    layer2: nn.Sequential
-    layer3: nn.Sequential
-    layer4: nn.Sequential
-    fc: nn.Linear
-
     def __init__(self, name: str, num_classes: int):
         super().__init__()
         _adopt(self, torchvision().models.get_model(name, weights=None, num_classes=num_classes))
 
     def forward(self, images: Tensor) -> Taps:
-        stem = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        stage1 = self.layer1(stem)
-        stage2 = self.layer2(stage1)
-        stage3 = self.layer3(stage2)
-        last = self.layer4(stage3)
-        return self.taps((stage1, stage2, stage3, last), last)
+        x = images
+        for name in ("conv1", "bn1", "relu", "maxpool"):
+            x = self.get_submodule(name)(x)
+        stages = []
+        for name in ("layer1", "layer2", "layer3", "layer4"):
+            x = self.get_submodule(name)(x)
+            stages.append(x)
+        return self.taps(tuple(stages), x)
 
 
 class ImageNetMobileNetV2(Network):
@@ -65,13 +60,9 @@ class ImageNetMobileNetV2(Network):
         _adopt(self, torchvision().models.mobilenet_v2(weights=None, num_classes=num_classes))
 
     def forward(self, images: Tensor) -> Taps:
-        stage1 = _through(self.features, 0, 4, images)
-        stage2 = _through(self.features, 4, 7, stage1)
-        stage3 = _through(self.features, 7, 14, stage2)
-        stage4 = _through(self.features, 14, 18, stage3)
-        last = self.features[18](stage4)
+        *stages, last = _maps_after((4, 7, 14, 18, 19), self.features, images)
         pooled = last.mean((2, 3))
-        return Taps((stage1, stage2, stage3, stage4), last, pooled, self.classifier(pooled))
+        return Taps(tuple(stages), last, pooled, self.classifier(pooled))
 
 
 def _separable(channels_in: int, channels: int, stride: int) -> nn.Sequential:
@@ -109,8 +100,5 @@ class ImageNetMobileNetV1(Network):
         self.fc = nn.Linear(1024, num_classes)
 
     def forward(self, images: Tensor) -> Taps:
-        stage1 = _through(self.model, 0, 4, images)
-        stage2 = _through(self.model, 4, 6, stage1)
-        stage3 = _through(self.model, 6, 12, stage2)
-        last = _through(self.model, 12, 14, stage3)
-        return self.taps((stage1, stage2, stage3, last), last)
+        stages = _maps_after((4, 6, 12, 14), self.model, images)
+        return self.taps(tuple(stages), stages[-1])

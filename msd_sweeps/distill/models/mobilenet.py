@@ -2,8 +2,7 @@
 
 from torch import Tensor, nn
 
-from msd_sweeps.distill.models.layers import initialise_he
-from msd_sweeps.distill.models.network import Network, Taps
+from msd_sweeps.distill.models.network import Network, Taps, initialise_he
 
 # channels at width 1, blocks, stride; the first group does not expand
 _GROUPS = ((16, 1, 1), (24, 2, 1), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1))

@@ -59,3 +59,18 @@ class Network(nn.Module):
         if self.head_path is None:
             raise CannotClassifyRegions(f"{type(self).__name__}: no classifier reads its last feature map")
         return self.get_submodule(self.head_path)(rows)
+
+
+def initialise_he(network: nn.Module, linear_std: float | None = None) -> None:
+    """Normal fan-out initialisation of every convolution (He et al. 2015), zero biases.
+
+    linear_std: standard deviation of the linear weights; None keeps PyTorch's default for linear layers.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear) and linear_std is not None:
+            nn.init.normal_(module.weight, std=linear_std)
+            nn.init.zeros_(module.bias)

@@ -5,8 +5,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from msd_sweeps.distill.models.layers import initialise_he
-from msd_sweeps.distill.models.network import Network, Taps
+from msd_sweeps.distill.models.network import Network, Taps, initialise_he
 
 
 def _shortcut(channels_in: int, channels: int, stride: int) -> nn.Module:

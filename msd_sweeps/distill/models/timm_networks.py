@@ -30,9 +30,9 @@ class TimmNetwork(Network):
     image_size = 224
     head_path: ClassVar[str] = "model.head"
 
-    def __init__(self, name: str, num_classes: int, **options: int):
+    def __init__(self, name: str, num_classes: int):
         super().__init__()
-        self.model: Any = _timm().create_model(name, pretrained=False, num_classes=num_classes, **options)
+        self.model: Any = _timm().create_model(name, pretrained=False, num_classes=num_classes)
         self.indices = self._stage_indices()
         self.register_load_state_dict_pre_hook(_accept_timm_keys)
 

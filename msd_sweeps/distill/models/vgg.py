@@ -3,8 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from msd_sweeps.distill.models.layers import initialise_he
-from msd_sweeps.distill.models.network import Network, Taps
+from msd_sweeps.distill.models.network import Network, Taps, initialise_he
 
 
 def _convolutions(channels_in: int, widths: tuple[int, ...]) -> nn.Sequential:

@@ -1,95 +1,41 @@
-"""Steps on a GPU as captured CUDA graphs: one for the teacher, one for each student on a stream of its own.
+"""Steps on a GPU as captured CUDA graphs: one for the teacher, and one for each student on a stream of its own.
 
-A step of a small network is hundreds of kernels that take less time than their launches; a graph launches all of them
-at once, and students on streams of their own fill the device together. Not yet run on a GPU: what is tested is the
-order of things, on a CPU, with a stand-in for the capture.
+A step of a small network is hundreds of kernels that take less time than their launches. A graph launches all of them
+at once, and students on streams of their own fill the device together. Not yet run on a GPU: the tests check the order
+of things on a CPU, with a stand-in for the capture.
 """
 
 import logging
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from msd_sweeps.distill.data.stream import StreamBatch
 from msd_sweeps.distill.models.network import Taps
+from msd_sweeps.distill.stepping.threads import NO_TAPS, InTurn, Item, Learn, Teach
 from msd_sweeps.distill.student import Student
 
 WARM_UP_STEPS = 3
-"""Steps before a capture: they choose algorithms and make momentum and sums, which a graph then finds in place."""
+"""Steps before a capture. They choose algorithms and make momentum and sums, which a graph then finds in place."""
 
-Replay = Callable[[], None]
-Teach = Callable[[Tensor], Taps]
-
-
-class Steps(Protocol):
-    """How a cohort takes its steps."""
-
-    def load(self, batch: StreamBatch, teach: Teach | None) -> None:
-        """Take the next batch and what the teacher says of it; None where nobody asks it."""
-        ...
-
-    def step(self, student: Student) -> None:
-        """Let a student learn from them. Raises what its step raises."""
-        ...
-
-    def join(self) -> None:
-        """Wait, on the device, until all students have taken their steps."""
-        ...
-
-    def forget(self, trial: str) -> None:
-        """A student has left."""
-        ...
+Work = Callable[[], None]
 
 
-def open_steps(device: torch.device, world_size: int) -> Steps:
-    """Graphs on a GPU. Data-parallel workers step plainly: their reductions are not captured."""
-    if device.type == "cuda" and world_size == 1:
-        return GraphSteps(CudaRecorder(device))
-    return PlainSteps()
+class Recorder:
+    """Captures work on a GPU and orders its streams.
 
-
-class PlainSteps:
-    """One student after another, as the CPU takes them."""
-
-    def load(self, batch: StreamBatch, teach: Teach | None) -> None:
-        self._batch, self._taps = batch, _silence(batch.images) if teach is None else teach(batch.images)
-
-    def step(self, student: Student) -> None:
-        student.step(self._batch, self._taps)
-
-    def join(self) -> None:
-        """Nothing: a step is over when it returns."""
-
-    def forget(self, trial: str) -> None:
-        """Nothing is kept of a student."""
-
-
-class Recorder(Protocol):
-    """What captures work on a device and orders its streams."""
-
-    def capture(self, work: Callable[[], Any]) -> Replay:
-        """Record `work` without running it; what it returns lies where every replay writes it."""
-        ...
-
-    def new_stream(self) -> Any: ...
-    def run_on(self, stream: Any, work: Callable[[], None]) -> None:
-        """Run on another stream after all that the main one has been given."""
-        ...
-
-    def wait_for(self, stream: Any) -> None:
-        """Let the main stream wait for another."""
-        ...
-
-
-class CudaRecorder:
-    """CUDA graphs, each with a memory pool of its own, because graphs of several students run at the same time."""
+    Each graph has a memory pool of its own, because graphs of several students run at the same time.
+    """
 
     def __init__(self, device: torch.device):
         self._device = device
 
-    def capture(self, work: Callable[[], Any]) -> Replay:
+    def capture(self, work: Work) -> Work:
+        """Record `work` without running it; the result replays it in the same memory."""
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             work()
@@ -98,123 +44,106 @@ class CudaRecorder:
     def new_stream(self) -> Any:
         return torch.cuda.Stream(self._device)
 
-    def run_on(self, stream: Any, work: Callable[[], None]) -> None:
+    def run_on(self, stream: Any, work: Work) -> None:
+        """Run on another stream, after everything that the main stream has been given."""
         stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(stream):
             work()
 
     def wait_for(self, stream: Any) -> None:
+        """Let the main stream wait for another."""
         torch.cuda.current_stream(self._device).wait_stream(stream)
 
 
-class GraphSteps:
-    """Batch and taps lie in buffers that stay in place; graphs read them there."""
+class _Graph:
+    """Work that runs plainly for its first WARM_UP_STEPS steps, and as a captured graph from then on."""
+
+    def __init__(self, recorder: Recorder, name: str):
+        self._recorder, self._name = recorder, name
+        self._steps = 0
+        self._replay: Work | None = None
+        self._is_refused = False
+
+    def ready(self, work: Work, may_capture: bool = True) -> Work:
+        """What runs the next step: `work` itself, or its graph."""
+        is_warm = self._steps >= WARM_UP_STEPS
+        if is_warm and may_capture and self._replay is None and not self._is_refused:
+            self._capture(work)
+        self._steps += 1
+        return self._replay or work
+
+    def _capture(self, work: Work) -> None:
+        try:
+            self._replay = self._recorder.capture(work)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            self._is_refused = True
+            logging.getLogger(__name__).warning("%s cannot be captured and steps plainly: %s", self._name, str(error))
+
+
+class Graphs(InTurn):
+    """Batch and taps are copied into buffers that stay in place, where graphs read them.
+
+    Gradients are freed after each step, so a captured backward pass makes them anew in the graph's memory.
+    """
 
     def __init__(self, recorder: Recorder):
         self._recorder = recorder
         self._batch: StreamBatch | None = None
         self._taps: Taps | None = None
-        self._taught = 0
-        self._teach: Replay | None = None
-        self._lanes: dict[str, _Lane] = {}
+        self._teacher = _Graph(recorder, "the teacher")
+        self._students: WeakKeyDictionary[Student, tuple[Any, _Graph]] = WeakKeyDictionary()
+        """The stream and the graph of each student; they go with the student."""
 
-    def load(self, batch: StreamBatch, teach: Teach | None) -> None:
-        self.join()  # students may still be reading the last batch
+    def load(self, batch: StreamBatch, teach: Teach | None) -> tuple[StreamBatch, Taps]:
+        self._join()  # students may still be reading the last batch
         if self._batch is None:
             self._batch = StreamBatch(*(tensor.clone() for tensor in batch))
         else:
-            for mine, theirs in zip(self._batch, batch, strict=True):
-                mine.copy_(theirs)
-        if teach is None:
-            return
-        images = self._batch.images
-        if self._teach is None and self._taught >= WARM_UP_STEPS:
-            self._teach = self._recorder.capture(lambda: self._keep(teach(images)))
-        if self._teach is None:
-            self._taught += 1
-            self._keep(teach(images))
-        else:
-            self._teach()
+            _overwrite(self._batch, batch)
+        if teach is not None:
+            self._teacher.ready(partial(self._teach, teach, self._batch.images))()
+        return self._batch, self._taps or NO_TAPS
 
-    def step(self, student: Student) -> None:
-        assert self._batch is not None, "load() comes before step()"
-        lane = self._lanes.get(student.trial.id)
-        if lane is None or lane.student is not student:
-            lane = self._lanes[student.trial.id] = _Lane(student, self._recorder)
-        lane.step(self._batch, self._taps or _silence(self._batch.images))
+    def step(self, students: Sequence[Student], learn: Learn) -> Iterator[tuple[Student, Exception]]:
+        def start(student: Student) -> None:
+            stream, graph = self._of(student)
+            self._recorder.run_on(stream, graph.ready(partial(learn, student), has_constant_loss(student)))
 
-    def join(self) -> None:
-        for lane in self._lanes.values():
-            self._recorder.wait_for(lane.stream)
+        for student, error in super().each(students, start):
+            self._join()  # before its memory is freed
+            yield student, error
 
-    def forget(self, trial: str) -> None:
-        lane = self._lanes.pop(trial, None)
-        if lane is not None:
-            self._recorder.wait_for(lane.stream)
+    def each(self, items: Sequence[Item], work: Callable[[Item], None]) -> Iterator[tuple[Item, Exception]]:
+        self._join()
+        return super().each(items, work)
 
-    def _keep(self, taps: Taps) -> None:
-        """Put the taps where students look for them."""
+    def _teach(self, teach: Teach, images: Tensor) -> None:
+        """Put the teacher's taps where students read them."""
+        taps = teach(images)
         if self._taps is None:
-            self._taps = Taps(
-                tuple(stage.clone() for stage in taps.stages),
-                taps.last.clone(),
-                taps.pooled.clone(),
-                taps.logits.clone(),
-            )
-            return
-        for mine, theirs in zip(_flat(self._taps), _flat(taps), strict=True):
-            mine.copy_(theirs)
-
-
-class _Lane:
-    """A student's stream, and its graph once it has warmed up."""
-
-    def __init__(self, student: Student, recorder: Recorder):
-        self.student, self.stream = student, recorder.new_stream()
-        self._recorder = recorder
-        self._eager_steps = 0
-        self._replay: Replay | None = None
-        self._refused = False
-
-    def step(self, batch: StreamBatch, taps: Taps) -> None:
-        student = self.student
-        student.advance()
-        if self._replay is None and self._eager_steps >= WARM_UP_STEPS and not self._refused:
-            self._capture(batch, taps)
-        if self._replay is None:
-            self._eager_steps += 1
-            self._recorder.run_on(self.stream, lambda: student.compute(batch, taps))
+            self._taps = Taps(tuple(stage.clone() for stage in taps.stages), *(tensor.clone() for tensor in taps[1:]))
         else:
-            self._recorder.run_on(self.stream, self._replay)
+            _overwrite((*self._taps.stages, *self._taps[1:]), (*taps.stages, *taps[1:]))
 
-    def _capture(self, batch: StreamBatch, taps: Taps) -> None:
-        if not has_constant_loss(self.student):
-            return
-        # Gradients are made anew inside the graph, so that each replay overwrites them.
-        self.student.optimizer.zero_grad(set_to_none=True)
-        self._recorder.wait_for(self.stream)
-        try:
-            self._replay = self._recorder.capture(lambda: self.student.compute(batch, taps))
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            self._refused = True
-            trial = self.student.trial
-            logging.getLogger(__name__).warning(
-                "trial %s (%s) cannot be captured and steps plainly: %s", trial.id, trial.method.name, error
-            )
+    def _of(self, student: Student) -> tuple[Any, _Graph]:
+        if student not in self._students:
+            name = f"trial {student.trial.id} ({student.trial.method.name})"
+            self._students[student] = self._recorder.new_stream(), _Graph(self._recorder, name)
+        return self._students[student]
+
+    def _join(self) -> None:
+        """Let the main stream wait until all students have taken their steps."""
+        for stream, _ in self._students.values():
+            self._recorder.wait_for(stream)
 
 
 def has_constant_loss(student: Student) -> bool:
-    """Whether the loss has stopped to change from epoch to epoch: a graph keeps the factor of a warm-up."""
+    """Whether the loss no longer changes from epoch to epoch: a graph keeps the factor of a warm-up."""
     return student.epoch + 1 >= getattr(student.trial.method, "warmup_epochs", 0)
 
 
-def _silence(images: Tensor) -> Taps:
-    """What a student without a teacher is given."""
-    nothing = images.new_empty(0)
-    return Taps((), nothing, nothing, nothing)
-
-
-def _flat(taps: Taps) -> list[Tensor]:
-    return [*taps.stages, taps.last, taps.pooled, taps.logits]
+def _overwrite(kept: Sequence[Tensor], new: Sequence[Tensor]) -> None:
+    for mine, theirs in zip(kept, new, strict=True):
+        mine.copy_(theirs)

@@ -1,15 +1,21 @@
-"""The hand that every figure is drawn with: one style, colours for all eyes, the same bytes for the same numbers."""
+"""What all figures share: one style, colours for the colour-blind, axes, legends, equal bytes for equal numbers."""
 
 import io
 import textwrap
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, NamedTuple
 
-import matplotlib
+import matplotlib.style
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.transforms import ScaledTranslation, Transform
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.transforms import ScaledTranslation
 
 from msd_sweeps.report.escaping import short
 
@@ -21,54 +27,54 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 BLUE, ORANGE, GREY = COLORS[0], COLORS[1], "#8A8A8A"
 MANY = 1500
 """Points from which a cloud is drawn as an image inside the vector figure."""
-
-_STYLE = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so it is the same on every machine
-    "font.size": 9.0,
-    "axes.titlesize": 9.0,
-    "axes.labelsize": 9.0,
-    "xtick.labelsize": 8.0,
-    "ytick.labelsize": 8.0,
-    "legend.fontsize": 8.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": "#E4E4E4",
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "text.parse_math": False,  # a name with $ in it is a name
-    "svg.fonttype": "path",
-    "svg.hashsalt": "msd_sweeps",
-    "pdf.fonttype": 42,
-    "savefig.dpi": 150,
-}
+MOST_ROWS = 30
+"""Rows that a figure of cells or effects shows; its CSV has them all."""
 
 
-@contextmanager
-def style() -> Iterator[None]:
+class Look(NamedTuple):
+    """How one thing is drawn in all figures of a page."""
+
+    color: str
+    marker: str
+
+
+PLAIN = Look(BLUE, "o")
+"""Means that are no cell's, such as those of a factor's level."""
+OTHER = Look(GREY, "o")
+"""Cells without a colour of their own."""
+
+
+def style() -> AbstractContextManager[None]:
     """Draw within this: matplotlib's defaults and our style, whatever the user's own settings."""
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)  # type: ignore[arg-type]
-        yield
+    return matplotlib.style.context(Path(__file__).with_name("report.mplstyle"), after_reset=True)
 
 
-def new_figure(height: float, panels: tuple[int, int] = (1, 1)) -> tuple[Figure, list[Axes]]:
-    """A figure of the common width with rows × columns of axes that share their y axis."""
+def new_figure(height: float, x: str = "", y: str = "", panels: tuple[int, int] = (1, 1)) -> tuple[Figure, list[Axes]]:
+    """A figure of the common width with rows × columns of axes that share their y axis. x, y: the axes' titles."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    axes = figure.subplots(*panels, squeeze=False, sharey=True)
-    return figure, [axis for row in axes for axis in row]
+    axes = list(figure.subplots(*panels, squeeze=False, sharey=True).flat)
+    for place, axis in enumerate(axes):
+        axis.set(xlabel=x, ylabel="" if place % panels[1] else y)
+    return figure, axes
+
+
+def rows_figure(names: Sequence[str], x: str) -> tuple[Figure, Axes]:
+    """A figure with names down its y axis, the first on top, and few ticks along x."""
+    labels = [label(name, lines=2) for name in names]
+    high = 0.33 if any("\n" in text for text in labels) else 0.27
+    figure, (axis,) = new_figure(0.75 + high * len(names), x)
+    axis.set_yticks(range(len(names)), labels)
+    axis.set_ylim(len(names) - 0.4, -0.6)
+    axis.grid(axis="y", visible=False)
+    axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    return figure, axis
 
 
 def rendered(figure: Figure, kind: str) -> bytes:
     """The bytes of a figure as svg or pdf, without dates and program versions."""
     buffer = io.BytesIO()
-    metadata = {
-        "svg": {"Date": None, "Creator": None},
-        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-    }
-    figure.savefig(buffer, format=kind, metadata=metadata[kind])
+    absent = ("Date", "Creator") if kind == "svg" else ("CreationDate", "Creator", "Producer")
+    figure.savefig(buffer, format=kind, metadata=dict.fromkeys(absent))
     figure.set_layout_engine("none")  # a second format keeps the places that were found
     return buffer.getvalue()
 
@@ -79,55 +85,81 @@ def label(text: object, longest: int = 30, lines: int = 1) -> str:
     return "\n".join(textwrap.wrap(shown, longest)) if len(shown) > longest else shown
 
 
-def mean_with_interval(
-    axis: Axes, rows: pd.DataFrame, along: str, places: "pd.Series[float]", color: str = BLUE
-) -> None:
-    """Means as filled markers with their intervals, along x or y; a mean without interval is hollow."""
-    for place, row in zip(places, rows.itertuples(index=False), strict=True):
-        certain = row.high == row.high
-        half = [[row.value - row.low], [row.high - row.value]] if certain else None
-        axis.errorbar(
-            [place if along == "y" else row.value],
-            [row.value if along == "y" else place],
-            yerr=half if along == "y" else None,
-            xerr=None if along == "y" else half,
-            fmt="o",
-            ms=5,
-            color=color,
-            mfc=color if certain else "white",
-            elinewidth=1.5,
-            capsize=3,
-            zorder=3,
-        )
-
-
-def beside(axis: Axes, x: float = 0.0, y: float = 0.0) -> Transform:
-    """The data's place moved by points on paper: for dots that stand beside a mean."""
-    return axis.transData + ScaledTranslation(x / 72, y / 72, axis.get_figure(root=True).dpi_scale_trans)  # type: ignore[union-attr]
-
-
 def legend_below(figure: Figure, columns: int = 2) -> None:
-    """A legend under the axes; the figure grows by its height, so that the axes keep theirs."""
-    texts = [str(text) for axis in figure.axes for text in axis.get_legend_handles_labels()[1]]
-    rows = -(-len(texts) // columns)
-    lines = 1 + max((text.count("\n") for text in texts), default=0)
-    figure.set_figheight(figure.get_figheight() + 0.2 + 0.15 * rows * lines)
-    figure.legend(loc="outside lower center", ncols=columns)
+    """A legend under the axes, each label once; the figure grows by its height, so that the axes keep theirs."""
+    found: dict[str, Any] = {}
+    for axis in figure.axes:
+        for handle, text in zip(*axis.get_legend_handles_labels(), strict=True):
+            found.setdefault(text, handle)
+    lines = 1 + max((text.count("\n") for text in found), default=0)
+    figure.set_figheight(figure.get_figheight() + 0.2 + 0.15 * lines * -(-len(found) // columns))
+    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=columns)
 
 
-def turn_ticks(axis: Axes) -> None:
-    """Slant the labels of the x axis, where they would touch each other upright."""
-    for text in axis.get_xticklabels():
-        text.set(rotation=30, ha="right", rotation_mode="anchor")
+def mean_with_interval(axis: Axes, along: str, place: float, row: Any, look: Look = PLAIN, name: str = "") -> None:
+    """A mean with its interval along x or y, `place` on the other axis; a mean without interval is hollow.
+
+    row: has `value`, `low` and `high`. name: for the legend.
+    """
+    half = None if np.isnan(row.low) else [[row.value - row.low], [row.high - row.value]]
+    x, y = (row.value, place) if along == "x" else (place, row.value)
+    fill = "white" if half is None else look.color
+    interval: dict[str, Any] = {f"{along}err": half}
+    axis.errorbar([x], [y], fmt=look.marker, color=look.color, mfc=fill, zorder=3, label=name, **interval)
 
 
-def rows_axis(axis: Axes, names: list[str]) -> None:
-    """Names down the y axis, the first on top."""
-    axis.set_yticks(range(len(names)), [label(name, lines=2) for name in names])
-    axis.set_ylim(len(names) - 0.4, -0.6)
-    axis.grid(axis="y", visible=False)
+def seeds_beside(axis: Axes, along: str, places: Sequence[float], values: Sequence[float]) -> None:
+    """Seeds as grey dots beside the place of their mean, in points on paper; equal values stand side by side."""
+    seen: Counter[tuple[float, float]] = Counter()
+    inches = axis.get_figure(root=True).dpi_scale_trans  # type: ignore[union-attr]
+    for place, value in zip(places, values, strict=True):
+        shift = (5 + 1.4 * min(2, (seen[place, value] + 1) // 2) * (-1) ** seen[place, value]) / 72
+        seen[place, value] += 1
+        x, y, right, up = (value, place, 0, -shift) if along == "x" else (place, value, shift, 0)
+        dot = Line2D([x], [y], marker="o", ms=3.2, color=GREY, alpha=0.75, mec="none")
+        dot.set_transform(axis.transData + ScaledTranslation(right, up, inches))
+        axis.add_artist(dot)
+        axis.update_datalim([(x, y)])
 
 
-def row_height(names: Sequence[str]) -> float:
-    """Height in inches of a figure with these rows."""
-    return 0.75 + (0.33 if any("\n" in label(name, lines=2) for name in names) else 0.27) * len(names)
+def cloud(axis: Axes, places: "pd.Series[float]", values: "pd.Series[float]", states: "pd.Series[str]") -> None:
+    """Search trials as dots: finished ones filled, others hollow."""
+    raster, size = len(values) > MANY, 2.5 if len(values) > MANY else 4.5
+    finished = states == "finished"
+    for name, rows, fill, edge in (
+        ("stopped or failed", ~finished, "none", GREY),
+        ("finished", finished, BLUE, "none"),
+    ):
+        if rows.any():
+            axis.plot(places[rows], values[rows], "o", ms=size, mfc=fill, mec=edge, label=name, rasterized=raster)
+
+
+def level_axis(axis: Axes, which: str, rows: pd.DataFrame) -> "pd.Series[float]":
+    """Lay out the x or y axis for a factor, and give the place of each row on it: its number, else that of its level.
+
+    rows: columns level, position (NaN for levels that are no numbers), log, and for trials of a search number: those at
+    one level stand side by side in the order of their numbers.
+    """
+    if rows["position"].notna().any():
+        if rows["log"].any():
+            log_axis(axis, which, rows["position"])
+        return rows["position"]
+    names = list(dict.fromkeys(rows["level"].dropna()))
+    if is_search := "number" in rows:
+        names = sorted(names, key=lambda name: (len(name), name))[:12]
+    places = rows["level"].map({name: float(place) for place, name in enumerate(names)})
+    labels = [label(name, 24 if len(names) <= 4 else 14) for name in names]
+    getattr(axis, f"set_{which}ticks")(range(len(names)), labels)
+    getattr(axis, f"set_{which}lim")(-0.6, len(names) - 0.4)
+    if which == "x" and len("".join(labels)) > (26 if is_search else 60):  # they would touch each other upright
+        axis.tick_params("x", rotation=30, rotation_mode="xtick")
+    return places + 0.5 * (rows["number"] / max(1, rows["number"].max()) - 0.5) if is_search else places
+
+
+def log_axis(axis: Axes, which: str, values: "pd.Series[float]") -> None:
+    """A logarithmic axis with plain numbers, also at 3, 30, ... where the values span little."""
+    getattr(axis, f"set_{which}scale")("log")
+    one = axis.xaxis if which == "x" else axis.yaxis
+    one.set_major_locator(LogLocator(subs=(1.0,) if values.max() > 150 * values.min() else (1.0, 3.0)))
+    one.set_major_formatter(lambda value, _: f"{value:g}")
+    one.set_minor_formatter(NullFormatter())

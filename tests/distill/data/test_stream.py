@@ -15,7 +15,7 @@ from PIL import Image
 from msd_sweeps.distill.data import loading as data
 from msd_sweeps.distill.data.images import augmented, random_box
 from msd_sweeps.distill.data.splits import ImageFiles, Images, Splits
-from msd_sweeps.distill.data.stream import FileStream, Stream, StreamBatch, open_stream, plain_batches
+from msd_sweeps.distill.data.stream import Stream, StreamBatch, plain_batches
 from msd_sweeps.distill.models.vision import torchvision
 from msd_sweeps.space.data import Data
 from msd_sweeps.space.trial import Recipe
@@ -45,8 +45,7 @@ def splits(request: pytest.FixtureRequest) -> Splits:
 
 
 def read(splits: Splits, epoch: int = 0, seed: int = 3, rank: int = 0, world_size: int = 1) -> list[StreamBatch]:
-    stream = open_stream(splits, Recipe(batch_size=8, crop_padding=3), seed, rank, world_size)
-    return list(stream.epoch(epoch))
+    return list(Stream(splits, Recipe(batch_size=8, crop_padding=3), seed, rank, world_size).epoch(epoch))
 
 
 def same(ours: list[StreamBatch], theirs: list[StreamBatch]) -> bool:
@@ -62,11 +61,6 @@ def test_batches_are_scaled_after_they_are_cropped(resident):
         assert torch.equal(scaled.index, small.index)
     for images, _ in plain_batches(large.test, MEAN, STD, 20):
         assert images.shape[1:] == large.test.image_shape == (3, 24, 24)
-
-
-def test_the_kind_of_stream_follows_the_data(resident, files):
-    assert isinstance(open_stream(resident, Recipe(batch_size=8), 0), Stream)
-    assert isinstance(open_stream(files, Recipe(batch_size=8), 0), FileStream)
 
 
 def test_the_same_place_gives_the_same_bits(splits):
@@ -129,21 +123,36 @@ def test_an_epoch_shows_every_image_at_most_once(splits):
 @settings(max_examples=15, deadline=None)
 @given(padding=st.integers(0, 4), flip=st.booleans(), seed=st.integers(0, 2**31 - 1), epoch=st.integers(0, 500))
 def test_resident_crops_are_those_of_a_slow_reference(resident, padding, flip, seed, epoch):
-    """Pad with black, cut a window, mirror, scale: one image at a time, as torchvision's RandomCrop and flip."""
+    """Pad with black, cut a window, mirror, scale, as torchvision's RandomCrop and flip: each image of a batch is one
+    of the windows that there are."""
     recipe = Recipe(batch_size=10, crop_padding=padding, flip=flip)
-    stream = open_stream(resident, recipe, seed)
-    assert isinstance(stream, Stream)
-    _, tops, lefts, mirrored = stream._draw(epoch)
-    assert flip or not mirrored.any()
-    batch = next(stream.epoch(epoch))
+    batch = next(Stream(resident, recipe, seed).epoch(epoch))
+    mean, std = (np.array(values)[:, None, None] for values in (MEAN, STD))
     for image, index in zip(batch.images, batch.index.tolist(), strict=True):
-        padded = np.zeros((3, 12 + 2 * padding, 12 + 2 * padding), np.float64)
-        padded[:, padding : padding + 12, padding : padding + 12] = resident.train.images[index]
-        crop = padded[:, tops[index] : tops[index] + 12, lefts[index] : lefts[index] + 12]
-        if mirrored[index]:
-            crop = crop[:, :, ::-1]
-        expected = (crop / 255 - np.array(MEAN)[:, None, None]) / np.array(STD)[:, None, None]
-        np.testing.assert_allclose(image.double().numpy(), expected, atol=1e-5)
+        padded = np.pad(resident.train.images[index].numpy(), [(0, 0), (padding, padding), (padding, padding)])
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (12, 12), axis=(1, 2))
+        windows = windows.transpose(1, 2, 0, 3, 4).reshape(-1, 3, 12, 12)
+        assert len(windows) == (2 * padding + 1) ** 2
+        if flip:
+            windows = np.concatenate([windows, windows[..., ::-1]])
+        distance = np.abs((windows / 255 - mean) / std - image.double().numpy()).max((1, 2, 3))
+        assert (distance < 1e-5).sum() == 1
+
+
+def test_resident_crops_and_flips_are_spread_evenly():
+    """Every offset and both orientations, over many epochs: a pixel that is white tells where it went."""
+    images = torch.zeros(400, 3, 8, 8, dtype=torch.uint8)
+    images[:, :, 4, 2] = 255
+    split = Images(images, torch.arange(400) % 10)
+    splits = Splits(split, None, split, (0.0,) * 3, (1.0,) * 3)
+    stream = Stream(splits, Recipe(batch_size=400, crop_padding=1), data_seed=0)
+    seen = torch.zeros(8, 8)
+    for epoch in range(10):
+        seen += next(stream.epoch(epoch)).images[:, 0].sum(0)
+    # Three rows; three columns around 2, and as mirrored around 5: 4000 images in 18 places.
+    places = seen[3:6, 1:7]
+    assert seen.sum() == places.sum() == pytest.approx(4000)
+    assert (places - 4000 / 18).abs().max() < 5 * (4000 / 18) ** 0.5
 
 
 def test_file_crops_are_those_of_torchvision_one_by_one(files):
@@ -156,9 +165,9 @@ def test_file_crops_are_those_of_torchvision_one_by_one(files):
             draw = random.Random(f"11 4 {index}")
             picture = Image.open(train.root / train.paths[index]).convert("RGB")
             mirrored = draw.random() < 0.5
-            box = random_box(*picture.size, draw)
+            left, top, right, bottom = random_box(*picture.size, draw)
             expected = functional.resized_crop(
-                picture, box.top, box.left, box.height, box.width, [SIDE, SIDE], Image.Resampling.BILINEAR
+                picture, top, left, bottom - top, right - left, [SIDE, SIDE], Image.Resampling.BILINEAR
             )
             expected = functional.hflip(expected) if mirrored else expected
             expected = functional.normalize(functional.to_tensor(expected), files.mean, files.std)
@@ -187,11 +196,9 @@ def test_evaluation_images_are_those_of_torchvision(files):
 @given(width=st.integers(1, 600), height=st.integers(1, 600), seed=st.integers(0, 2**31))
 @settings(max_examples=200, deadline=None)
 def test_boxes_lie_inside_the_image(width, height, seed):
-    box = random_box(width, height, random.Random(seed))
-    assert 0 <= box.left <= box.left + box.width <= width
-    assert 0 <= box.top <= box.top + box.height <= height
-    assert box.width > 0
-    assert box.height > 0
+    left, top, right, bottom = random_box(width, height, random.Random(seed))
+    assert 0 <= left < right <= width
+    assert 0 <= top < bottom <= height
 
 
 def test_boxes_are_spread_as_torchvision_spreads_them():
@@ -203,13 +210,13 @@ def test_boxes_are_spread_as_torchvision_spreads_them():
     crop = torchvision().transforms.RandomResizedCrop
     blank = torch.zeros(3, height, width)
     theirs = [crop.get_params(blank, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(count)]
-    told = [(b.top, b.left, b.height, b.width) for b in ours], theirs
-    ours_told, theirs_told = (
-        np.array([[t, left, h, w, h * w, np.log(w / h)] for t, left, h, w in boxes], float) for boxes in told
+    same_form = [(top, left, bottom - top, right - left) for left, top, right, bottom in ours], theirs
+    mine, expected = (
+        np.array([[t, left, h, w, h * w, np.log(w / h)] for t, left, h, w in boxes], float) for boxes in same_form
     )
-    error = np.sqrt((ours_told.var(0) + theirs_told.var(0)) / count)
-    assert (np.abs(ours_told.mean(0) - theirs_told.mean(0)) < 5 * error).all()
-    np.testing.assert_allclose(ours_told.std(0), theirs_told.std(0), rtol=0.06)
+    error = np.sqrt((mine.var(0) + expected.var(0)) / count)
+    assert (np.abs(mine.mean(0) - expected.mean(0)) < 5 * error).all()
+    np.testing.assert_allclose(mine.std(0), expected.std(0), rtol=0.06)
 
 
 def test_without_flip_nothing_is_mirrored():
@@ -221,13 +228,12 @@ def test_without_flip_nothing_is_mirrored():
 
 @pytest.mark.parametrize("threads", [1, 5])
 def test_threads_change_nothing(files, threads):
-    train = files.train.__class__(**vars(files.train) | {"threads": threads})
+    train = replace(files.train, threads=threads)
     assert same(read(files, epoch=1), read(files._replace(train=train), epoch=1))
 
 
 def test_leaving_an_epoch_early_is_allowed(files):
-    stream = open_stream(files, Recipe(batch_size=8), 3)
-    first = next(stream.epoch(0))
+    first = next(Stream(files, Recipe(batch_size=8), 3).epoch(0))
     assert torch.equal(first.images, read(files)[0].images)
 
 

@@ -9,8 +9,8 @@ from torch.autograd import gradcheck
 
 from msd_sweeps.distill.losses import Side, build
 from msd_sweeps.distill.losses.dist import correlation_loss
+from msd_sweeps.distill.losses.distiller import soft_divergence, warm_up
 from msd_sweeps.distill.losses.dkd import decoupled_divergence, without_target
-from msd_sweeps.distill.losses.logits import soft_divergence, warm_up
 from msd_sweeps.distill.losses.sdd import consistency_weights
 from msd_sweeps.distill.models.network import CannotClassifyRegions, Network
 

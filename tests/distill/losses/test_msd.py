@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Size, Tensor
 from torch.autograd import gradcheck
 
-from msd_sweeps.distill.losses.contrast import directions, feature_wise, info_nce, sample_wise
-from msd_sweeps.distill.losses.msd import other_class_bias, region_shares
+from msd_sweeps.distill.losses.distiller import directions
+from msd_sweeps.distill.losses.msd import feature_wise, info_nce, other_class_bias, region_shares, sample_wise
 from msd_sweeps.distill.losses.regions import Decoupling, common_grid
 
 ONLY_SAMPLE = {"ce_weight": 0.0, "feature_weight": 0.0, "sample_weight": 1.0}

@@ -9,7 +9,7 @@ from torch import nn
 
 from msd_sweeps.catalog import networks as catalog
 from msd_sweeps.distill.models import NETWORKS, CannotClassifyRegions, Network, build
-from msd_sweeps.distill.models.layers import ChannelShuffle
+from msd_sweeps.distill.models.shufflenet import ChannelShuffle
 
 CIFAR = [name for name, facts in catalog.NETWORKS.items() if facts.image_size == 32]
 WEIGHTS = Path(__file__).resolve().parents[3] / "../shared/data/weights"

@@ -1,5 +1,6 @@
 """Steps through static buffers and captures give what plain steps give; the capture itself has a stand-in here."""
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -7,8 +8,8 @@ import pytest
 import torch
 
 from msd_sweeps.distill.cohort import Cohort
-from msd_sweeps.distill.stepping.graphs import WARM_UP_STEPS, GraphSteps, PlainSteps, open_steps
-from tests.distill.conftest import CPU, make_trial
+from msd_sweeps.distill.stepping.graphs import WARM_UP_STEPS, Graphs
+from tests.distill.conftest import make_trial
 
 RECIPE = {"epochs": 3, "batch_size": 8, "lr": 0.05, "schedule": "cosine", "precision": "float32"}
 TRIALS = {
@@ -25,6 +26,7 @@ class StandIn:
     def __init__(self) -> None:
         self.captures = 0
         self.replays = 0
+        self.streams = 0
         self.refuses: type[Exception] | None = None
 
     def capture(self, work: Callable[[], Any]) -> Callable[[], None]:
@@ -39,6 +41,7 @@ class StandIn:
         return replay
 
     def new_stream(self) -> str:
+        self.streams += 1
         return "stream"
 
     def run_on(self, stream: Any, work: Callable[[], None]) -> None:
@@ -57,14 +60,17 @@ def train(cohort: Cohort, names: list[str]) -> list[list[tuple[str, dict[str, fl
     ]
 
 
-def with_stand_in(cohort: Cohort) -> tuple[Cohort, StandIn]:
-    recorder = StandIn()
-    cohort.steps = GraphSteps(recorder)
-    return cohort, recorder
+@pytest.fixture
+def recorder() -> StandIn:
+    return StandIn()
 
 
-def test_replayed_steps_give_the_bits_of_plain_steps(new_cohort):
-    cohort, recorder = with_stand_in(new_cohort(TRIALS["msd"]))
+@pytest.fixture
+def cohort(new_cohort: Callable[..., Cohort], recorder: StandIn) -> Cohort:
+    return new_cohort(TRIALS["msd"], stepping=Graphs(recorder))
+
+
+def test_replayed_steps_give_the_bits_of_plain_steps(new_cohort, cohort, recorder):
     assert train(cohort, list(TRIALS)) == train(new_cohort(TRIALS["msd"]), list(TRIALS))
     steps = 3 * 6
     # The teacher and three students after their warm-up; dkd once its loss has stopped to change, in the last epoch.
@@ -72,8 +78,7 @@ def test_replayed_steps_give_the_bits_of_plain_steps(new_cohort):
     assert recorder.replays == 4 * (steps - WARM_UP_STEPS) + 6
 
 
-def test_what_cannot_be_captured_steps_plainly(new_cohort, caplog):
-    cohort, recorder = with_stand_in(new_cohort(TRIALS["msd"]))
+def test_what_cannot_be_captured_steps_plainly(new_cohort, cohort, recorder, caplog):
     cohort.admit(TRIALS["none"])
     recorder.refuses = RuntimeError
     found = train(cohort, [])
@@ -82,15 +87,13 @@ def test_what_cannot_be_captured_steps_plainly(new_cohort, caplog):
     assert caplog.text.count("cannot be captured and steps plainly") == 1
 
 
-def test_memory_that_ends_in_a_capture_ends_that_student(new_cohort):
-    cohort, recorder = with_stand_in(new_cohort(TRIALS["msd"]))
+def test_memory_that_ends_in_a_capture_ends_that_student(cohort, recorder):
     recorder.refuses = torch.OutOfMemoryError
     (first, *_) = train(cohort, ["none"])
     assert [state for state, _ in first] == ["out_of_memory"]
 
 
-def test_a_teacher_that_nobody_asked_at_first_is_asked_later(new_cohort):
-    cohort, _ = with_stand_in(new_cohort(TRIALS["msd"]))
+def test_a_teacher_that_is_needed_only_later(new_cohort, cohort):
     cohort.admit(TRIALS["none"])
     cohort.run_epoch()
     cohort.admit(TRIALS["msd"], position=1)
@@ -103,11 +106,15 @@ def test_a_teacher_that_nobody_asked_at_first_is_asked_later(new_cohort):
     }
 
 
-@pytest.mark.parametrize("world_size", [1, 2])
-def test_a_cpu_steps_plainly(world_size):
-    assert isinstance(open_steps(CPU, world_size), PlainSteps)
-
-
-def test_data_parallel_workers_are_not_captured():
-    assert isinstance(open_steps(torch.device("cuda"), 2), PlainSteps)
-    assert isinstance(open_steps(torch.device("cuda"), 1), GraphSteps)
+def test_a_student_that_has_left_keeps_no_graph(cohort, recorder):
+    """The stand-in's replays hold students, which captured graphs do not, so none is made."""
+    recorder.refuses = RuntimeError
+    cohort.admit(TRIALS["none"])
+    cohort.run_epoch()
+    student = weakref.ref(cohort.students[TRIALS["none"].id])
+    streams = recorder.streams
+    cohort.drop(TRIALS["none"].id)
+    assert student() is None
+    cohort.admit(TRIALS["none"], position=1)
+    cohort.run_epoch()
+    assert recorder.streams == streams + 1

@@ -1,36 +1,41 @@
-"""Students on lanes: what is promised of them beside the numbers, which `test_cohort.py` holds."""
+"""Students side by side on threads: what is promised of them beside the numbers, which `test_cohort.py` holds."""
 
 import threading
 
 import pytest
 import torch
 
-from msd_sweeps.distill.stepping.threads import Lanes, in_turn, open_lanes
-from msd_sweeps.distill.student import Student
+from msd_sweeps.distill.stepping import choose_stepping
+from msd_sweeps.distill.stepping.graphs import Graphs
+from msd_sweeps.distill.stepping.threads import InTurn, Threads
 from tests.distill.conftest import CPU
 
-STUDENTS: list[Student] = [f"student {number}" for number in range(5)]  # type: ignore[misc]
+STUDENTS = [f"student {number}" for number in range(5)]
 
 
-@pytest.mark.parametrize("each", [in_turn, Lanes(2, 1)])
-def test_errors_come_in_the_order_of_the_students(each):
+@pytest.mark.parametrize("stepping", [InTurn(), Threads(2, 1)])
+def test_errors_come_in_the_order_of_the_students(stepping):
     done = []
 
-    def work(student: Student) -> None:
+    def work(student: str) -> None:
         done.append(student)
         if student in (STUDENTS[1], STUDENTS[3]):
             raise ValueError(f"{student} fails")
 
-    told = [error and str(error) for error in each(STUDENTS, work)]
-    assert told == [None, "student 1 fails", None, "student 3 fails", None]
+    told = [(student, str(error)) for student, error in stepping.each(STUDENTS, work)]
+    assert told == [("student 1", "student 1 fails"), ("student 3", "student 3 fails")]
     assert sorted(done) == STUDENTS
 
 
-def test_in_turn_an_error_is_told_before_the_next_begins():
+def test_in_turn_an_error_is_seen_before_the_next_student_begins():
     """A data-parallel worker must not go on while the others wait for the student that failed."""
     begun = []
-    found = in_turn(STUDENTS, begun.append)
-    next(found)
+
+    def work(student: str) -> None:
+        begun.append(student)
+        raise ValueError
+
+    next(InTurn().each(STUDENTS, work))
     assert begun == STUDENTS[:1]
 
 
@@ -38,40 +43,48 @@ def test_students_are_side_by_side_each_on_its_own_threads():
     torch.set_num_threads(4)
     meeting, seen = threading.Barrier(2, timeout=60), []
 
-    def work(student: Student) -> None:
+    def work(student: str) -> None:
         meeting.wait()  # breaks where one is alone
         seen.append(torch.get_num_threads())
 
-    assert list(Lanes(2, 3)(STUDENTS[:2], work)) == [None, None]
+    assert list(Threads(2, 3).each(STUDENTS[:2], work)) == []
     assert seen == [3, 3]
     assert torch.get_num_threads() == 4
 
 
-def test_a_process_that_is_told_to_end_does_so_from_a_lane():
-    def work(student: Student) -> None:
+def test_an_interrupt_on_a_students_thread_ends_the_process():
+    def work(student: str) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Lanes(2, 1)(STUDENTS, work)
+        list(Threads(2, 1).each(STUDENTS, work))
 
 
-@pytest.mark.parametrize(("threads", "lanes"), [(1, 5), (2, 2), (5, 1), (8, 1)])
-def test_lanes_fill_the_threads_that_there_are(threads, lanes):
+@pytest.mark.parametrize(("threads", "side_by_side"), [(1, 5), (2, 2), (5, 1), (8, 1)])
+def test_students_fill_the_threads_of_the_process(threads, side_by_side):
     torch.set_num_threads(5)
-    meeting, together = threading.Barrier(lanes, timeout=60), []
+    meeting, together = threading.Barrier(side_by_side, timeout=60), []
 
-    def work(student: Student) -> None:
+    def work(student: str) -> None:
         meeting.wait()
         together.append(student)
 
-    each = open_lanes(threads, CPU, 1)
-    assert list(each(STUDENTS[:lanes], work)) == [None] * lanes
-    assert len(together) == lanes
-    assert isinstance(each, Lanes)
+    stepping = choose_stepping(CPU, threads_per_student=threads)
+    assert list(stepping.each(STUDENTS[:side_by_side], work)) == []
+    assert len(together) == side_by_side
+    assert isinstance(stepping, Threads)
 
 
 @pytest.mark.parametrize(
-    ("threads", "device", "world_size"), [(None, CPU, 1), (1, CPU, 2), (1, torch.device("cuda"), 1)]
+    ("device", "world_size", "threads_per_student", "expected"),
+    [
+        ("cpu", 1, None, InTurn),
+        ("cpu", 1, 1, Threads),
+        ("cpu", 2, 1, InTurn),
+        ("cuda", 1, None, Graphs),
+        ("cuda", 1, 1, Graphs),
+        ("cuda", 2, None, InTurn),
+    ],
 )
-def test_in_turn_where_lanes_are_not_asked_for_or_cannot_be(threads, device, world_size):
-    assert open_lanes(threads, device, world_size) is in_turn
+def test_the_stepping_follows_from_device_and_workers(device, world_size, threads_per_student, expected):
+    assert type(choose_stepping(torch.device(device), world_size, threads_per_student)) is expected

@@ -1,0 +1,110 @@
+"""Learning curves: by cell with a band over seeds, and of the trials of a search."""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from msd_sweeps.report.cells import metric_title
+from msd_sweeps.report.figures.plot import Plot, cell_looks
+from msd_sweeps.report.figures.search import NO_RESULT, search_trials
+from msd_sweeps.report.figures.style import BLUE, GREY, ORANGE, Look, label, legend_below, new_figure
+from msd_sweeps.report.results import Results
+from msd_sweeps.report.stats import half_widths
+
+MOST_CURVES = 100
+"""Search trials up to which every learning curve is drawn; beyond, quantiles."""
+
+
+def cell_curves(results: Results) -> Iterator[Plot]:
+    """Validation accuracy by epoch of each cell; training accuracy where nothing is held out."""
+    trials = results.frames.trials
+    shown = trials[(trials["phase"] != "search") & (trials["state"] == "finished")]
+    mine = results.frames.history.merge(shown[["trial", "cell"]], on="trial")
+    held_out = results.value.validation in mine and mine[results.value.validation].notna().any()
+    name = results.value.validation if held_out else "train_top1"
+    if name not in mine or mine[name].isna().all():
+        return
+    labels = {cell.cell: cell.label for cell in results.cells if cell.cell}
+    mine["label"] = pd.Categorical(mine["cell"].map(labels), list(labels.values()))
+    groups = mine[mine[name].notna()].groupby(["label", "epoch"], observed=True)[name]
+    frame = groups.agg(value="mean", spread="std", n="count").reset_index().astype({"label": "str"})
+    half = half_widths(frame.pop("spread"), frame["n"])
+    frame = frame.assign(low=frame["value"] - half, high=frame["value"] + half)
+    looks = cell_looks(results)
+    frame["named"] = frame["label"].isin(looks.keys())
+    caption = "Mean over seeds by epoch, with 95 % t intervals as bands."
+    if not held_out:
+        caption += " Nothing is held out from these trials, so this is on the training images."
+    if hidden := frame.loc[~frame["named"], "label"].nunique():
+        caption += f" In grey the {hidden} cells that are neither the baseline nor among the best; the CSV has all."
+    draw = partial(_draw_cells, y=metric_title(name), looks=looks)
+    yield Plot("learning_curves", "Learning curves", caption, frame, draw)
+
+
+def trial_curves(results: Results) -> Iterator[Plot]:
+    """Every trial of a search, or quantiles over the trials where there are many."""
+    name, trials = results.frames.metric.name, search_trials(results)
+    if trials["score"].notna().sum() == 0 or name not in results.frames.history:
+        return
+    mine = results.frames.history[["trial", "epoch", name]].merge(trials[["trial", "number", "state"]], on="trial")
+    mine = mine[mine[name].notna()].rename(columns={name: "value"})
+    if trials["trial"].nunique() <= MOST_CURVES:
+        frame = mine.sort_values(["number", "epoch"], kind="stable")[["number", "state", "epoch", "value"]]
+        caption, draw = f"{NO_RESULT} Orange lines end where their trial was stopped or failed.", _draw_trials
+    else:
+        groups = mine.groupby("epoch")["value"]
+        quantiles = {f"q{round(100 * q)}": groups.quantile(q) for q in (0.1, 0.25, 0.5, 0.75, 0.9)}
+        frame = pd.DataFrame({**quantiles, "trials": groups.size()}).reset_index()
+        caption = f"{NO_RESULT} Median, quartiles and 10 to 90 % of the trials that reached the epoch."
+        draw = _draw_quantiles
+    draw = partial(draw, y=metric_title(name))
+    yield Plot("search_curves", "Learning curves of the search", caption, frame.reset_index(drop=True), draw)
+
+
+def _epochs_figure(y: str) -> tuple[Figure, Axes]:
+    figure, (axis,) = new_figure(2.7, "epoch", y)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure, axis
+
+
+def _draw_cells(frame: pd.DataFrame, y: str, looks: Mapping[str, Look]) -> Figure:
+    """A line a cell with its band over seeds; cells without a look of their own in grey."""
+    figure, axis = _epochs_figure(y)
+    for _, rows in frame[~frame["named"]].groupby("label", sort=False):
+        axis.plot(rows["epoch"], rows["value"], color=GREY, linewidth=0.6, alpha=0.8, zorder=1, label="others")
+    named = frame[frame["named"]].groupby("label", sort=False)
+    for place, (name, rows) in enumerate(named):
+        # Markers of different lines stand at different epochs, so that near lines can be told apart.
+        every = max(1, len(rows) // 5)
+        marks: Any = (place * every // len(named), every)
+        line = looks[name]._asdict() | {"linewidth": 1.2, "label": label(name, 26, lines=2), "markevery": marks}
+        axis.plot(rows["epoch"], rows["value"], **line)
+        axis.fill_between(rows["epoch"], rows["low"], rows["high"], color=looks[name].color, alpha=0.15, linewidth=0)
+    legend_below(figure)
+    return figure
+
+
+def _draw_trials(frame: pd.DataFrame, y: str) -> Figure:
+    """A line a trial; a cross ends the line of one that was stopped or failed."""
+    figure, axis = _epochs_figure(y)
+    finished: dict[str, Any] = {"color": BLUE, "label": "finished", "zorder": 1}
+    stopped = {"color": ORANGE, "label": "stopped or failed", "zorder": 2, "marker": "x", "markevery": [-1]}
+    for _, rows in frame.groupby("number", sort=True):
+        look = finished if rows["state"].iloc[0] == "finished" else stopped
+        axis.plot(rows["epoch"], rows["value"], linewidth=1.0, alpha=0.8, **look)
+    legend_below(figure)
+    return figure
+
+
+def _draw_quantiles(frame: pd.DataFrame, y: str) -> Figure:
+    figure, axis = _epochs_figure(y)
+    for low, high, alpha, name in (("q10", "q90", 0.15, "10 to 90 %"), ("q25", "q75", 0.3, "quartiles")):
+        axis.fill_between(frame["epoch"], frame[low], frame[high], color=BLUE, alpha=alpha, lw=0, label=name)
+    axis.plot(frame["epoch"], frame["q50"], color=BLUE, label="median")
+    legend_below(figure, 3)
+    return figure
