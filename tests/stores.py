@@ -1,4 +1,4 @@
-"""Object stores for tests: a folder behind a URI, one that can be cut off, and one that breaks off in mid-file."""
+"""Object stores for tests: a folder behind a URI that can be cut off, or whose writers die within a file."""
 
 from pathlib import Path
 from typing import Any

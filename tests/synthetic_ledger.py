@@ -279,7 +279,7 @@ def write(folder: Path, every: Iterator[Record] | list[Record]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ledger.FILE_NAME
     with path.open("wb") as file:
-        file.writelines(ledger._encode(record) for record in every)
+        file.writelines(ledger.encode(record) for record in every)
     return path
 
 

@@ -79,11 +79,6 @@ class SlotPlan(SlotShape):
     threads_per_student: int = 1
 
     @property
-    def seats(self) -> int:
-        """Trials that run at the same time."""
-        return self.slots * self.pack
-
-    @property
     def threads(self) -> int:
         """torch's threads in a worker."""
         return max(1, int(self.per_worker.get("CPU", 1)))

@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
-from pydantic import ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from msd_sweeps.records import ledger
 from msd_sweeps.records.ledger import LAYOUT, LedgerError, Record
@@ -19,15 +19,11 @@ from msd_sweeps.space.trial import Trial
 class Entry(Settings):
     """A record about the whole sweep; `event` is its kind in the ledger."""
 
+    model_config = ConfigDict(extra="ignore")
+
     event: ClassVar[str]
     time: float = 0.0
     """Seconds since 1970; the ledger sets it when the record is written."""
-
-    @classmethod
-    def from_record(cls, record: Record) -> Self:
-        """The entry of a ledger's record. Raises pydantic's ValidationError."""
-        fields = {name: value for name, value in record.items() if name in cls.model_fields}
-        return cls.model_validate_json(json.dumps(fields))
 
     def record(self) -> Record:
         """The fields to append to a ledger, of plain JSON types."""
@@ -132,7 +128,7 @@ class Header:
             return False
         kind, entries = lists[record["event"]]
         try:
-            entries.append(kind.from_record(record))
+            entries.append(kind.model_validate_json(json.dumps(record)))
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"]))

@@ -7,10 +7,11 @@ import contextlib
 import errno
 import itertools
 import json
+import mmap
 import os
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from msd_sweeps.records.files import sync_folder
 Record = dict[str, Any]
 
 FILE_NAME = "ledger.jsonl"
-_BLOCK = 65536
 _START = b'{"crc":"'
 LAYOUT = 3
 """The layout of the records, which every "sweep" record names; a ledger of another layout is refused."""
@@ -33,7 +33,8 @@ class LayoutError(LedgerError):
     """A ledger was written by a version of msd_sweeps with another layout of records."""
 
 
-def _encode(record: Record) -> bytes:
+def encode(record: Record) -> bytes:
+    """The line of a record. Raises ValueError for numbers that are not finite."""
     text = json.dumps(record, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
     # Half a character (from a file name that is no text) is written as JSON escapes it, and read back the same.
     body = text.encode(errors="backslashreplace")[1:]
@@ -51,21 +52,16 @@ def decode(line: bytes) -> Record | None:
 
 
 def _records_in(line: bytes) -> Iterator[Record]:
-    """The record of a line; of one that is whole and altered, those that can be saved."""
+    """The record of a line; several, where an altered line end has joined it with the next."""
     record = decode(line)
     if record is not None:
         yield record
     elif line.endswith(b"\n"):
-        yield from _salvage(line)
-
-
-def _salvage(line: bytes) -> Iterator[Record]:
-    """The records in a line that is none: an altered line end has joined it with the next."""
-    starts = [index for index in range(len(line)) if line.startswith(_START, index)]
-    for start, end in itertools.pairwise([*starts, len(line)]):
-        record = decode(line[start : end - 1] + b"\n")
-        if record is not None:
-            yield record
+        starts = [index for index in range(len(line)) if line.startswith(_START, index)]
+        for start, end in itertools.pairwise([*starts, len(line)]):
+            record = decode(line[start : end - 1] + b"\n")
+            if record is not None:
+                yield record
 
 
 def read(path: Path) -> Iterator[Record]:
@@ -78,7 +74,7 @@ def read(path: Path) -> Iterator[Record]:
             for line in file:
                 for record in _records_in(line):
                     if not is_current(record):
-                        raise LayoutError(_told_layout(path, record))
+                        raise LayoutError(_layout_problem(path, record))
                     yield record
     except FileNotFoundError as error:
         raise LedgerError(f"{path}: no ledger here; is the name of the sweep right?") from error
@@ -93,7 +89,7 @@ def is_current(record: Record) -> bool:
     return record["event"] != "start" or "levels" in record
 
 
-def _told_layout(path: Path, record: Record) -> str:
+def _layout_problem(path: Path, record: Record) -> str:
     layout = record.get("layout", "unnumbered")
     age = "a newer" if isinstance(layout, int) and layout > LAYOUT else "an older"
     return (
@@ -117,13 +113,6 @@ def follow(path: Path) -> Iterator[Record | None]:
                 yield from _records_in(line)
 
 
-def write(path: Path, records: Iterable[Record]) -> None:
-    """Write a ledger anew, its records as they stand: a copy, whose original is elsewhere."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        file.writelines(_encode(_finite(record)) for record in records)
-
-
 class Ledger:
     """Appends records; each is on disk when `append` returns. A torn last line is cut off when opened."""
 
@@ -135,24 +124,16 @@ class Ledger:
             is_new = not path.exists()
             self._file = path.open("ab+", buffering=0)
             size = os.fstat(self._file.fileno()).st_size
-            self._end = self._end_of_whole_lines(size)
-            if self._end != size:
+            self._end = 0
+            """Where the last whole line ends."""
+            if size:
+                with mmap.mmap(self._file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ) as content:
+                    self._end = content.rfind(b"\n") + 1
                 self._file.truncate(self._end)
             if is_new:
                 sync_folder(path.parent)
         except OSError as error:
             raise LedgerError(f"{path}: cannot be written: {error.strerror}") from error
-
-    def _end_of_whole_lines(self, size: int) -> int:
-        """Where the last whole line ends."""
-        start = size
-        while start > 0:
-            start = max(0, start - _BLOCK)
-            self._file.seek(start)
-            found = self._file.read(_BLOCK).rfind(b"\n")
-            if found >= 0:
-                return start + found + 1
-        return 0
 
     def append(self, event: str, **fields: Any) -> Record:
         """Write one record durably and return it. Non-finite numbers are written as null.
@@ -161,7 +142,7 @@ class Ledger:
         again.
         """
         record: Record = {"event": event, "time": round(time.time(), 3), **_finite(fields)}
-        line = _encode(record)
+        line = encode(record)
         try:
             if self._file.seek(0, os.SEEK_END) != self._end:
                 self._file.truncate(self._end)

@@ -28,7 +28,7 @@ Answer = TypeVar("Answer")
 
 
 class StoreError(OSError):
-    """An object store refuses or does not answer, or its URI is not valid; the message names the URI without secrets."""
+    """An object store fails, or its URI is not valid; the message names the URI without secrets."""
 
 
 @dataclass(frozen=True, order=True, repr=False)
@@ -56,7 +56,7 @@ class StorePath:
         return self.uri
 
     def __repr__(self) -> str:
-        return f"StorePath({shown(self.uri)!r})"
+        return f"StorePath({without_secrets(self.uri)!r})"
 
     def __truediv__(self, name: str) -> "StorePath":
         place, query = self._parts
@@ -77,11 +77,11 @@ class StorePath:
             secrets = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True) if _SECRET.search(name)]
             password = parts.password
         except ValueError as error:
-            raise StoreError(f"{shown(self.uri)}: {error}; {_EXPECTED}") from error
+            raise StoreError(f"{without_secrets(self.uri)}: {error}; {_EXPECTED}") from error
         if secrets or password is not None:
             raise StoreError(
-                f"{shown(self.uri)}: holds {' and '.join(secrets) or 'a password'}, which would be written to the "
-                "ledger and shown to every worker; give credentials by the store's environment variables, "
+                f"{without_secrets(self.uri)}: holds {' and '.join(secrets) or 'a password'}, which would be written "
+                "to the ledger and shown to every worker; give credentials by the store's environment variables, "
                 "configuration files or the machines' roles, on every node"
             )
         if "://" not in self.uri or (not parts.netloc and parts.scheme not in ("file", "hdfs", "viewfs")):
@@ -117,7 +117,7 @@ class StorePath:
         return [self / info.base_name for info in found if fnmatchcase(info.base_name, pattern)]
 
     def unlink(self, missing_ok: bool = False) -> None:
-        with suppress(FileNotFoundError if missing_ok else ()), self._opened("deleted") as (store, path):
+        with suppress(*[FileNotFoundError] * missing_ok), self._opened("deleted") as (store, path):
             store.delete_file(path)
 
     def rename(self, target: str) -> None:
@@ -160,7 +160,8 @@ def place(text: str) -> Place:
 def local_folder(text: str) -> Path:
     """A path from a command line, where a URI is refused. Raises argparse.ArgumentTypeError."""
     if _URI.match(text):
-        raise argparse.ArgumentTypeError(f"{shown(text)}: expected a folder; a URI goes to --storage of run and report")
+        uri = without_secrets(text)
+        raise argparse.ArgumentTypeError(f"{uri}: expected a folder; a URI goes to --storage of run and report")
     return Path(text)
 
 
@@ -170,10 +171,11 @@ def working_folder(store: StorePath, below: Path = Path("runs")) -> Path:
     return below / "copies" / f"{readable}-{hashlib.sha256(store.uri.encode()).hexdigest()[:8]}"
 
 
-def shown(uri: str) -> str:
-    """A URI without its secrets: passwords, and the values of query parameters whose names suggest one."""
-    text = re.sub(r"(?<=://)([^/?@]*):[^/?]*@", r"\1:***@", uri)
-    return re.sub(r"([?&][^=&]*=)[^&]*", lambda found: f"{found[1]}***" if _SECRET.search(found[1]) else found[0], text)
+def without_secrets(uri: str) -> str:
+    """A URI without user, password and query."""
+    scheme, slashes, rest = uri.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{slashes}{host.rpartition('@')[2]}{slash}{path}".partition("?")[0]
 
 
 def patiently(action: Callable[[], Answer]) -> Answer:

@@ -1,7 +1,7 @@
 """A sweep's ledger in an object store.
 
-Stores cannot append to a file, and not every store publishes a file only when it is whole. So the ledger is written in
-turn to two files: one is whole while the other is written, and the longer one counts.
+Stores cannot append to a file, and not every store publishes a file only when it is whole. So the ledger is kept in two
+copies: one is whole while the other is written, and the longer one counts.
 """
 
 import time
@@ -16,46 +16,36 @@ COPIES = (FILE_NAME, "ledger.second.jsonl")
 
 
 class StoredLedger:
-    """The two copies of the ledger in a sweep's folder in a store. All methods raise StoreError."""
+    """The ledger in a sweep's folder in a store. All methods raise StoreError."""
 
     def __init__(self, folder: StorePath):
-        self.folder = folder
-        self.length = 0
-        """Bytes that were read or written last."""
-        self._copies = [folder / name for name in COPIES]
-        self._next = 0
-        """The copy that is written next."""
-
-    @property
-    def has_usual_name(self) -> bool:
-        """Whether the last copy is the one under the name of a ledger, where people look for it."""
-        return self._next == 1
+        self.folder, self._copies = folder, [folder / name for name in COPIES]
 
     def size(self) -> int | None:
         """Bytes of the longer copy; None where there is no ledger."""
         return max((size for copy in self._copies if (size := copy.size()) is not None), default=None)
 
     def read(self) -> bytes:
-        """The whole lines of the longer copy; empty where there is no ledger. The next `write` replaces the other."""
-        found = [b"", b""]
-        for index, copy in enumerate(self._copies):
+        """The whole lines of the longer copy; empty where there is no ledger."""
+        found = [b""]
+        for copy in self._copies:
             with suppress(FileNotFoundError):
-                found[index] = whole_lines(copy.read_bytes())
-        self.length = max(map(len, found))
-        if self.length:
-            self._next = 1 if len(found[0]) == self.length else 0
-        return found[1 - self._next]
+                found.append(whole_lines(copy.read_bytes()))
+        return max(found, key=len)
 
-    def write(self, content: bytes) -> None:
-        """Write the ledger in place of the older copy."""
-        self._copies[self._next].write_bytes(content)
-        self.length, self._next = len(content), 1 - self._next
+    def write(self, content: bytes, both: bool = False) -> None:
+        """Write the ledger over the shorter copy; over both, one after the other, when nothing more will come."""
+        sizes = [copy.size() or 0 for copy in self._copies]
+        order = sorted((0, 1), key=sizes.__getitem__)
+        for index in order if both else order[:1]:
+            if sizes[index] != len(content):
+                self._copies[index].write_bytes(content)
 
     def fetch(self, path: Path) -> str | None:
         """Bring the ledger at `path` up to the one in the store, unless it already has more.
 
         Where each has records that the other lacks, the store's replaces the local one, because other drivers have
-        gone on from it; the local one is set aside. The answer is a message about that, or None.
+        gone on from it; the local one is set aside. Returns a message about that, or None.
         """
         stored = self.read()
         local = whole_lines(path.read_bytes()) if path.exists() else b""

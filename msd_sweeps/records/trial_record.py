@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
 from msd_sweeps.records.ledger import Record
-from msd_sweeps.space.choices import Values
 from msd_sweeps.space.trial import Trial
 
 FINAL_STATES = ("finished", "stopped", "diverged", "failed", "out_of_memory")
@@ -59,7 +58,7 @@ class TrialRecord:
     number: int
     seed: int
     config: Record
-    levels: list[Values] = field(default_factory=list)
+    levels: list[Record] = field(default_factory=list)
     """The level of each factor, once for each place of the design that this trial fills; of a search what the sampler
     chose. Empty for a cell beside the design, such as a baseline."""
     search_trial: str = ""
@@ -82,7 +81,7 @@ class TrialRecord:
         return Trial.model_validate_json(json.dumps(self.config))
 
     @property
-    def values(self) -> Values:
+    def values(self) -> Record:
         """What the sampler of a search chose, by parameter."""
         return self.levels[0] if self.levels else {}
 

@@ -20,7 +20,6 @@ from msd_sweeps.space.strict_yaml import InputError
 CLAIM = "driver.json"
 CLAIM_SECONDS = 60.0
 """A claim that was not renewed for so long is taken over."""
-RENEW_SECONDS = 15.0
 
 
 @contextmanager
@@ -42,16 +41,12 @@ def locked(folder: Path, name: str) -> Iterator[None]:
 
 
 class Claim:
-    """This driver's claim on a sweep in a store."""
+    """This driver's claim on a sweep in a store; it has to be renewed several times in CLAIM_SECONDS."""
 
-    def __init__(self, store: StorePath, folder: Path, renew_seconds: float = RENEW_SECONDS):
-        """store: the sweep's folder in the store. folder: the same on this machine, whose lock is held.
-
-        renew_seconds: the shortest time between two renewals.
-        """
+    def __init__(self, store: StorePath, folder: Path):
+        """store: the sweep's folder in the store. folder: the same on this machine, whose lock is held."""
         self._store, self._file, self._own = store, store / CLAIM, folder / CLAIM
         self._content = {"token": uuid.uuid4().hex, **_this_driver()}
-        self._renew_seconds, self._renewed = renew_seconds, 0.0
 
     def take(self) -> None:
         """Take the sweep. Raises InputError that names the driver that has it, StoreError."""
@@ -68,12 +63,10 @@ class Claim:
         self._write()
 
     def renew(self) -> str | None:
-        """Show other drivers every few seconds that this one lives; the driver that has taken over, if one has.
+        """Show other drivers that this one lives. Returns the driver that has taken the sweep over, if one has.
 
         Raises StoreError.
         """
-        if time.monotonic() - self._renewed < self._renew_seconds:
-            return None
         held = _read(self._file)
         if held.get("token") != self._content["token"]:
             return _holder(held) if held else "a driver that has ended"
@@ -86,7 +79,6 @@ class Claim:
 
     def _write(self) -> None:
         self._file.write_bytes(json.dumps({**self._content, "seen": round(time.time(), 1)}).encode())
-        self._renewed = time.monotonic()
 
 
 def _read(claim: Place) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from msd_sweeps.records.ledger import FILE_NAME
 from msd_sweeps.records.object_store import Place, StoreError, StorePath
 from msd_sweeps.records.stored_ledger import StoredLedger, whole_lines
 from msd_sweeps.space.strict_yaml import InputError
-from msd_sweeps.sweep.lock import RENEW_SECONDS, Claim, locked
+from msd_sweeps.sweep.lock import Claim, locked
 
 CHECKPOINTS = "checkpoints"
 _PAUSE = 10
@@ -26,10 +26,10 @@ def checkpoints_of(folder: Place) -> Place:
 class StoreSync:
     """Between `begin` and `finish` the store follows the ledger. A store that fails stops no training."""
 
-    def __init__(self, store: StorePath, folder: Path, look_seconds: float = 5.0, renew_seconds: float = RENEW_SECONDS):
+    def __init__(self, store: StorePath, folder: Path, look_seconds: float = 5.0):
         """store: the sweep's folder in the store. folder: the same on this machine.
 
-        look_seconds: how often the ledger is looked at; a tenth of it passes between the last tries.
+        look_seconds: how often the claim is renewed and the ledger looked at.
         """
         self.store, self.folder, self._path = store, folder, folder / FILE_NAME
         self.say: Callable[[str], None] = print
@@ -38,9 +38,9 @@ class StoreSync:
         """Why the store does not hold the whole ledger at present."""
         self.taken: str | None = None
         """Why this driver has to end: another has taken the sweep over."""
-        self._ledger, self._claim = StoredLedger(store), Claim(store, folder, renew_seconds)
+        self._ledger, self._claim, self._look_seconds = StoredLedger(store), Claim(store, folder), look_seconds
         self._ended_trials: list[Place] = []
-        self._look_seconds, self._next_copy, self._deadline = look_seconds, 0.0, 0.0
+        self._copied_size, self._next_copy, self._deadline = 0, 0.0, 0.0
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
 
@@ -78,31 +78,30 @@ class StoreSync:
             return
         self._deadline = time.monotonic() + seconds
         self._closing.set()
-        self._thread.join(seconds + self._look_seconds / 10)
+        self._thread.join(seconds + 1)
         if self._thread.is_alive():
             self.trouble = self.trouble or f"{self.store}: has not answered for {seconds:.0f} s"
 
     def _work(self) -> None:
-        pause = 0.0
-        while not self.taken:
-            is_last = self._closing.wait(pause)
-            pause = self._look_seconds
-            try:
-                self._step(is_last)
-            except Exception as error:  # of any kind: the ledger is tried again, and `trouble` is shown in the end
-                if self.trouble is None and not is_last:
-                    self.say(f"{error}; training goes on, and the ledger is copied when the store takes it")
-                self.trouble = str(error)
-                if is_last:
-                    if time.monotonic() > self._deadline:
-                        return
-                    time.sleep(self._look_seconds / 10)
-            else:
-                if self.trouble is not None and not is_last:
-                    self.say(f"{self.store}: has the ledger again")
-                self.trouble = self.taken
-                if is_last:
-                    return
+        self._try()
+        while not self.taken and not self._closing.wait(self._look_seconds):
+            self._try()
+        while not self.taken and not self._try(is_last=True) and time.monotonic() < self._deadline:
+            time.sleep(self._look_seconds / 10)
+
+    def _try(self, is_last: bool = False) -> bool:
+        """One step; whether the store has everything. Troubles that come and go are shown once each."""
+        before = self.trouble
+        try:
+            self._step(is_last)
+            self.trouble = self.taken
+        except Exception as error:  # of any kind: the ledger is tried again, and `trouble` is shown in the end
+            self.trouble = str(error)
+            if before is None and not is_last:
+                self.say(f"{error}; training goes on, and the ledger is copied when the store takes it")
+        if before is not None and self.trouble is None and not is_last:
+            self.say(f"{self.store}: has the ledger again")
+        return self.trouble is None
 
     def _step(self, is_last: bool) -> None:
         """Renew the claim, copy the ledger where it has grown, delete checkpoints. Raises StoreError, OSError."""
@@ -117,11 +116,12 @@ class StoreSync:
             return
         # Read before the ledger is: the end of each of these trials is in it.
         ended = self._ended_trials[:]
-        if self._path.exists():
-            if self._path.stat().st_size != self._ledger.length:
-                self._copy()
-            if is_last and not self._ledger.has_usual_name:
-                self._copy()
+        if self._path.exists() and (is_last or self._path.stat().st_size != self._copied_size):
+            started = time.monotonic()
+            content = whole_lines(self._path.read_bytes())
+            self._ledger.write(content, both=is_last)
+            self._copied_size = len(content)
+            self._next_copy = time.monotonic() + _PAUSE * (time.monotonic() - started)
         for of_trial in ended:
             with suppress(StoreError):  # what is left over is deleted by the next launch
                 checkpoint.remove(of_trial)
@@ -129,11 +129,6 @@ class StoreSync:
         if is_last:
             with suppress(StoreError):  # it runs out by itself
                 self._claim.release()
-
-    def _copy(self) -> None:
-        started = time.monotonic()
-        self._ledger.write(whole_lines(self._path.read_bytes()))
-        self._next_copy = time.monotonic() + _PAUSE * (time.monotonic() - started)
 
 
 def fetch_others(store: StorePath, storage: Path, name: str) -> None:

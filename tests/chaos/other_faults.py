@@ -134,18 +134,18 @@ def damaged(times: int) -> Live:
 _WRITER = """
 import sys
 from pathlib import Path
-from msd_sweeps.ledger import FILE_NAME, Ledger
-from msd_sweeps.tracking import Mirror, choose_uri
+from msd_sweeps.records.ledger import FILE_NAME, Ledger
+from msd_sweeps.records.mlflow_sync import Mirror, choose_uri
 folder, name = Path(sys.argv[1]), sys.argv[2]
 book = Ledger(folder / name / FILE_NAME)
 mirror = Mirror(choose_uri(folder, None), "shared", name, folder / name)
 def record(event, **fields):
     book.append(event, **fields)
     mirror.more()
-record("sweep", sweep={}, base={})
+record("sweep", space={}, base={})
 for number in range(10):
     trial = {"trial": f"{name}-{number}", "attempt": 1}
-    record("start", **trial, cell="c", label="l", phase="design", number=number, seed=0, config={"a": 1}, values={})
+    record("start", **trial, cell="c", label="l", phase="design", number=number, seed=0, config={"a": 1})
     for epoch in range(1, 6):
         record("epoch", **trial, epoch=epoch, position=epoch - 1, slot=0, seconds=1.0, metrics={"test_top1": 50.0})
     record("end", **trial, state="finished", reason="")

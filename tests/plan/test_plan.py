@@ -7,7 +7,7 @@ from msd_sweeps.plan.plan import Plan, duration
 from msd_sweeps.space.load import load
 
 
-def told(sweep, slots=None, step_seconds=None) -> dict[str, list[str]]:
+def lines_of(sweep, slots=None, step_seconds=None) -> dict[str, list[str]]:
     """The lines of a plan by their first word."""
     lines: dict[str, list[str]] = {}
     for line in Plan(sweep, step_seconds).text(slots).splitlines():
@@ -19,7 +19,7 @@ def told(sweep, slots=None, step_seconds=None) -> dict[str, list[str]]:
 def test_a_search_tells_its_parts_and_their_sum():
     sweep = load("scales", num_samples=5)
     assert Plan(sweep).trials == 5 + 2 * 3 + 2 * 3
-    lines = told(sweep)
+    lines = lines_of(sweep)
     assert lines["trials"] == [
         "17 = 5 search samples (tpe, stopped early by asha) + 4 cells (2 winners, none, kd) x 3 seeds"
     ]
@@ -28,27 +28,27 @@ def test_a_search_tells_its_parts_and_their_sum():
     assert lines["pair"][0].startswith("resnet20 -> resnet8 on digits, method msd, 12 epochs of 8 steps")
 
 
-def test_several_metrics_are_told_with_their_modes():
+def test_several_metrics_are_shown_with_their_modes():
     several = [
         "metric=[{name: val_top1}, {name: student_multiply_adds}]",
         "scheduler.type=none",
         "parameters={student.model: {choices: [resnet8, resnet14]}}",
     ]
-    (line,) = told(load("scales", settings=several))["sweep"]
+    (line,) = lines_of(load("scales", settings=several))["sweep"]
     assert line.startswith("scales: search by the Pareto front of val_top1 (max) and student_multiply_adds (min), base")
 
 
 def test_a_design_tells_cells_and_seeds():
     sweep = load("ablation", settings=["seeds=[0, 1]"])
-    lines = told(sweep)
+    lines = lines_of(sweep)
     assert lines["trials"] == ["14 = 7 cells x 2 seeds"]
     assert "without categorisation" in lines["cell"]
     assert Plan(sweep).trials == len(sweep.fixed_trials) == 14
 
 
-def test_whole_numbers_and_steps_are_told():
+def test_whole_numbers_and_steps_are_shown():
     parameters = "{recipe.epochs: {low: 2, high: 9}, method.temperature: {low: 1.0, high: 8.0, step: 0.5}}"
-    lines = told(load("scales", settings=[f"parameters={parameters}"]))
+    lines = lines_of(load("scales", settings=[f"parameters={parameters}"]))
     assert lines["parameter"] == ["recipe.epochs: whole numbers 2 to 9", "method.temperature: 1 to 8, step 0.5"]
 
 
@@ -56,8 +56,8 @@ def test_time_is_trials_by_epochs_by_steps_over_slots():
     sweep = load("ablation", settings=["seeds=[0]", "recipe.epochs=10"])
     slots = Plan(sweep).slots_on([{"CPU": 4}])
     seconds = 7 * 10 * sweep.base.steps_per_epoch * 2.0 / slots.slots
-    assert told(sweep, slots, 2.0)["time"] == [f"at most about {duration(seconds)}, from 2000 ms a step"]
-    assert told(sweep, slots)["time"][0].startswith("unknown: no step of this pair has been timed here yet")
+    assert lines_of(sweep, slots, 2.0)["time"] == [f"at most about {duration(seconds)}, from 2000 ms a step"]
+    assert lines_of(sweep, slots)["time"][0].startswith("unknown: no step of this pair has been timed here yet")
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_slots_never_ask_for_more_than_there_is(workers, pack, asked, threads, u
 def test_a_machine_without_gpus_always_has_room_for_the_default(count):
     plan = plan_slots(Resources(), cpus(count), 20)
     assert plan.slots * plan.threads <= count
-    assert plan.seats >= min(20, 8)
+    assert plan.slots * plan.pack >= min(20, 8)
 
 
 @pytest.mark.parametrize(

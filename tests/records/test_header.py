@@ -46,10 +46,10 @@ def path(tmp_path, monkeypatch):
 
 
 def write(path, *records: tuple[str, dict]) -> None:
-    book = Ledger(path)
+    opened = Ledger(path)
     for event, fields in records:
-        book.append(event, **fields)
-    book.close()
+        opened.append(event, **fields)
+    opened.close()
 
 
 def test_what_was_recorded_is_read_as_models(path):

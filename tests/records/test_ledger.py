@@ -31,9 +31,9 @@ def path(tmp_path_factory) -> Path:
 
 def write(path: Path, several: list[dict]) -> list[dict]:
     path.unlink(missing_ok=True)
-    book = Ledger(path)
-    records = [book.append("x", **fields) for fields in several]
-    book.close()
+    opened = Ledger(path)
+    records = [opened.append("x", **fields) for fields in several]
+    opened.close()
     return records
 
 
@@ -54,14 +54,14 @@ def test_a_line_torn_at_any_byte_is_cut_off_and_writing_goes_on(several, path):
     for length in range(last, len(whole)):
         path.write_bytes(whole[:length])
         assert list(ledger.read(path)) == records[:-1]
-        book = Ledger(path)
-        more = book.append("y", number=1)
-        book.close()
+        opened = Ledger(path)
+        more = opened.append("y", number=1)
+        opened.close()
         assert list(ledger.read(path)) == [*records[:-1], more]
         assert path.read_bytes().startswith(whole[:last])
 
 
-def test_whoever_follows_a_ledger_sees_each_record_once_it_is_whole(path):
+def test_following_a_ledger_gives_each_record_once_it_is_whole(path):
     first, second = write(path, [{"number": 1}, {"number": 2}])
     whole = path.read_bytes()
     end_of_first = whole.index(b"\n") + 1
@@ -75,7 +75,7 @@ def test_whoever_follows_a_ledger_sees_each_record_once_it_is_whole(path):
     assert [next(records), next(records)] == [second, None]
 
 
-def test_whoever_follows_a_ledger_passes_over_what_is_altered(path):
+def test_following_a_ledger_passes_over_what_is_altered(path):
     first, second = write(path, [{"number": 1}, {"number": 2}])
     path.write_bytes(path.read_bytes().replace(b"\n", b"x", 1))  # two records in one line
     records = ledger.follow(path)
@@ -136,27 +136,27 @@ def test_a_record_is_on_disk_before_append_returns(path, monkeypatch):
     synced = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
     path.unlink(missing_ok=True)
-    book = Ledger(path)
+    opened = Ledger(path)
     del synced[:]
-    book.append("x", number=1)
+    opened.append("x", number=1)
     assert synced == [path.stat().st_size]
-    book.close()
+    opened.close()
 
 
 @pytest.mark.parametrize("moment", ["half a line", "no sync"])
 def test_a_full_disk_is_told_and_leaves_the_file_whole(moment, path, monkeypatch):
     records = write(path, [{"number": 1}])
-    book = Ledger(path)
+    opened = Ledger(path)
     with monkeypatch.context() as patch:
         if moment == "half a line":
-            patch.setattr(book, "_file", HalfWriter(book._file))
+            patch.setattr(opened, "_file", HalfWriter(opened._file))
         else:
             patch.setattr(os, "fsync", refuse)
         with pytest.raises(LedgerError, match=r"ledger\.jsonl: [0-9]+ bytes could not be written: No space left"):
-            book.append("y", number=2)
+            opened.append("y", number=2)
         assert list(ledger.read(path)) == records
-    more = book.append("y", number=3)  # the space is there again
-    book.close()
+    more = opened.append("y", number=3)  # the space is there again
+    opened.close()
     assert list(ledger.read(path)) == [*records, more]
 
 
@@ -181,14 +181,14 @@ class HalfWriter:
 
 def test_a_disk_that_cannot_even_shorten_a_torn_line_is_mended_by_the_next_append(path, monkeypatch):
     records = write(path, [{"number": 1}])
-    book = Ledger(path)
+    opened = Ledger(path)
     with monkeypatch.context() as patch:
-        patch.setattr(book, "_file", HalfWriter(book._file))
+        patch.setattr(opened, "_file", HalfWriter(opened._file))
         with pytest.raises(LedgerError):
-            book.append("y")
+            opened.append("y")
     assert not path.read_bytes().endswith(b"\n")
-    more = book.append("y", number=2)
-    book.close()
+    more = opened.append("y", number=2)
+    opened.close()
     assert list(ledger.read(path)) == [*records, more]
     assert path.read_bytes().count(b"\n") == 2
 
@@ -212,7 +212,7 @@ def test_a_torn_line_of_any_length_is_found_and_cut_off(length, path):
     assert path.read_bytes() == b""
 
 
-def test_a_place_that_takes_no_file_is_told(tmp_path):
+def test_a_place_that_takes_no_file_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(LedgerError, match=r"cannot be written: "):
         Ledger(tmp_path / "file" / "ledger.jsonl")

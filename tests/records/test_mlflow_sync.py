@@ -11,11 +11,18 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException, RestException
 
 from msd_sweeps.records import ledger
-from msd_sweeps.records import mlflow_sync as tracking
-from msd_sweeps.records.mlflow_sync import Mirror, choose_uri, default_uri, how_to_open, is_synced, without_secrets
+from msd_sweeps.records.mlflow_sync import (
+    DATABASE,
+    Mirror,
+    choose_uri,
+    default_uri,
+    how_to_open,
+    is_synced,
+    without_secrets,
+)
 from msd_sweeps.space.load import load_base
-from tests.chaos import other_faults
 
+PAUSES = (0.01, 0.02)
 BASE = load_base("digits")
 ENDS = {
     "finished": "FINISHED",
@@ -38,9 +45,7 @@ def name(request) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _impatient(monkeypatch):
-    monkeypatch.setattr(tracking, "_CLOSING_WAIT_SECONDS", 0.01)
-    monkeypatch.setattr(tracking, "_LONGEST_WAIT_SECONDS", 0.02)
+def _own_store(monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
@@ -51,7 +56,7 @@ def sweep() -> dict:
         "commit": "abc",
         "host": "here",
         "device": "cpu",
-        "sweep": {"a": 1},
+        "space": {"a": 1},
         "base": {},
     }
 
@@ -68,7 +73,8 @@ def start(trial: str, attempt: int = 1) -> dict:
         "number": 3,
         "seed": 0,
         "config": BASE.model_dump(mode="json"),
-        "values": {},
+        "levels": [],
+        "search_trial": "",
     }
 
 
@@ -117,8 +123,10 @@ def send(folder: Path, name: str, records: list[dict], timeout: float = 30.0) ->
 
 
 def mirror_of(folder: Path, name: str, records: list[dict], uri: str | None = None) -> Mirror:
-    ledger.write(folder / name / ledger.FILE_NAME, records)
-    return Mirror(uri or default_uri(folder), "tests", name, folder / name, len(records))
+    path = folder / name / ledger.FILE_NAME
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"".join(map(ledger.encode, records)))
+    return Mirror(uri or default_uri(folder), "tests", name, folder / name, len(records), PAUSES)
 
 
 def runs_of(folder: Path, name: str) -> list:
@@ -245,7 +253,7 @@ def test_a_store_that_comes_up_late_gets_everything_and_nobody_waits(folder, nam
     monkeypatch.setattr(MlflowClient, "get_experiment_by_name", down_at_first)
     mirror = mirror_of(folder, name, [sweep(), start("a"), *[epoch("a", 1)] * 5000])
     assert tried.wait(10)
-    assert mirror._sent == 0
+    assert mirror.sent == 0
     assert mirror.trouble is None or "nobody there" in mirror.trouble
     up.set()
     assert mirror.close(30) == 0
@@ -271,14 +279,14 @@ def test_a_store_that_answers_slowly_holds_nobody_up_and_is_waited_for_while_it_
     send(folder, name, [sweep()])  # the database and the run are there
     monkeypatch.setattr(MlflowClient, "log_batch", slow)
     records = [sweep(), start("a"), *(epoch("a", number) for number in range(1, 11)), end("a", "finished"), close()]
-    book = ledger.Ledger(folder / name / "grown" / ledger.FILE_NAME)
-    mirror = Mirror(default_uri(folder), "tests", name, book.path.parent)
+    opened = ledger.Ledger(folder / name / "grown" / ledger.FILE_NAME)
+    mirror = Mirror(default_uri(folder), "tests", name, opened.path.parent)
     began = time.perf_counter()
     for record in records:
-        book.append(**{key: value for key, value in record.items() if key != "time"})
+        opened.append(**{key: value for key, value in record.items() if key != "time"})
         mirror.more()
     assert time.perf_counter() - began < 1.5  # the store takes two seconds for them
-    book.close()
+    opened.close()
     assert mirror.close(1.0, while_it_takes=True) == 0
     (child,) = [run for run in runs_of(folder, name) if "msd.trial" in run.data.tags]
     assert child.data.metrics["epoch"] == 10
@@ -331,21 +339,21 @@ def test_synced_is_of_this_store_and_of_so_many_records(tmp_path, folder, name):
 
 
 def test_a_mirror_sends_what_a_ledger_gets_while_it_grows(folder, name):
-    book = ledger.Ledger(folder / name / ledger.FILE_NAME)
-    mirror = Mirror(default_uri(folder), "tests", name, folder / name)
+    opened = ledger.Ledger(folder / name / ledger.FILE_NAME)
+    mirror = Mirror(default_uri(folder), "tests", name, folder / name, pauses_seconds=PAUSES)
     for record in story():
-        book.append(**{key: value for key, value in record.items() if key != "time"})
+        opened.append(**{key: value for key, value in record.items() if key != "time"})
         mirror.more()
         if record["event"] == "teacher":
-            wait_until(lambda: mirror._sent == 2)
-    book.close()
+            wait_until(lambda: mirror.sent == 2)
+    opened.close()
     assert mirror.close(30) == 0
     assert is_synced(folder / name, len(story()), default_uri(folder))
     statuses = [run.info.status for run in runs_of(folder, name) if "msd.trial" in run.data.tags]
     assert sorted(statuses) == sorted(ENDS.values())
 
 
-def test_a_ledger_that_cannot_be_read_is_told(folder, name):
+def test_a_ledger_that_cannot_be_read_is_named(folder, name):
     mirror = Mirror(default_uri(folder), "tests", name, folder / name, 3)
     assert mirror.close(10) == 3
     assert f"{name}/ledger.jsonl: cannot be read" in mirror.trouble
@@ -361,7 +369,7 @@ def wait_until(is_so, seconds: float = 30.0) -> None:
 def test_a_sweep_without_records_makes_no_store(tmp_path):
     start = time.perf_counter()
     assert Mirror(default_uri(tmp_path), "tests", "nothing", tmp_path).close(10) == 0
-    assert not (tmp_path / tracking.DATABASE).exists()
+    assert not (tmp_path / DATABASE).exists()
     assert time.perf_counter() - start < 5
 
 
@@ -397,5 +405,7 @@ def test_the_way_to_open_a_store_can_be_pasted():
 
 def test_processes_that_write_one_store_at_once_see_no_lock(tmp_path):
     """Three and a reader; `make chaos` has sixteen."""
+    from tests.chaos import other_faults  # imports Ray
+
     outcome = other_faults.writers(3)(tmp_path, random.Random(0))
     assert outcome == (3, [], 0)

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from msd_sweeps.records.object_store import StoreError, StorePath, local_folder, patiently, place, shown, working_folder
+from msd_sweeps.records.object_store import (
+    StoreError,
+    StorePath,
+    local_folder,
+    patiently,
+    place,
+    without_secrets,
+    working_folder,
+)
 from tests.stores import flaky_store
 
 
@@ -84,21 +92,13 @@ def test_what_is_no_uri_of_a_folder_is_refused_by_its_name(uri):
 @pytest.mark.parametrize(
     ("uri", "plain", "named"),
     [
-        (
-            "s3://b/c?access_key=AAA&region=eu&secret_key=SSS",
-            "s3://b/c?access_key=***&region=eu&secret_key=***",
-            "access_key and secret_key",
-        ),
-        ("s3://AAA:SSS@b/c", "s3://AAA:***@b/c", "a password"),
-        (
-            "abfs://c@a.dfs.core.windows.net/x?client_secret=SSS",
-            "abfs://c@a.dfs.core.windows.net/x?client_secret=***",
-            "client_secret",
-        ),
+        ("s3://b/c?access_key=AAA&region=eu&secret_key=SSS", "s3://b/c", "access_key and secret_key"),
+        ("s3://AAA:SSS@b/c", "s3://b/c", "a password"),
+        ("abfs://c@a.dfs.core.windows.net/x?client_secret=SSS", "abfs://a.dfs.core.windows.net/x", "client_secret"),
     ],
 )
 def test_credentials_in_a_uri_are_refused_and_never_shown(uri, plain, named):
-    assert shown(uri) == plain
+    assert without_secrets(uri) == plain
     with pytest.raises(StoreError) as refused:
         StorePath(uri).checked()
     assert f"{plain}: holds {named}" in str(refused.value)

@@ -14,34 +14,31 @@ def store(tmp_path) -> StorePath:
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "expected"),
+    ("first", "second", "content"),
     [
-        (None, None, (b"", None)),
-        (A, None, (A, 0)),
-        (None, A, (A, 1)),
-        (A, A, (A, 0)),
-        (A, A + B, (A + B, 1)),
-        (A + B, A, (A + B, 0)),
-        (A + B, b"", (A + B, 0)),
-        (A, A + B[:-1], (A, 0)),
+        (None, None, b""),
+        (A, None, A),
+        (None, A, A),
+        (A, A, A),
+        (A, A + B, A + B),
+        (A + B, A, A + B),
+        (A + B, b"", A + B),
+        (A, A + B[:-1], A),
     ],
 )
-def test_the_longer_copy_in_whole_lines_counts_and_the_other_is_written(store, first, second, expected):
-    for name, content in zip(COPIES, (first, second), strict=True):
-        if content is not None:
-            (store / name).write_bytes(content)
-    content, kept = expected
+def test_the_longer_copy_in_whole_lines_counts_and_is_kept_while_the_other_is_written(store, first, second, content):
+    for name, stored in zip(COPIES, (first, second), strict=True):
+        if stored is not None:
+            (store / name).write_bytes(stored)
     ledger = StoredLedger(store)
     assert ledger.read() == content
-    assert ledger.length == len(content)
-    assert ledger.has_usual_name == (kept == 0)
-    sizes = [len(copy) for copy in (first, second) if copy is not None]
-    assert ledger.size() == max(sizes, default=None)
+    assert ledger.size() == max((len(copy) for copy in (first, second) if copy is not None), default=None)
     ledger.write(A + B + C)
-    if kept is not None:
-        assert (store / COPIES[kept]).read_bytes() == (first, second)[kept]
-    assert (store / COPIES[1 if kept == 0 else 0]).read_bytes() == A + B + C
-    assert ledger.length == len(A + B + C)
+    copies = [(store / name).read_bytes() for name in COPIES if (store / name).size() is not None]
+    copies.remove(A + B + C)
+    assert [copy[: copy.rfind(b"\n") + 1] for copy in copies] == [content] * bool(content)
+    ledger.write(A + B + C, both=True)
+    assert [(store / name).read_bytes() for name in COPIES] == [A + B + C, A + B + C]
 
 
 @pytest.mark.parametrize(
@@ -64,12 +61,12 @@ def test_where_both_have_gone_on_the_store_counts_and_the_other_is_set_aside(sto
     path = tmp_path / "ledger.jsonl"
     path.write_bytes(A + B)
     (store / COPIES[1]).write_bytes(A + C)
-    told = StoredLedger(store).fetch(path)
+    message = StoredLedger(store).fetch(path)
     assert path.read_bytes() == A + C
     (aside,) = tmp_path.glob("ledger.set-aside-*.jsonl")
     assert aside.read_bytes() == A + B
-    assert told is not None
-    assert aside.name in told
+    assert message is not None
+    assert aside.name in message
 
 
 def test_a_sweep_that_is_not_there_leaves_nothing_here(store, tmp_path):

@@ -1,4 +1,4 @@
-"""Two drivers of one sweep in an object store: the second is told of the first, until the first is gone."""
+"""Two drivers of one sweep in an object store: the second is refused and shown the first, until the first is gone."""
 
 import json
 import time
@@ -21,7 +21,7 @@ def claim(store, tmp_path):
 
     def make(machine: str) -> Claim:
         (tmp_path / machine).mkdir(exist_ok=True)
-        return Claim(store, tmp_path / machine, renew_seconds=0.0)
+        return Claim(store, tmp_path / machine)
 
     return make
 

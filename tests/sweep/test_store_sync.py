@@ -32,8 +32,8 @@ def flaky(tmp_path, monkeypatch):
 
 
 def quick(store: StorePath, folder: Path) -> StoreSync:
-    """One that looks at the ledger without pauses."""
-    return StoreSync(store, folder, look_seconds=0.02, renew_seconds=0.0)
+    """A StoreSync that looks at the ledger almost without pauses."""
+    return StoreSync(store, folder, look_seconds=0.02)
 
 
 def until(seen: Callable[[], bool]) -> None:
@@ -51,50 +51,50 @@ def ends_in(store: StorePath) -> list[str]:
 
 def test_the_store_follows_and_has_everything_in_the_end(flaky, folder):
     store, _ = flaky
-    book, kept = Ledger(folder / FILE_NAME), quick(store, folder)
-    kept.begin()
+    opened, sync = Ledger(folder / FILE_NAME), quick(store, folder)
+    sync.begin()
     for number in range(3):
-        book.append("end", trial=str(number))
-        until(lambda: StoredLedger(store).read() == book.path.read_bytes())
-    book.append("end", trial="last")
-    kept.finish(SOON)
-    assert kept.trouble is None
-    assert (store / FILE_NAME).read_bytes() == book.path.read_bytes()
+        opened.append("end", trial=str(number))
+        until(lambda: StoredLedger(store).read() == opened.path.read_bytes())
+    opened.append("end", trial="last")
+    sync.finish(SOON)
+    assert sync.trouble is None
+    assert (store / FILE_NAME).read_bytes() == opened.path.read_bytes()
     assert (store / CLAIM).size() is None
 
 
 def test_a_store_that_is_away_is_told_once_and_gets_the_rest_when_it_is_back(flaky, folder):
     store, wire = flaky
-    told: list[str] = []
-    book, kept = Ledger(folder / FILE_NAME), quick(store, folder)
-    kept.say = told.append
-    kept.begin()
+    said: list[str] = []
+    opened, sync = Ledger(folder / FILE_NAME), quick(store, folder)
+    sync.say = said.append
+    sync.begin()
     wire.is_down = True
-    until(lambda: bool(told))
-    book.append("end", trial="a")
+    until(lambda: bool(said))
+    opened.append("end", trial="a")
     asked = wire.asked
     until(lambda: wire.asked > asked + 5)
-    assert len(told) == 1
-    assert "the wire is cut; training goes on" in told[0]
+    assert len(said) == 1
+    assert "the wire is cut; training goes on" in said[0]
     wire.is_down = False
     until(lambda: ends_in(store) == ["a"])
-    until(lambda: len(told) == 2)
-    assert "has the ledger again" in told[1]
-    kept.finish(SOON)
-    assert kept.trouble is None
+    until(lambda: len(said) == 2)
+    assert "has the ledger again" in said[1]
+    sync.finish(SOON)
+    assert sync.trouble is None
 
 
 def test_a_store_that_stays_away_is_named_in_the_end_and_delays_it_no_longer_than_asked(flaky, folder):
     store, wire = flaky
-    kept = quick(store, folder)
-    kept.say = lambda text: None
-    kept.begin()
+    sync = quick(store, folder)
+    sync.say = lambda text: None
+    sync.begin()
     Ledger(folder / FILE_NAME).append("end", trial="a")
     wire.is_down = True
     began = time.monotonic()
-    kept.finish(0.2)
+    sync.finish(0.2)
     assert time.monotonic() - began < SOON
-    assert "the wire is cut" in str(kept.trouble)
+    assert "the wire is cut" in str(sync.trouble)
     wire.is_down = False
     again = quick(store, folder)
     again.begin()
@@ -105,7 +105,7 @@ def test_a_store_that_stays_away_is_named_in_the_end_and_delays_it_no_longer_tha
 
 def test_checkpoints_go_only_after_the_store_knows_of_the_end(flaky, folder, monkeypatch):
     store, _ = flaky
-    book, kept = Ledger(folder / FILE_NAME), quick(store, folder)
+    opened, sync = Ledger(folder / FILE_NAME), quick(store, folder)
     of_trial = checkpoints_of(store) / "a"
     checkpoint.write(of_trial, 1, 1, b"state")
     known: list[list[str]] = []
@@ -116,43 +116,43 @@ def test_checkpoints_go_only_after_the_store_knows_of_the_end(flaky, folder, mon
         remove(place)
 
     monkeypatch.setattr(checkpoint, "remove", watched)
-    kept.begin()
-    book.append("end", trial="a")
-    kept.remove_later(of_trial)
+    sync.begin()
+    opened.append("end", trial="a")
+    sync.remove_later(of_trial)
     until(lambda: bool(known) and not checkpoint.positions(of_trial))
     assert known == [["a"]]
-    kept.finish(SOON)
+    sync.finish(SOON)
 
 
 def test_a_writer_that_dies_leaves_the_copy_before(flaky, folder):
     store, wire = flaky
-    book, kept = Ledger(folder / FILE_NAME), quick(store, folder)
-    kept.say = lambda text: None
+    opened, sync = Ledger(folder / FILE_NAME), quick(store, folder)
+    sync.say = lambda text: None
     for trial in "ab":
-        book.append("end", trial=trial)
-    kept.begin()
+        opened.append("end", trial=trial)
+    sync.begin()
     until(lambda: ends_in(store) == ["a", "b"])
     wire.tears = True
-    book.append("end", trial="c")
-    until(lambda: kept.trouble is not None)
-    kept.finish(0.0)
+    opened.append("end", trial="c")
+    until(lambda: sync.trouble is not None)
+    sync.finish(0.0)
     assert ends_in(store) == ["a", "b"]
 
 
 def test_a_driver_that_was_taken_over_writes_nothing_more(flaky, folder, tmp_path):
     store, _ = flaky
-    book, kept = Ledger(folder / FILE_NAME), quick(store, folder)
-    book.append("end", trial="a")
-    kept.begin()
+    opened, sync = Ledger(folder / FILE_NAME), quick(store, folder)
+    opened.append("end", trial="a")
+    sync.begin()
     until(lambda: ends_in(store) == ["a"])
     (store / CLAIM).unlink()
     (tmp_path / "other").mkdir()
     Claim(store, tmp_path / "other").take()
-    until(lambda: kept.taken is not None)
-    book.append("end", trial="b")
-    kept.finish(SOON)
+    until(lambda: sync.taken is not None)
+    opened.append("end", trial="b")
+    sync.finish(SOON)
     assert ends_in(store) == ["a"]
-    assert "was taken over by process" in str(kept.trouble)
+    assert "was taken over by process" in str(sync.trouble)
     assert (store / CLAIM).size() is not None
 
 
