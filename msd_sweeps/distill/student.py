@@ -52,7 +52,7 @@ class Student:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(trial.seed)
             self.network = models.build(trial.student.model, trial.data.facts.num_classes)
-            side = side_of(self.network, train.image_shape)
+            side = Side.of(self.network, train.image_shape)
             self.distiller = losses.build(trial.method, side, teacher, train.labels)
         self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.distiller.to(device)
@@ -138,19 +138,6 @@ class Student:
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch = state["epoch"]
         self.history = [EpochResult(**result) for result in state["history"]]
-
-
-def side_of(network: Network, image_shape: torch.Size) -> Side:
-    """What methods may know of a network, found with one image [3, H, W] of zeros; the network's state stays."""
-    was_training = network.training
-    network.eval()
-    parameter = next(network.parameters())
-    with torch.no_grad():
-        taps = network(torch.zeros(1, *image_shape, device=parameter.device, dtype=parameter.dtype))
-    network.train(was_training)
-    side = Side.of(network, taps)
-    # Losses compute in float32; a frozen teacher's head may be in bfloat16.
-    return side._replace(classify=lambda rows: network.classify(rows.to(parameter.dtype)).to(rows.dtype))
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:

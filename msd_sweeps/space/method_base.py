@@ -32,6 +32,7 @@ class MethodSettings(Settings):
 
     distiller: ClassVar[str]
     """Where the loss is: `module:Class`, with a subclass of `msd_sweeps.distill.losses.Distiller`."""
+    needs_teacher: ClassVar[bool] = True
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:

@@ -25,6 +25,7 @@ class NoneSettings(MethodSettings):
 
     name: Literal["none"]
     distiller = "msd_sweeps.distill.losses.kd:CrossEntropy"
+    needs_teacher = False
     ce_weight: Weight = 1.0
 
 

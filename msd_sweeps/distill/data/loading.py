@@ -5,19 +5,18 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from msd_sweeps.catalog import image_folders, tensor_files
-from msd_sweeps.catalog.datasets import DATASETS, IMAGENET, TEST_FOLDERS
+from msd_sweeps.catalog.datasets import IMAGENET, TEST_FOLDERS
 from msd_sweeps.catalog.files import DataError
-from msd_sweeps.distill.data.images import decode_all, scaled_square
+from msd_sweeps.distill.data.images import decode, squares
 from msd_sweeps.distill.data.splits import ImageFiles, Images, Split, Splits
+from msd_sweeps.distill.models.imagenet import torchvision
 from msd_sweeps.space.data import Data
 
 _DIGITS_TEST_IMAGES = 400
-
-Loader = Callable[[Data], tuple[Split, Split]]
-"""From the settings to the whole training and test sets."""
 
 
 def _digits(data: Data) -> tuple[Images, Images]:
@@ -30,36 +29,26 @@ def _digits(data: Data) -> tuple[Images, Images]:
     images = large.round().clamp(0, 255).to(torch.uint8).expand(-1, 3, -1, -1).contiguous()
     labels = torch.from_numpy(digits.target.astype(np.int64))
     order = stratified_order(labels, seed=0)
-    everything = Images(images, labels, _larger_side(data))
+    everything = Images(images, labels, data.image_size)
     return everything.select(order[_DIGITS_TEST_IMAGES:]), everything.select(order[:_DIGITS_TEST_IMAGES])
 
 
 def _cifar(data: Data) -> tuple[Images, Images]:
-    from msd_sweeps.distill.models.vision import torchvision
-
     dataset_class = getattr(torchvision().datasets, data.name.upper())
 
     def part(is_train: bool) -> Images:
         try:
-            found = dataset_class(root=str(data.path), train=is_train, download=False)
-        except RuntimeError:  # not there, or not complete
-            try:
-                found = dataset_class(root=str(data.path), train=is_train, download=True)
-            except Exception as error:  # the network's many errors, and a damaged archive's
-                raise DataError(
-                    f"{data.path}: no complete {data.name.upper()} here ({dataset_class.base_folder}/), and it cannot "
-                    f"be downloaded: {error}. Put the official files there, or point data.root at them "
-                    "(--set data.root=FOLDER)"
-                ) from error
+            found = dataset_class(root=str(data.path), train=is_train, download=True)  # where it is not complete
+        except Exception as error:  # the network's many errors, and a damaged archive's
+            raise DataError(
+                f"{data.path}: no complete {data.name.upper()} here ({dataset_class.base_folder}/), and it cannot be "
+                f"downloaded: {error}. Put the official files there, or point data.root at them "
+                "(--set data.root=FOLDER)"
+            ) from error
         images = torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous()
-        return Images(images, torch.tensor(found.targets), _larger_side(data))
+        return Images(images, torch.tensor(found.targets), data.image_size)
 
     return part(True), part(False)
-
-
-def _larger_side(data: Data) -> int | None:
-    """The side in pixels that the images of a known data set are scaled up to; None where they keep their own."""
-    return None if data.facts == DATASETS[data.name] else data.facts.image_size
 
 
 def _imagenet(data: Data) -> tuple[ImageFiles, ImageFiles]:
@@ -77,11 +66,12 @@ def _imagenet(data: Data) -> tuple[ImageFiles, ImageFiles]:
 
 def _folder(data: Data) -> tuple[Images, Images]:
     """Class folders, decoded: the shorter side scaled to `image_size`, a square cut from the centre."""
-    train, test = (
-        Images(decode_all([(files.root / path, "") for path in files.paths], files.side), files.labels)
-        for files in _imagenet(data)
-    )
-    return train, test
+
+    def resident(files: ImageFiles) -> Images:
+        return Images(squares(lambda path: decode(files.root / path), files.paths, files.side), files.labels)
+
+    train, test = _imagenet(data)
+    return resident(train), resident(test)
 
 
 def _tensors(data: Data) -> tuple[Images, Images]:
@@ -91,13 +81,26 @@ def _tensors(data: Data) -> tuple[Images, Images]:
     def part(split: str) -> Images:
         images, labels = tensor_files.read(root, split)
         if isinstance(images, list):
-            names = (f"{root}: {split} image {number}" for number in range(len(images)))
-            pixels = decode_all(list(zip(images, names, strict=True)), side)
+            encoded = images
+            numbers = range(len(encoded))
+            pixels = squares(lambda i: decode(encoded[i], f"{root}: {split} image {i}"), numbers, side)
         else:
-            pixels = scaled_square(images, side)
+            pixels = _rgb_squares(images, side)
         return Images(pixels, torch.from_numpy(labels))
 
     return part("train"), part("test")
+
+
+def _rgb_squares(images: np.ndarray, side: int) -> Tensor:
+    """An array of images (see catalog.tensor_files), scaled and cut: uint8 [N, 3, side, side]; grey becomes RGB."""
+    if images.ndim == 3:
+        images = images[..., None]
+    elif images.shape[3] not in (1, 3):
+        images = images.transpose(0, 2, 3, 1)
+    images = np.broadcast_to(images, (*images.shape[:3], 3))
+    if images.shape[1:3] == (side, side):
+        return torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+    return squares(lambda image: Image.fromarray(np.ascontiguousarray(image)), list(images), side)
 
 
 def _check_unchanged(data: Data, found: str) -> None:
@@ -109,7 +112,7 @@ def _check_unchanged(data: Data, found: str) -> None:
         )
 
 
-LOADERS: dict[str, Loader] = {
+LOADERS: dict[str, Callable[[Data], tuple[Split, Split]]] = {
     "digits": _digits,
     "cifar10": _cifar,
     "cifar100": _cifar,
@@ -117,6 +120,7 @@ LOADERS: dict[str, Loader] = {
     "folder": _folder,
     "tensors": _tensors,
 }
+"""Functions that give the whole training and test sets."""
 
 STATISTICS = {
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
@@ -186,4 +190,5 @@ def content_hash(splits: Splits) -> str:
     for split in (splits.train, splits.val, splits.test):
         if split is not None:
             split.add_to(digest)
+            digest.update(split.labels.cpu().numpy().tobytes())
     return digest.hexdigest()

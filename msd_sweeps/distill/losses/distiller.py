@@ -38,9 +38,20 @@ class Side(NamedTuple):
     classify: Callable[[Tensor], Tensor]
 
     @classmethod
-    def of(cls, network: Network, taps: Taps) -> "Side":
-        shapes = tuple(stage.shape for stage in taps.stages)
-        return cls(shapes, taps.last.shape, taps.pooled.shape, network.classify)
+    def of(cls, network: Network, image_shape: Size) -> "Side":
+        """Found with one image [3, H, W] of zeros; the network's state stays."""
+        was_training = network.training
+        network.eval()
+        parameter = next(network.parameters())
+        with torch.no_grad():
+            taps = network(torch.zeros(1, *image_shape, device=parameter.device, dtype=parameter.dtype))
+        network.train(was_training)
+
+        def classify(rows: Tensor) -> Tensor:
+            """Losses compute in float32; a frozen teacher's head may be in bfloat16."""
+            return network.classify(rows.to(parameter.dtype)).to(rows.dtype)
+
+        return cls(tuple(stage.shape for stage in taps.stages), taps.last.shape, taps.pooled.shape, classify)
 
 
 class Distiller(nn.Module, Generic[AnySettings]):
@@ -78,7 +89,7 @@ class Distiller(nn.Module, Generic[AnySettings]):
             logits = full_precision(student.logits), full_precision(teacher.logits.detach())
             terms["kd"] = weights["kd"] * soft_divergence(*logits, self.settings.temperature).mean()
         if weights.keys() > terms.keys():
-            fixed = Taps(tuple(stage.detach() for stage in teacher.stages), *(tap.detach() for tap in teacher[1:]))
+            fixed = Taps.of([tap.detach() for tap in teacher.tensors])
             losses, scale = self.losses(student, fixed, batch), self.scale(batch.epoch)
             terms |= {name: weight * scale * losses[name]() for name, weight in weights.items() if name not in terms}
         return terms

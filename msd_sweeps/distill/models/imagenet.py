@@ -1,9 +1,37 @@
 """ImageNet networks: torchvision's, whose state dicts load unchanged, and MobileNetV1."""
 
+import importlib
+import sys
+from types import ModuleType
+
+import torch
 from torch import Tensor, nn
 
-from msd_sweeps.distill.models.network import Network, Taps
-from msd_sweeps.distill.models.vision import torchvision
+from msd_sweeps.distill.models.network import Network, StagedNetwork, Taps, maps_after
+
+# torchvision attaches shape rules to these two compiled operators while it is imported. A wheel built for
+# another torch (a CUDA wheel beside a CPU-only torch) cannot load them, and the import then fails although
+# networks, data sets and transforms are pure Python. A bare schema is enough for the import to succeed.
+_BOX_OPERATORS = ("nms", "qnms")
+_BOX_SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+
+
+def torchvision() -> ModuleType:
+    """The torchvision package with its networks, data sets and transforms.
+
+    Its compiled operators (box suppression, image decoding) may be missing; nothing here uses them.
+    """
+    try:
+        return importlib.import_module("torchvision")
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+        del sys.modules[name]  # half imported
+    for operator in _BOX_OPERATORS:
+        if not hasattr(torch.ops.torchvision, operator):
+            torch.library.define(f"torchvision::{operator}", _BOX_SCHEMA)
+    return importlib.import_module("torchvision")
 
 
 def _adopt(network: Network, model: nn.Module) -> None:
@@ -12,35 +40,19 @@ def _adopt(network: Network, model: nn.Module) -> None:
         network.add_module(name, child)
 
 
-def _maps_after(counts: tuple[int, ...], layers: nn.Sequential, x: Tensor) -> list[Tensor]:
-    """The map after each of these counts of layers."""
-    maps = []
-    for count, layer in enumerate(layers, 1):
-        x = layer(x)
-        if count in counts:
-            maps.append(x)
-    return maps
-
-
-class ImageNetResNet(Network):
+class ImageNetResNet(StagedNetwork):
     """torchvision's ResNet (He et al. 2016); last map [B, 512 or 2048, H/32, W/32]."""
 
     image_size = 224
     head_path = "fc"
+    maxpool: nn.MaxPool2d
 
     def __init__(self, name: str, num_classes: int):
         super().__init__()
         _adopt(self, torchvision().models.get_model(name, weights=None, num_classes=num_classes))
 
-    def forward(self, images: Tensor) -> Taps:
-        x = images
-        for name in ("conv1", "bn1", "relu", "maxpool"):
-            x = self.get_submodule(name)(x)
-        stages = []
-        for name in ("layer1", "layer2", "layer3", "layer4"):
-            x = self.get_submodule(name)(x)
-            stages.append(x)
-        return self.taps(tuple(stages), x)
+    def stem(self, images: Tensor) -> Tensor:
+        return self.maxpool(super().stem(images))
 
 
 class ImageNetMobileNetV2(Network):
@@ -60,7 +72,7 @@ class ImageNetMobileNetV2(Network):
         _adopt(self, torchvision().models.mobilenet_v2(weights=None, num_classes=num_classes))
 
     def forward(self, images: Tensor) -> Taps:
-        *stages, last = _maps_after((4, 7, 14, 18, 19), self.features, images)
+        *stages, last = maps_after(self.features, images, numbers=(4, 7, 14, 18, 19))
         pooled = last.mean((2, 3))
         return Taps(tuple(stages), last, pooled, self.classifier(pooled))
 
@@ -100,5 +112,4 @@ class ImageNetMobileNetV1(Network):
         self.fc = nn.Linear(1024, num_classes)
 
     def forward(self, images: Tensor) -> Taps:
-        stages = _maps_after((4, 6, 12, 14), self.model, images)
-        return self.taps(tuple(stages), stages[-1])
+        return self.taps(maps_after(self.model, images, numbers=(4, 6, 12, 14)))

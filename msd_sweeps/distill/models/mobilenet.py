@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from msd_sweeps.distill.models.network import Network, Taps, initialise_he
+from msd_sweeps.distill.models.network import Network, Taps, initialise_he, maps_after
 
 # channels at width 1, blocks, stride; the first group does not expand
 _GROUPS = ((16, 1, 1), (24, 2, 1), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1))
@@ -61,9 +61,5 @@ class MobileNetV2Cifar(Network):
         initialise_he(self, linear_std=0.01)
 
     def forward(self, images: Tensor) -> Taps:
-        stage1 = self.blocks[1](self.blocks[0](self.conv1(images)))
-        stage2 = self.blocks[2](stage1)
-        stage3 = self.blocks[4](self.blocks[3](stage2))
-        stage4 = self.blocks[6](self.blocks[5](stage3))
-        last = self.conv2(stage4)
-        return self.taps((stage1, stage2, stage3, stage4), last)
+        stages = maps_after(self.blocks, self.conv1(images), numbers=(2, 3, 5, 7))
+        return self.taps(stages, self.conv2(stages[-1]))

@@ -1,11 +1,12 @@
 """ResNets for CIFAR (He et al. 2016), modules named as in RepDistiller."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from msd_sweeps.distill.models.network import Network, Taps, initialise_he
+from msd_sweeps.distill.models.network import StagedNetwork, initialise_he
 
 
 def _shortcut(channels_in: int, channels: int, stride: int) -> nn.Module:
@@ -56,57 +57,43 @@ class Bottleneck(nn.Module):
         return F.relu(out + self.shortcut(x), inplace=True)
 
 
-def _stage(
-    block: type[Block] | type[Bottleneck], channels_in: int, width: int, blocks: int, stride: int
-) -> nn.Sequential:
-    first = block(channels_in, width, stride)
-    return nn.Sequential(first, *(block(block.expansion * width, width, 1) for _ in range(blocks - 1)))
+class _ResNet(StagedNetwork):
+    """A stem of widths[0] channels, then one stage for each other width; all stages but the first stride."""
+
+    head_path: ClassVar[str]
+
+    def __init__(
+        self, block: type[Block] | type[Bottleneck], widths: Sequence[int], counts: Sequence[int], num_classes: int
+    ):
+        super().__init__()
+        channels = widths[0]
+        self.conv1 = nn.Conv2d(3, channels, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        for number, (width, count) in enumerate(zip(widths[1:], counts, strict=True), 1):
+            blocks = [block(channels, width, 1 if number == 1 else 2)]
+            channels = block.expansion * width
+            blocks += [block(channels, width, 1) for _ in range(count - 1)]
+            self.add_module(f"layer{number}", nn.Sequential(*blocks))
+        self.add_module(self.head_path, nn.Linear(channels, num_classes))
+        initialise_he(self)
 
 
-class ResNetCifar(Network):
+class ResNetCifar(_ResNet):
     """Three stages, depth 6n+2; last map [B, widths[3], H/4, W/4]."""
 
     head_path = "fc"
 
     def __init__(self, depth: int, widths: tuple[int, int, int, int], num_classes: int):
-        super().__init__()
         blocks, rest = divmod(depth - 2, 6)
         if rest:
             raise ValueError(f"a CIFAR ResNet has 6n+2 layers, not {depth}")
-        self.conv1 = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(widths[0])
-        self.layer1 = _stage(Block, widths[0], widths[1], blocks, stride=1)
-        self.layer2 = _stage(Block, widths[1], widths[2], blocks, stride=2)
-        self.layer3 = _stage(Block, widths[2], widths[3], blocks, stride=2)
-        self.fc = nn.Linear(widths[3], num_classes)
-        initialise_he(self)
-
-    def forward(self, images: Tensor) -> Taps:
-        stage1 = self.layer1(F.relu(self.bn1(self.conv1(images)), inplace=True))
-        stage2 = self.layer2(stage1)
-        last = self.layer3(stage2)
-        return self.taps((stage1, stage2, last), last)
+        super().__init__(Block, widths, [blocks] * 3, num_classes)
 
 
-class ResNet50Cifar(Network):
+class ResNet50Cifar(_ResNet):
     """ResNet-50 without the strided stem: stages of 3, 4, 6 and 3 blocks; last map [B, 2048, H/8, W/8]."""
 
     head_path = "linear"
 
     def __init__(self, num_classes: int):
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        self.layer1 = _stage(Bottleneck, 64, 64, blocks=3, stride=1)
-        self.layer2 = _stage(Bottleneck, 256, 128, blocks=4, stride=2)
-        self.layer3 = _stage(Bottleneck, 512, 256, blocks=6, stride=2)
-        self.layer4 = _stage(Bottleneck, 1024, 512, blocks=3, stride=2)
-        self.linear = nn.Linear(2048, num_classes)
-        initialise_he(self)
-
-    def forward(self, images: Tensor) -> Taps:
-        stage1 = self.layer1(F.relu(self.bn1(self.conv1(images)), inplace=True))
-        stage2 = self.layer2(stage1)
-        stage3 = self.layer3(stage2)
-        last = self.layer4(stage3)
-        return self.taps((stage1, stage2, stage3, last), last)
+        super().__init__(Bottleneck, (64, 64, 128, 256, 512), (3, 4, 6, 3), num_classes)
