@@ -154,7 +154,8 @@ class _Graph:
                 raise
             except RuntimeError as error:
                 self._plain_steps = -math.inf
-                logging.getLogger(__name__).warning("%s cannot be captured and steps plainly: %s", self._name, error)
+                # A logged exception would keep the student alive.
+                logging.getLogger(__name__).warning(f"{self._name} cannot be captured and steps plainly: {error}")
         self._plain_steps += 1
         return self._replay or work
 
@@ -189,7 +190,9 @@ class Graphs(InTurn):
                 name = f"trial {student.trial.id} ({student.trial.method.name})"
                 self._students[student] = self._recorder.new_stream(), _Graph(self._recorder, name)
             stream, graph = self._students[student]
-            self._recorder.run_on(stream, graph.ready(partial(learn, student), has_constant_loss(student)))
+            # A graph keeps the factor of a loss that warms up from epoch to epoch.
+            is_constant = student.epoch + 1 >= getattr(student.trial.method, "warmup_epochs", 0)
+            self._recorder.run_on(stream, graph.ready(partial(learn, student), may_capture=is_constant))
 
         for student, error in super().each(students, start):
             self._join()  # before its memory is freed
@@ -211,11 +214,6 @@ class Graphs(InTurn):
         """Let the main stream wait until all students have taken their steps."""
         for stream, _ in self._students.values():
             self._recorder.wait_for(stream)
-
-
-def has_constant_loss(student: Student) -> bool:
-    """Whether the loss no longer changes from epoch to epoch: a graph keeps the factor of a warm-up."""
-    return student.epoch + 1 >= getattr(student.trial.method, "warmup_epochs", 0)
 
 
 def _overwrite(kept: Sequence[Tensor], new: Sequence[Tensor]) -> None:

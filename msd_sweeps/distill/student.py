@@ -57,14 +57,8 @@ class Student:
         self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.distiller.to(device)
         self.learner: nn.Module = Learner(self.network, self.distiller)
-        self.optimizer = torch.optim.SGD(
-            self.learner.parameters(),
-            lr=recipe.lr,
-            momentum=recipe.momentum,
-            nesterov=recipe.nesterov,
-            weight_decay=recipe.weight_decay,
-            fused=True,
-        )
+        settings = recipe.model_dump(include={"lr", "momentum", "nesterov", "weight_decay"})
+        self.optimizer = torch.optim.SGD(self.learner.parameters(), fused=True, **settings)
         if world_size > 1:
             self.learner = nn.parallel.DistributedDataParallel(self.learner)
         self.epoch = 0

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from functools import partial
 
-from msd_sweeps.distill.models.imagenet import ImageNetMobileNetV1, ImageNetMobileNetV2, ImageNetResNet
-from msd_sweeps.distill.models.mobilenet import MobileNetV2Cifar
+from msd_sweeps.distill.models.imagenet import ImageNetMobileNetV2, ImageNetResNet
+from msd_sweeps.distill.models.mobilenet import ImageNetMobileNetV1, MobileNetV2Cifar
 from msd_sweeps.distill.models.network import CannotClassifyRegions, Network, Taps, fold_batch_norm
 from msd_sweeps.distill.models.resnet_cifar import ResNet50Cifar, ResNetCifar
 from msd_sweeps.distill.models.shufflenet import ShuffleNetV1Cifar, ShuffleNetV2Cifar
@@ -28,7 +28,7 @@ NETWORKS: dict[str, Callable[..., Network]] = {
     **{f"wrn_{depth}_{k}": partial(WideResNet, depth, k) for depth in (16, 40) for k in (1, 2)},
     "vgg8": partial(VGG, _VGG8),
     "vgg13": partial(VGG, _VGG13),
-    "MobileNetV2": partial(MobileNetV2Cifar, 0.5, 6),
+    "MobileNetV2": MobileNetV2Cifar,
     "ShuffleNetV1": ShuffleNetV1Cifar,
     "ShuffleNetV2": ShuffleNetV2Cifar,
     "ResNet50": ResNet50Cifar,

@@ -1,11 +1,12 @@
-"""ImageNet networks: torchvision's, whose state dicts load unchanged, and MobileNetV1."""
+"""ImageNet networks of torchvision, whose state dicts load unchanged."""
 
 import importlib
 import sys
 from types import ModuleType
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 
 from msd_sweeps.distill.models.network import Network, StagedNetwork, Taps, maps_after
 
@@ -34,25 +35,19 @@ def torchvision() -> ModuleType:
     return importlib.import_module("torchvision")
 
 
-def _adopt(network: Network, model: nn.Module) -> None:
-    """Takes over the model's children under their own names, so that its state dict fits the network."""
-    for name, child in model.named_children():
-        network.add_module(name, child)
-
-
 class ImageNetResNet(StagedNetwork):
     """torchvision's ResNet (He et al. 2016); last map [B, 512 or 2048, H/32, W/32]."""
 
     image_size = 224
     head_path = "fc"
-    maxpool: nn.MaxPool2d
 
     def __init__(self, name: str, num_classes: int):
-        super().__init__()
-        _adopt(self, torchvision().models.get_model(name, weights=None, num_classes=num_classes))
+        model = torchvision().models.get_model(name, weights=None, num_classes=num_classes)
+        super().__init__(model.conv1, (model.layer1, model.layer2, model.layer3, model.layer4))
+        self.fc = model.fc
 
     def stem(self, images: Tensor) -> Tensor:
-        return self.maxpool(super().stem(images))
+        return F.max_pool2d(super().stem(images), 3, stride=2, padding=1)
 
 
 class ImageNetMobileNetV2(Network):
@@ -64,52 +59,12 @@ class ImageNetMobileNetV2(Network):
     image_size = 224
     head_path = "classifier.1"  # regions are read without the dropout before it
 
-    features: nn.Sequential
-    classifier: nn.Sequential
-
     def __init__(self, num_classes: int):
         super().__init__()
-        _adopt(self, torchvision().models.mobilenet_v2(weights=None, num_classes=num_classes))
+        model = torchvision().models.mobilenet_v2(weights=None, num_classes=num_classes)
+        self.features, self.classifier = model.features, model.classifier
 
     def forward(self, images: Tensor) -> Taps:
         *stages, last = maps_after(self.features, images, numbers=(4, 7, 14, 18, 19))
         pooled = last.mean((2, 3))
         return Taps(tuple(stages), last, pooled, self.classifier(pooled))
-
-
-def _separable(channels_in: int, channels: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(channels_in, channels_in, 3, stride, padding=1, groups=channels_in, bias=False),
-        nn.BatchNorm2d(channels_in),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(channels_in, channels, 1, bias=False),
-        nn.BatchNorm2d(channels),
-        nn.ReLU(inplace=True),
-    )
-
-
-class ImageNetMobileNetV1(Network):
-    """MobileNetV1 (Howard et al. 2017), modules named as in mdistiller; last map [B, 1024, H/32, W/32]."""
-
-    image_size = 224
-    head_path = "fc"
-
-    def __init__(self, num_classes: int):
-        super().__init__()
-        stem = nn.Conv2d(3, 32, 3, 2, padding=1, bias=False)
-        self.model = nn.Sequential(
-            nn.Sequential(stem, nn.BatchNorm2d(32), nn.ReLU(inplace=True)),
-            _separable(32, 64, 1),
-            _separable(64, 128, 2),
-            _separable(128, 128, 1),
-            _separable(128, 256, 2),
-            _separable(256, 256, 1),
-            _separable(256, 512, 2),
-            *(_separable(512, 512, 1) for _ in range(5)),
-            _separable(512, 1024, 2),
-            _separable(1024, 1024, 1),
-        )
-        self.fc = nn.Linear(1024, num_classes)
-
-    def forward(self, images: Tensor) -> Taps:
-        return self.taps(maps_after(self.model, images, numbers=(4, 6, 12, 14)))

@@ -66,10 +66,13 @@ class Network(nn.Module):
 
 
 class StagedNetwork(Network):
-    """A network of `conv1`, `bn1` and a relu, and then one module for each stage: `layer1`, `layer2`, and so on."""
+    """A stem of `conv1`, `bn1` and a relu, and then one module for each stage: `layer1`, `layer2`, and so on."""
 
-    conv1: nn.Conv2d
-    bn1: nn.BatchNorm2d
+    def __init__(self, conv1: nn.Conv2d, stages: Iterable[nn.Module]):
+        super().__init__()
+        self.conv1, self.bn1 = conv1, nn.BatchNorm2d(conv1.out_channels)
+        for number, stage in enumerate(stages, 1):
+            self.add_module(f"layer{number}", stage)
 
     def forward(self, images: Tensor) -> Taps:
         return self.taps(self.stages(images))

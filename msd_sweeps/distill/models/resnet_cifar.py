@@ -1,6 +1,6 @@
 """ResNets for CIFAR (He et al. 2016), modules named as in RepDistiller."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import torch.nn.functional as F
@@ -57,28 +57,18 @@ class Bottleneck(nn.Module):
         return F.relu(out + self.shortcut(x), inplace=True)
 
 
-class _ResNet(StagedNetwork):
-    """A stem of widths[0] channels, then one stage for each other width; all stages but the first stride."""
-
-    head_path: ClassVar[str]
-
-    def __init__(
-        self, block: type[Block] | type[Bottleneck], widths: Sequence[int], counts: Sequence[int], num_classes: int
-    ):
-        super().__init__()
-        channels = widths[0]
-        self.conv1 = nn.Conv2d(3, channels, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        for number, (width, count) in enumerate(zip(widths[1:], counts, strict=True), 1):
-            blocks = [block(channels, width, 1 if number == 1 else 2)]
-            channels = block.expansion * width
-            blocks += [block(channels, width, 1) for _ in range(count - 1)]
-            self.add_module(f"layer{number}", nn.Sequential(*blocks))
-        self.add_module(self.head_path, nn.Linear(channels, num_classes))
-        initialise_he(self)
+def _stages(
+    block: type[Block] | type[Bottleneck], widths: Sequence[int], counts: Sequence[int]
+) -> Iterator[nn.Sequential]:
+    """A stage of each count of blocks, behind a stem of widths[0] channels; all but the first stride."""
+    channels = widths[0]
+    for number, (width, count) in enumerate(zip(widths[1:], counts, strict=True)):
+        first = block(channels, width, 2 if number else 1)
+        channels = block.expansion * width
+        yield nn.Sequential(first, *(block(channels, width, 1) for _ in range(count - 1)))
 
 
-class ResNetCifar(_ResNet):
+class ResNetCifar(StagedNetwork):
     """Three stages, depth 6n+2; last map [B, widths[3], H/4, W/4]."""
 
     head_path = "fc"
@@ -87,13 +77,18 @@ class ResNetCifar(_ResNet):
         blocks, rest = divmod(depth - 2, 6)
         if rest:
             raise ValueError(f"a CIFAR ResNet has 6n+2 layers, not {depth}")
-        super().__init__(Block, widths, [blocks] * 3, num_classes)
+        super().__init__(nn.Conv2d(3, widths[0], 3, padding=1, bias=False), _stages(Block, widths, [blocks] * 3))
+        self.fc = nn.Linear(widths[3], num_classes)
+        initialise_he(self)
 
 
-class ResNet50Cifar(_ResNet):
+class ResNet50Cifar(StagedNetwork):
     """ResNet-50 without the strided stem: stages of 3, 4, 6 and 3 blocks; last map [B, 2048, H/8, W/8]."""
 
     head_path = "linear"
 
     def __init__(self, num_classes: int):
-        super().__init__(Bottleneck, (64, 64, 128, 256, 512), (3, 4, 6, 3), num_classes)
+        stages = _stages(Bottleneck, (64, 64, 128, 256, 512), (3, 4, 6, 3))
+        super().__init__(nn.Conv2d(3, 64, 3, padding=1, bias=False), stages)
+        self.linear = nn.Linear(2048, num_classes)
+        initialise_he(self)

@@ -3,12 +3,18 @@
 Both keep PyTorch's default initialisation, and both begin with a 1×1 convolution at full resolution.
 """
 
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
 import torch
 import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from msd_sweeps.distill.models.network import StagedNetwork, Taps
+
+_STEM = 24
+"""Channels of the first convolution."""
 
 
 def channel_shuffle(x: Tensor, groups: int) -> Tensor:
@@ -23,23 +29,33 @@ def channel_shuffle(x: Tensor, groups: int) -> Tensor:
 torch.fx.wrap("channel_shuffle")  # tracing, as for folding, does not look into it: its path depends on the layout
 
 
+Block = Callable[[int, int], nn.Module]
+"""Makes a block from its channels before and after."""
+
+
+def _stages(down: Block, flat: Block, widths: Sequence[int]) -> Iterator[nn.Module]:
+    """Three stages: a block that strides, then 3, 7 and 3 others."""
+    for before, width, count in zip((_STEM, *widths), widths, (3, 7, 3), strict=False):
+        yield nn.Sequential(down(before, width), *(flat(width, width) for _ in range(count)))
+
+
 class GroupedBottleneck(nn.Module):
-    """V1: grouped 1×1, shuffle, depthwise 3×3, grouped 1×1; [B, C_in, H, W] -> [B, C, H/stride, W/stride].
+    """V1: 1×1 in three groups, shuffle, depthwise 3×3, grouped 1×1; [B, C_in, H, W] -> [B, C, H/stride, W/stride].
 
     With stride 2 the pooled input is concatenated, so the branch makes only the channels that are missing.
     """
 
-    def __init__(self, channels_in: int, channels: int, stride: int, groups: int, first: bool):
+    def __init__(self, channels_in: int, channels: int, stride: int):
         super().__init__()
         branch = channels - channels_in if stride == 2 else channels
         middle = branch // 4
-        self.groups_in = 1 if first else groups  # the stem's channels are too few to group
+        self.groups_in = 1 if channels_in == _STEM else 3  # the stem's channels are too few to group
         self.concatenates = stride == 2
         self.conv1 = nn.Conv2d(channels_in, middle, 1, groups=self.groups_in, bias=False)
         self.bn1 = nn.BatchNorm2d(middle)
         self.conv2 = nn.Conv2d(middle, middle, 3, stride, padding=1, groups=middle, bias=False)
         self.bn2 = nn.BatchNorm2d(middle)
-        self.conv3 = nn.Conv2d(middle, branch, 1, groups=groups, bias=False)
+        self.conv3 = nn.Conv2d(middle, branch, 1, groups=3, bias=False)
         self.bn3 = nn.BatchNorm2d(branch)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -47,37 +63,25 @@ class GroupedBottleneck(nn.Module):
         out = F.relu(self.bn2(self.conv2(out)), inplace=True)
         out = self.bn3(self.conv3(out))
         if self.concatenates:
-            pooled = F.avg_pool2d(x, 3, stride=2, padding=1)
-            return F.relu(torch.cat([out, pooled], 1), inplace=True)
+            return F.relu(torch.cat([out, F.avg_pool2d(x, 3, stride=2, padding=1)], 1), inplace=True)
         return F.relu(out + x, inplace=True)
 
 
 class ShuffleNetV1Cifar(StagedNetwork):
-    """Three groups, widths 240, 480, 960; last map [B, 960, H/8, W/8]."""
+    """Widths 240, 480, 960; last map [B, 960, H/8, W/8]."""
 
     head_path = "linear"
 
     def __init__(self, num_classes: int):
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 24, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(24)
-        self.layer1 = self._stage(24, 240, blocks=4, first=True)
-        self.layer2 = self._stage(240, 480, blocks=8)
-        self.layer3 = self._stage(480, 960, blocks=4)
+        down, flat = partial(GroupedBottleneck, stride=2), partial(GroupedBottleneck, stride=1)
+        super().__init__(nn.Conv2d(3, _STEM, 1, bias=False), _stages(down, flat, (240, 480, 960)))
         self.linear = nn.Linear(960, num_classes)
-
-    @staticmethod
-    def _stage(channels_in: int, channels: int, blocks: int, first: bool = False) -> nn.Sequential:
-        down = GroupedBottleneck(channels_in, channels, 2, 3, first)
-        return nn.Sequential(
-            down, *(GroupedBottleneck(channels, channels, 1, 3, first=False) for _ in range(blocks - 1))
-        )
 
 
 class SplitBlock(nn.Module):
     """V2: half the channels go through 1×1, depthwise 3×3, 1×1; then a shuffle: [B, C, H, W] kept."""
 
-    def __init__(self, channels: int):
+    def __init__(self, _: int, channels: int):
         super().__init__()
         half = channels // 2
         self.conv1 = nn.Conv2d(half, half, 1, bias=False)
@@ -122,24 +126,15 @@ class DownBlock(nn.Module):
 
 
 class ShuffleNetV2Cifar(StagedNetwork):
-    """Size 1: three groups, widths 116, 232, 464, then a 1×1 convolution; last map [B, 1024, H/8, W/8]."""
+    """Size 1: widths 116, 232, 464, then a 1×1 convolution; last map [B, 1024, H/8, W/8]."""
 
     head_path = "linear"
 
     def __init__(self, num_classes: int):
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 24, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(24)
-        self.layer1 = self._stage(24, 116, blocks=3)
-        self.layer2 = self._stage(116, 232, blocks=7)
-        self.layer3 = self._stage(232, 464, blocks=3)
+        super().__init__(nn.Conv2d(3, _STEM, 1, bias=False), _stages(DownBlock, SplitBlock, (116, 232, 464)))
         self.conv2 = nn.Conv2d(464, 1024, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(1024)
         self.linear = nn.Linear(1024, num_classes)
-
-    @staticmethod
-    def _stage(channels_in: int, channels: int, blocks: int) -> nn.Sequential:
-        return nn.Sequential(DownBlock(channels_in, channels), *(SplitBlock(channels) for _ in range(blocks)))
 
     def forward(self, images: Tensor) -> Taps:
         stages = self.stages(images)

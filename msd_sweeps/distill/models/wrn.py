@@ -59,10 +59,9 @@ class WideResNet(Network):
     def forward(self, images: Tensor) -> Taps:
         x, stages = self.conv1(images), []
         groups: Any = (self.block1, self.block2, self.block3)
-        for group in groups:
-            for position, block in enumerate(group["layer"]):
-                active, x = block(x)
-                if position == 0:
-                    stages.append(active)  # of the group before
-        last = F.relu(self.bn1(x), inplace=True)
-        return self.taps((*stages[1:], last), last)
+        for first, *rest in (group["layer"] for group in groups):
+            active, x = first(x)
+            stages.append(active)  # of the group before
+            for block in rest:
+                _, x = block(x)
+        return self.taps((*stages[1:], F.relu(self.bn1(x), inplace=True)))
