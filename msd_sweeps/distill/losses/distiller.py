@@ -19,8 +19,7 @@ Losses = dict[str, Callable[[], Tensor]]
 class Batch(NamedTuple):
     """One step of the stream, as a loss sees it.
 
-    labels: [B], int64.
-    index: [B], int64, position of each image in the training set that is in use.
+    labels: [B], int64. index: [B], int64, position of each image in the training set that is in use.
     epoch: how many whole epochs this student has behind it, for losses that warm up.
     """
 
@@ -134,10 +133,8 @@ def aligned(student: tuple[Stage, ...], teacher: tuple[Stage, ...]) -> list[tupl
 
 def same_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Two maps [B, C, H, W], each adaptively pooled down where the other is smaller."""
-    height = min(student.shape[-2], teacher.shape[-2])
-    width = min(student.shape[-1], teacher.shape[-1])
-    if student.shape[-2:] != (height, width):
-        student = F.adaptive_avg_pool2d(student, (height, width))
-    if teacher.shape[-2:] != (height, width):
-        teacher = F.adaptive_avg_pool2d(teacher, (height, width))
+    grid = [min(sides) for sides in zip(student.shape[-2:], teacher.shape[-2:], strict=True)]
+    student, teacher = (
+        each if list(each.shape[-2:]) == grid else F.adaptive_avg_pool2d(each, grid) for each in (student, teacher)
+    )
     return student, teacher

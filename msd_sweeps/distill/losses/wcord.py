@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from msd_sweeps.distill.losses.crd import Memory
 from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, Side, directions, full_precision
-from msd_sweeps.distill.losses.memory import Memory
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import WcordSettings
 

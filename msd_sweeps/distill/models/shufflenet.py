@@ -4,7 +4,6 @@ Both keep PyTorch's default initialisation, and both begin with a 1×1 convoluti
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 
 import torch
 import torch.fx
@@ -29,28 +28,24 @@ def channel_shuffle(x: Tensor, groups: int) -> Tensor:
 torch.fx.wrap("channel_shuffle")  # tracing, as for folding, does not look into it: its path depends on the layout
 
 
-Block = Callable[[int, int], nn.Module]
-"""Makes a block from its channels before and after."""
-
-
-def _stages(down: Block, flat: Block, widths: Sequence[int]) -> Iterator[nn.Module]:
-    """Three stages: a block that strides, then 3, 7 and 3 others."""
+def _stages(block: Callable[[int, int], nn.Module], widths: Sequence[int]) -> Iterator[nn.Module]:
+    """Three stages: a block that strides, because it has more channels after it than before it, then 3, 7, 3 others."""
     for before, width, count in zip((_STEM, *widths), widths, (3, 7, 3), strict=False):
-        yield nn.Sequential(down(before, width), *(flat(width, width) for _ in range(count)))
+        yield nn.Sequential(block(before, width), *(block(width, width) for _ in range(count)))
 
 
 class GroupedBottleneck(nn.Module):
     """V1: 1×1 in three groups, shuffle, depthwise 3×3, grouped 1×1; [B, C_in, H, W] -> [B, C, H/stride, W/stride].
 
-    With stride 2 the pooled input is concatenated, so the branch makes only the channels that are missing.
+    Where the channels grow, it strides and concatenates the pooled input, so the branch makes only what is missing.
     """
 
-    def __init__(self, channels_in: int, channels: int, stride: int):
+    def __init__(self, channels_in: int, channels: int):
         super().__init__()
-        branch = channels - channels_in if stride == 2 else channels
+        self.concatenates = channels != channels_in
+        branch, stride = (channels - channels_in, 2) if self.concatenates else (channels, 1)
         middle = branch // 4
         self.groups_in = 1 if channels_in == _STEM else 3  # the stem's channels are too few to group
-        self.concatenates = stride == 2
         self.conv1 = nn.Conv2d(channels_in, middle, 1, groups=self.groups_in, bias=False)
         self.bn1 = nn.BatchNorm2d(middle)
         self.conv2 = nn.Conv2d(middle, middle, 3, stride, padding=1, groups=middle, bias=False)
@@ -73,15 +68,14 @@ class ShuffleNetV1Cifar(StagedNetwork):
     head_path = "linear"
 
     def __init__(self, num_classes: int):
-        down, flat = partial(GroupedBottleneck, stride=2), partial(GroupedBottleneck, stride=1)
-        super().__init__(nn.Conv2d(3, _STEM, 1, bias=False), _stages(down, flat, (240, 480, 960)))
+        super().__init__(nn.Conv2d(3, _STEM, 1, bias=False), _stages(GroupedBottleneck, (240, 480, 960)))
         self.linear = nn.Linear(960, num_classes)
 
 
 class SplitBlock(nn.Module):
     """V2: half the channels go through 1×1, depthwise 3×3, 1×1; then a shuffle: [B, C, H, W] kept."""
 
-    def __init__(self, _: int, channels: int):
+    def __init__(self, channels: int):
         super().__init__()
         half = channels // 2
         self.conv1 = nn.Conv2d(half, half, 1, bias=False)
@@ -131,7 +125,10 @@ class ShuffleNetV2Cifar(StagedNetwork):
     head_path = "linear"
 
     def __init__(self, num_classes: int):
-        super().__init__(nn.Conv2d(3, _STEM, 1, bias=False), _stages(DownBlock, SplitBlock, (116, 232, 464)))
+        def block(channels_in: int, channels: int) -> nn.Module:
+            return SplitBlock(channels) if channels == channels_in else DownBlock(channels_in, channels)
+
+        super().__init__(nn.Conv2d(3, _STEM, 1, bias=False), _stages(block, (116, 232, 464)))
         self.conv2 = nn.Conv2d(464, 1024, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(1024)
         self.linear = nn.Linear(1024, num_classes)
