@@ -17,10 +17,6 @@ from msd_sweeps.distill.student import NonFiniteLoss, State, Student
 from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.trial import Trial
 
-_BATCH_SIZE = 500
-_BATCH_SIZE_ABOVE_64_PIXELS = 125
-"""In evaluation."""
-
 
 def train_epoch(cohort: "Cohort") -> Iterator[list[EpochResult]]:
     """One epoch of every student of a cohort: batch, teacher, forward, losses, backward, optimiser, metrics.
@@ -85,9 +81,7 @@ class Cohort:
         """`trial` is any trial of the cohort's stream key. `teacher` is frozen and in evaluation mode.
 
         threads_per_student: on a CPU students step side by side, each on so many threads; None: in turn, on all
-        threads. stepping: replaces the choice that follows from the device and the workers.
-
-        Raises ValueError where the batch cannot be divided among the workers.
+        threads. stepping: replaces the choice that follows from device and workers. Raises ValueError as `Stream`.
         """
         self.key, self.device, self.rank, self.world_size = trial.stream_key, device, rank, world_size
         self.dtype = choose_dtype(trial.recipe.precision, device)
@@ -137,9 +131,8 @@ class Cohort:
     def run_epoch(self) -> list[EpochResult]:
         """Train and evaluate every student for one epoch: one result each, in the order of admission.
 
-        An exception in one student removes that student alone; its result comes last. With several workers an
-        exception in one of them would leave the others waiting, so there it is raised and the whole worker group
-        starts again.
+        An exception in one student removes that student alone; its result comes last. With several workers it would
+        leave the others waiting, so there it is raised and the whole worker group starts again.
         """
         started = time.perf_counter()
         lost = [result for results in train_epoch(self) for result in results]
@@ -196,7 +189,7 @@ def evaluate(
         part = part.select(torch.arange(rank, len(part), world_size))
     device, weights_dtype = part.labels.device, next(network.parameters()).dtype
     has_autocast = weights_dtype == torch.float32 and dtype != torch.float32
-    batch_size = _BATCH_SIZE if part.image_shape[-1] <= 64 else _BATCH_SIZE_ABOVE_64_PIXELS
+    batch_size = 500 if part.image_shape[-1] <= 64 else 125
     sums = torch.zeros(3, device=device, dtype=torch.float64)  # right, cross-entropy, count
     normalise = splits.normaliser()
     for images, labels in part.plain(batch_size):

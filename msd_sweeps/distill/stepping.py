@@ -3,9 +3,9 @@
 On a CPU a step of a small network has hundreds of short parallel loops. Threads that meet after each loop wait for each
 other, and every other process on the machine makes all of them wait. Students side by side meet once a batch.
 
-On a GPU the step is hundreds of kernels that take less time than their launches. A captured graph launches all of them
-at once, and students on streams of their own fill the device together. Not yet run on a GPU: the tests check the order
-of things on a CPU, with a stand-in for the capture.
+On a GPU it is hundreds of kernels that take less time than their launches. A captured graph launches all of them at
+once, and students on streams of their own fill the device together. Not yet run on a GPU: the tests check the order of
+things on a CPU, with a stand-in for the capture.
 """
 
 import logging
@@ -23,7 +23,6 @@ from msd_sweeps.distill.data.splits import StreamBatch
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.distill.student import Student
 
-_TEACHER_PARTS = 4
 WARM_UP_STEPS = 3
 """Steps before a capture. They choose algorithms and make momentum and sums, which a graph then finds in place."""
 
@@ -74,13 +73,10 @@ class Threads(InTurn):
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="student")
 
     def load(self, batch: StreamBatch, teach: Teach | None) -> tuple[StreamBatch, Taps]:
-        """The teacher's pass is divided among the threads.
-
-        The number of parts is fixed, because the rounding of a matrix product can depend on its number of rows.
-        """
+        """The teacher's pass is divided among the threads, always into 4 parts: rounding can depend on their rows."""
         if teach is None:
             return batch, NO_TAPS
-        parts = [part.result() for part in self._run(teach, batch.images.chunk(_TEACHER_PARTS))]
+        parts = [part.result() for part in self._run(teach, batch.images.chunk(4))]
         return batch, Taps.of([torch.cat(tensors) for tensors in zip(*(part.tensors for part in parts), strict=True)])
 
     def each(self, items: Sequence[Item], work: Callable[[Item], None]) -> Iterator[tuple[Item, Exception]]:
@@ -108,10 +104,7 @@ class Threads(InTurn):
 
 
 class Recorder:
-    """Captures work on a GPU and orders its streams.
-
-    Each graph has a memory pool of its own, because graphs of several students run at the same time.
-    """
+    """Captures work on a GPU, in a memory pool of its own, because several graphs run at a time; orders streams."""
 
     def __init__(self, device: torch.device):
         self._device = device

@@ -40,8 +40,7 @@ class Learner(nn.Module):
 class Student:
     """A trial's student in training; `train_epoch` (see cohort) takes its steps.
 
-    All its random numbers come from the trial's seed, so its results depend on the trial and on the stream's position
-    alone, whichever students train beside it.
+    All its random numbers come from the trial's seed: whichever students train beside it do not matter.
     """
 
     def __init__(self, trial: Trial, train: Split, teacher: Side | None, device: torch.device, world_size: int = 1):

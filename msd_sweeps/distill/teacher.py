@@ -25,7 +25,6 @@ from msd_sweeps.space.trial import Student, Trial, identity, teacher_identity
 
 _PREFIXES = ("module.student.", "module.", "student.")
 _WRAPPERS = ("model", "state_dict", "net")
-_CARD = "teacher.json"
 
 
 class TeacherError(Exception):
@@ -67,7 +66,7 @@ def prepare(
     teacher's folder of the cache. Raises TeacherError, data.DataError, OSError.
     """
     folder = cache / cache_key(trial)
-    card, weights = folder / _CARD, folder / "weights.safetensors"
+    card, weights = folder / "teacher.json", folder / "weights.safetensors"
     if card.exists():
         teacher = Teacher(**json.loads(card.read_text()))._replace(weights=weights)
         if file_sha256(weights) != teacher.weights_sha256:

@@ -25,11 +25,7 @@ Item = TypeVar("Item")
 _BATCHES_AHEAD = 2
 _DECODED_TOGETHER = 64
 _EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "La", "RGBa")
-_SCALE = (0.08, 1.0)
 _RATIO = (3 / 4, 4 / 3)
-
-EVALUATION_RATIO = 256 / 224
-"""ImageNet's test images are scaled to 256 pixels before 224 are cut from their centre."""
 
 
 def decode(source: Path | bytes, name: str = "") -> Image.Image:
@@ -67,7 +63,7 @@ def random_box(width: int, height: int, draw: random.Random) -> tuple[int, int, 
     torchvision's RandomResizedCrop; the numbers come from `draw` instead of the global generator.
     """
     for _ in range(10):
-        area = width * height * draw.uniform(*_SCALE)
+        area = width * height * draw.uniform(0.08, 1.0)
         ratio = math.exp(draw.uniform(math.log(_RATIO[0]), math.log(_RATIO[1])))
         box_width, box_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < box_width <= width and 0 < box_height <= height:

@@ -16,8 +16,6 @@ from msd_sweeps.distill.data.splits import ImageFiles, Images, Split, Splits
 from msd_sweeps.distill.models.imagenet import torchvision
 from msd_sweeps.space.data import Data
 
-_DIGITS_TEST_IMAGES = 400
-
 
 def _digits(data: Data) -> tuple[Images, Images]:
     """scikit-learn's 8x8 digits, 16 grey levels, upsampled to 16x16 in three equal channels."""
@@ -29,8 +27,9 @@ def _digits(data: Data) -> tuple[Images, Images]:
     images = large.round().clamp(0, 255).to(torch.uint8).expand(-1, 3, -1, -1).contiguous()
     labels = torch.from_numpy(digits.target.astype(np.int64))
     order = stratified_order(labels, seed=0)
+    test, train = order.split([data.facts.test_images, data.facts.train_images])
     everything = Images(images, labels, data.image_size)
-    return everything.select(order[_DIGITS_TEST_IMAGES:]), everything.select(order[:_DIGITS_TEST_IMAGES])
+    return everything.select(train), everything.select(test)
 
 
 def _cifar(data: Data) -> tuple[Images, Images]:
@@ -133,9 +132,9 @@ STATISTICS = {
 def load(data: Data) -> Splits:
     """The splits that `data` describes, on the CPU.
 
-    One order of the training set, fixed by `split_seed` and balanced over the classes at every length, decides
-    everything: its end is held out for validation and its beginning is the student's part, so that the student
-    sees the same images whether or not a part is held out. Raises DataError.
+    One order of the training set, fixed by `split_seed` and balanced over the classes at every length, decides all: its
+    end is held out and its beginning is the student's part, so that the student sees the same images whether or not a
+    part is held out. Raises DataError.
     """
     train, test = LOADERS[data.name](data)
     facts = data.facts
@@ -160,12 +159,10 @@ def _measured(train: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
     for images, _ in train.plain(4096):
         for channel in range(3):
             counts[channel] += torch.bincount(images[:, channel].flatten(), minlength=256)
-    levels = torch.arange(256, dtype=torch.float64) / 255
-    total = counts.sum(1)
+    levels, total = torch.arange(256, dtype=torch.float64) / 255, counts.sum(1)
     mean = (counts * levels).sum(1) / total
     variance = (counts * (levels - mean[:, None]).square()).sum(1) / (total - 1)
-    # One grey level throughout: nothing to scale by.
-    std = torch.where(variance > 0, variance.sqrt(), 1.0)
+    std = torch.where(variance > 0, variance.sqrt(), 1.0)  # one grey level throughout: nothing to scale by
     return tuple(mean.tolist()), tuple(std.tolist())
 
 
@@ -184,11 +181,16 @@ def stratified_order(labels: Tensor, seed: int) -> Tensor:
 def content_hash(splits: Splits) -> str:
     """SHA-256 of all splits, to tell whether two machines see the same data.
 
-    It covers images and labels where they are resident, else labels and the paths and sizes of the files.
+    It covers labels, and images where they are resident; else the paths and sizes of the files, because reading a
+    million images would take an hour.
     """
     digest = hashlib.sha256()
     for split in (splits.train, splits.val, splits.test):
+        if isinstance(split, Images):
+            digest.update(split.images.cpu().numpy().tobytes())
+        elif split is not None:
+            for path in split.paths:
+                digest.update(f"{path}\0{(split.root / path).stat().st_size}\0".encode("utf-8", "surrogateescape"))
         if split is not None:
-            split.add_to(digest)
             digest.update(split.labels.cpu().numpy().tobytes())
     return digest.hexdigest()

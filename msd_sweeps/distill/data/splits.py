@@ -3,7 +3,6 @@
 A part's images are resident as uint8, or files that are decoded whenever they are read.
 """
 
-import hashlib
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from msd_sweeps.distill.data.images import EVALUATION_RATIO, as_tensor, augmented, centre, chunked, decode, in_threads
+from msd_sweeps.distill.data.images import as_tensor, augmented, centre, chunked, decode, in_threads
 from msd_sweeps.space.trial import Recipe
 
 
@@ -62,10 +61,6 @@ class Images:
             columns = left[index] + torch.where(mirrored[index], span.flip(0), span)
             yield padded[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
-    def add_to(self, digest: "hashlib._Hash") -> None:
-        """Feed the images to a hash."""
-        digest.update(self.images.cpu().numpy().tobytes())
-
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -96,10 +91,9 @@ class ImageFiles:
 
     def plain(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Scaled and cut as ImageNet's test images are: to 256 pixels, of which 224 in the centre. Raises DataError."""
-        scaled = round(self.side * EVALUATION_RATIO)
 
         def read(path: str) -> Tensor:
-            return as_tensor(centre(decode(self.root / path), self.side, scaled))
+            return as_tensor(centre(decode(self.root / path), self.side, scaled=round(self.side * 256 / 224)))
 
         decoded = in_threads(read, chunked(self.paths, batch_size), self.threads)
         for images, labels in zip(decoded, self.labels.split(batch_size), strict=True):
@@ -110,8 +104,8 @@ class ImageFiles:
     ) -> Iterator[Tensor]:
         """Random resized crops and flips. Raises DataError.
 
-        epoch_name: names data seed and epoch; with the image's number it seeds the image's own generator, so that the
-        threads' order does not matter.
+        epoch_name: data seed and epoch; with the image's number it seeds the image's own generator, so that the order
+        of the threads does not matter.
         """
 
         def read(image: int) -> Tensor:
@@ -121,11 +115,6 @@ class ImageFiles:
         device = self.labels.device
         for images in in_threads(read, (index.tolist() for index in batches), self.threads):
             yield images.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else images
-
-    def add_to(self, digest: "hashlib._Hash") -> None:
-        """Feed paths and sizes to a hash; reading a million images would take an hour."""
-        for path in self.paths:
-            digest.update(f"{path}\0{(self.root / path).stat().st_size}\0".encode("utf-8", "surrogateescape"))
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -180,9 +169,8 @@ class Stream:
 
     The order of the images depends on (data seed, epoch) alone, and the augmentation of an image on (data seed, epoch,
     image), so every reader of an epoch gets the same bits. An epoch has floor(N / B) whole batches; the images that do
-    not fill a batch are left to the next epoch's order. With several workers each reads its part of each batch.
-
-    Raises ValueError where the batch cannot be divided among the workers.
+    not fill a batch are left to the next epoch's order. With several workers each reads its part of each batch; raises
+    ValueError where the batch cannot be divided among them.
     """
 
     def __init__(self, splits: Splits, recipe: Recipe, data_seed: int, rank: int = 0, world_size: int = 1):
@@ -194,20 +182,13 @@ class Stream:
         self._normalise = splits.normaliser()
 
     def epoch(self, epoch: int) -> Iterator[StreamBatch]:
-        """This worker's batches of one epoch, counted from 0.
-
-        Raises DataError for an image that cannot be read, at its batch.
-        """
-        # Drawn on the CPU whatever the device, so that every device sees the same stream.
-        generator = torch.Generator().manual_seed(_mix(self.data_seed, epoch))
+        """This worker's batches of an epoch, counted from 0. Raises DataError at the batch that cannot be read."""
+        # Neighbouring pairs of numbers give unrelated generators; on the CPU, so that every device has the same stream.
+        seed = (self.data_seed * 0x9E3779B97F4A7C15 + epoch * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % 2**63
+        generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(self.train), generator=generator)
         whole = order[: self.steps_per_epoch * self.recipe.batch_size].view(-1, self.recipe.batch_size)
         batches = whole[:, self.rank :: self.world_size]
         augmented = self.train.augmented(batches, self.recipe, generator, f"{self.data_seed} {epoch}")
         for index, images in zip(batches.to(self.train.labels.device), augmented, strict=True):
             yield StreamBatch(self._normalise(images), self.train.labels[index], index)
-
-
-def _mix(seed: int, epoch: int) -> int:
-    """One seed from two numbers; neighbouring pairs give unrelated generators."""
-    return (seed * 0x9E3779B97F4A7C15 + epoch * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % 2**63

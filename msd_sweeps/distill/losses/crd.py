@@ -31,28 +31,20 @@ class Memory(nn.Module):
     labels: [N], int64, of the training images in use. Raises ValueError where they are all of one class.
     """
 
-    student: Tensor
-    teacher: Tensor
-    step: Tensor
-    by_class: Tensor
-    first: Tensor
-    siblings: Tensor
-
     def __init__(self, labels: Tensor, width: int, num_negatives: int, momentum: float) -> None:
         super().__init__()
-        self.num_negatives = num_negatives
-        self.momentum = momentum
+        self.num_negatives, self.momentum = num_negatives, momentum
         spread = math.sqrt(3 / width)  # of a uniform distribution whose rows have length 1 on average
-        for name in ("student", "teacher"):
-            self.register_buffer(name, torch.empty(len(labels), width).uniform_(-spread, spread))
-        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+        self.student = nn.Buffer(torch.empty(len(labels), width).uniform_(-spread, spread))
+        self.teacher = nn.Buffer(torch.empty(len(labels), width).uniform_(-spread, spread))
+        self.step = nn.Buffer(torch.zeros((), dtype=torch.int64))
         # The images class by class, and of each image where its class begins there and how large it is.
         counts = labels.bincount()
         if counts.max() == len(labels):
             raise ValueError("negatives come from other classes, but the training images are all of one")
-        self.register_buffer("by_class", labels.argsort(stable=True), persistent=False)
-        self.register_buffer("first", (counts.cumsum(0) - counts)[labels], persistent=False)
-        self.register_buffer("siblings", counts[labels], persistent=False)
+        self.by_class = nn.Buffer(labels.argsort(stable=True), persistent=False)
+        self.first = nn.Buffer((counts.cumsum(0) - counts)[labels], persistent=False)
+        self.siblings = nn.Buffer(counts[labels], persistent=False)
 
     def draw(self, index: Tensor) -> Tensor:
         """Positions [B, 1 + M]: each image's own, then its negatives, uniform over the images of other classes and not
@@ -74,9 +66,7 @@ class Memory(nn.Module):
         """
         teacher_table = self.teacher.to(student.dtype, copy=True)
         student_table = self.student.to(teacher.dtype, copy=True)
-        student_scores = (student @ teacher_table.t()).gather(1, positions)
-        teacher_scores = (teacher @ student_table.t()).gather(1, positions)
-        return student_scores, teacher_scores
+        return (student @ teacher_table.t()).gather(1, positions), (teacher @ student_table.t()).gather(1, positions)
 
     @torch.no_grad()
     def remember(self, student: Tensor, teacher: Tensor, index: Tensor) -> None:
@@ -121,15 +111,13 @@ class Crd(Distiller[CrdSettings]):
     from the scores.
     """
 
-    log_normalisers: Tensor
-
     def __init__(self, settings: CrdSettings, student: Side, teacher: Side, train_labels: Tensor) -> None:
         super().__init__(settings, student, teacher, train_labels)
         self.num_train = len(train_labels)
         self.embed_student = nn.Linear(student.pooled[-1], settings.width)
         self.embed_teacher = nn.Linear(teacher.pooled[-1], settings.width)
         self.memory = Memory(train_labels, settings.width, settings.num_negatives, settings.momentum)
-        self.register_buffer("log_normalisers", torch.zeros(2))
+        self.log_normalisers = nn.Buffer(torch.zeros(2))
 
     def losses(self, student: Taps, teacher: Taps, batch: Batch) -> Losses:
         features = (

@@ -1,4 +1,4 @@
-"""The base of all methods: a module with learnable parts that computes loss terms; and functions that several share."""
+"""The base of all methods, and functions that several share."""
 
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
@@ -29,7 +29,7 @@ class Batch(NamedTuple):
 
 
 class Side(NamedTuple):
-    """What a method may know of one network before training: shapes of its taps at batch size 1, its head."""
+    """What a method may know of one network before training: shapes of its taps at batch size 1, its classifier."""
 
     stages: tuple[Size, ...]
     last: Size
@@ -133,8 +133,8 @@ def aligned(student: tuple[Stage, ...], teacher: tuple[Stage, ...]) -> list[tupl
 
 def same_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Two maps [B, C, H, W], each adaptively pooled down where the other is smaller."""
-    grid = [min(sides) for sides in zip(student.shape[-2:], teacher.shape[-2:], strict=True)]
+    grid = min(student.shape[-2], teacher.shape[-2]), min(student.shape[-1], teacher.shape[-1])
     student, teacher = (
-        each if list(each.shape[-2:]) == grid else F.adaptive_avg_pool2d(each, grid) for each in (student, teacher)
+        each if each.shape[-2:] == grid else F.adaptive_avg_pool2d(each, grid) for each in (student, teacher)
     )
     return student, teacher

@@ -68,14 +68,12 @@ class Decoupling(nn.Module):
         cells = F.adaptive_avg_pool2d(cells, grid)
         per_scale = [pool_scale(cells, scale, stride).flatten(1) for scale in scales]
         self.counts = [regions.shape[1] for regions in per_scale]
-        matrix = torch.cat(per_scale, dim=1).t().contiguous().float()
-        self.register_buffer("matrix", matrix, persistent=False)  # [R, H·W]
+        self.matrix = nn.Buffer(torch.cat(per_scale, dim=1).t().contiguous().float(), persistent=False)  # [R, H·W]
 
     def forward(self, maps: Tensor) -> Tensor:
         maps = full_precision(maps)
         cells = maps.permute(0, 2, 3, 1).flatten(1, 2)  # without a copy where the map is channels-last
-        matrix = self.get_buffer("matrix").to(maps.dtype)
-        return torch.bmm(matrix.expand(len(maps), -1, -1), cells)
+        return torch.bmm(self.matrix.to(maps.dtype).expand(len(maps), -1, -1), cells)
 
 
 def info_nce(student: Tensor, teacher: Tensor, temperature: float, bias: Tensor | None = None) -> Tensor:
@@ -143,14 +141,14 @@ class Msd(Distiller[MsdSettings]):
         self.projectors = nn.ModuleList(self._projector(*pair) for pair in pairs)
         self.counts = self.decouple_labels.counts
         uniform = region_shares(torch.ones(1, sum(self.counts)), self.counts, settings.scale_weights)
-        self.register_buffer("uniform_shares", uniform, persistent=False)
+        self.uniform_shares = nn.Buffer(uniform, persistent=False)
 
     def losses(self, student: Taps, teacher: Taps, batch: Batch) -> Losses:
         settings = self.settings
         pairs = self._pairs_of_rows(student, teacher)
         weights = self._row_weights(teacher, batch)
         if weights is None:
-            region_share = self.get_buffer("uniform_shares").squeeze(0)
+            region_share = self.uniform_shares.squeeze(0)
             row_share = region_share / len(batch.labels)
         else:
             row_share = region_shares(weights, self.counts, settings.scale_weights)

@@ -15,19 +15,14 @@ from msd_sweeps.space.errors import nearest
 
 __all__ = ["NETWORKS", "CannotClassifyRegions", "Network", "Taps", "build", "fold_batch_norm"]
 
-_NARROW = (16, 16, 32, 64)
-_WIDE = (32, 64, 128, 256)
-_VGG8 = ((64,), (128,), (256,), (512,), (512,))
-_VGG13 = ((64, 64), (128, 128), (256, 256), (512, 512), (512, 512))
-
 # Every builder takes num_classes.
 NETWORKS: dict[str, Callable[..., Network]] = {
     # CIFAR: images of 32 pixels
-    **{f"resnet{depth}": partial(ResNetCifar, depth, _NARROW) for depth in (8, 14, 20, 32, 44, 56, 110)},
-    **{f"resnet{depth}x4": partial(ResNetCifar, depth, _WIDE) for depth in (8, 32)},
+    **{f"resnet{depth}": partial(ResNetCifar, depth, (16, 16, 32, 64)) for depth in (8, 14, 20, 32, 44, 56, 110)},
+    **{f"resnet{depth}x4": partial(ResNetCifar, depth, (32, 64, 128, 256)) for depth in (8, 32)},
     **{f"wrn_{depth}_{k}": partial(WideResNet, depth, k) for depth in (16, 40) for k in (1, 2)},
-    "vgg8": partial(VGG, _VGG8),
-    "vgg13": partial(VGG, _VGG13),
+    "vgg8": partial(VGG, ((64,), (128,), (256,), (512,), (512,))),
+    "vgg13": partial(VGG, ((64, 64), (128, 128), (256, 256), (512, 512), (512, 512))),
     "MobileNetV2": MobileNetV2Cifar,
     "ShuffleNetV1": ShuffleNetV1Cifar,
     "ShuffleNetV2": ShuffleNetV2Cifar,

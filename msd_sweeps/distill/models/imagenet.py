@@ -10,12 +10,6 @@ from torch import Tensor
 
 from msd_sweeps.distill.models.network import Network, StagedNetwork, Taps, maps_after
 
-# torchvision attaches shape rules to these two compiled operators while it is imported. A wheel built for
-# another torch (a CUDA wheel beside a CPU-only torch) cannot load them, and the import then fails although
-# networks, data sets and transforms are pure Python. A bare schema is enough for the import to succeed.
-_BOX_OPERATORS = ("nms", "qnms")
-_BOX_SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-
 
 def torchvision() -> ModuleType:
     """The torchvision package with its networks, data sets and transforms.
@@ -29,9 +23,13 @@ def torchvision() -> ModuleType:
             raise
     for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
         del sys.modules[name]  # half imported
-    for operator in _BOX_OPERATORS:
+    # It attaches shape rules to two compiled operators while it is imported. A wheel built for another torch (a CUDA
+    # wheel beside a CPU-only torch) cannot load them, and the import then fails although networks, data sets and
+    # transforms are pure Python. A bare schema is enough for the import to succeed.
+    for operator in ("nms", "qnms"):
         if not hasattr(torch.ops.torchvision, operator):
-            torch.library.define(f"torchvision::{operator}", _BOX_SCHEMA)
+            schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            torch.library.define(f"torchvision::{operator}", schema)
     return importlib.import_module("torchvision")
 
 
