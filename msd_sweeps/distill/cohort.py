@@ -196,8 +196,7 @@ def evaluate(
         with torch.autocast(device.type, dtype, enabled=has_autocast):
             logits = network(normalise(images).to(weights_dtype)).logits.float()
         loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
-        right = (logits.argmax(1) == labels).sum()
-        sums += torch.stack([right, loss, torch.full_like(loss, len(labels))])
+        sums += torch.stack([(logits.argmax(1) == labels).sum(), loss, torch.full_like(loss, len(labels))])
     if world_size > 1:
         torch.distributed.all_reduce(sums)
     num_right, total_loss, count = sums.tolist()

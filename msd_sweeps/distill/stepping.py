@@ -32,10 +32,8 @@ NO_TAPS = Taps((), torch.empty(0), torch.empty(0), torch.empty(0))
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Work = Callable[[], None]
-Teach = Callable[[Tensor], Taps]
-"""The teacher's forward pass: images [B, 3, H, W] to its taps."""
-Learn = Callable[[Student], None]
-"""One optimiser step of one student, on what `load` gave."""
+Teach = Callable[[Tensor], Taps]  # the teacher's forward pass: images [B, 3, H, W] to its taps
+Learn = Callable[[Student], None]  # one optimiser step of one student, on what `load` gave
 
 
 class InTurn:
@@ -169,10 +167,7 @@ class Graphs(InTurn):
 
     def load(self, batch: StreamBatch, teach: Teach | None) -> tuple[StreamBatch, Taps]:
         self._join()  # students may still be reading the last batch
-        if self._batch is None:
-            self._batch = StreamBatch(*(tensor.clone() for tensor in batch))
-        else:
-            _overwrite(self._batch, batch)
+        self._batch = StreamBatch(*_copied(batch, self._batch))
         if teach is not None:
             self._teacher.ready(partial(self._teach, teach, self._batch.images))()
         return self._batch, self._taps or NO_TAPS
@@ -197,11 +192,7 @@ class Graphs(InTurn):
 
     def _teach(self, teach: Teach, images: Tensor) -> None:
         """Put the teacher's taps where students read them."""
-        taps = teach(images)
-        if self._taps is None:
-            self._taps = Taps.of([tensor.clone() for tensor in taps.tensors])
-        else:
-            _overwrite(self._taps.tensors, taps.tensors)
+        self._taps = Taps.of(_copied(teach(images).tensors, self._taps and self._taps.tensors))
 
     def _join(self) -> None:
         """Let the main stream wait until all students have taken their steps."""
@@ -209,9 +200,13 @@ class Graphs(InTurn):
             self._recorder.wait_for(stream)
 
 
-def _overwrite(kept: Sequence[Tensor], new: Sequence[Tensor]) -> None:
-    for mine, theirs in zip(kept, new, strict=True):
-        mine.copy_(theirs)
+def _copied(tensors: Sequence[Tensor], kept: Sequence[Tensor] | None) -> Sequence[Tensor]:
+    """The tensors in memory of their own, which is that of the earlier copies where there are some."""
+    if kept is None:
+        return [tensor.clone() for tensor in tensors]
+    for copy, tensor in zip(kept, tensors, strict=True):
+        copy.copy_(tensor)
+    return kept
 
 
 def choose_stepping(device: torch.device, world_size: int = 1, threads_per_student: int | None = None) -> InTurn:

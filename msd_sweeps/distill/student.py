@@ -17,6 +17,7 @@ from msd_sweeps.space.trial import Recipe, Trial
 
 State = dict[str, Any]
 Result = TypeVar("Result")
+_PARTS = "network", "distiller", "optimizer"
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -99,10 +100,7 @@ class Student:
                 self._sums[name] = value.detach().clone()
 
     def training_metrics(self) -> dict[str, float]:
-        """Means over the epoch's steps; the one place where the host waits for the device.
-
-        Raises NonFiniteLoss.
-        """
+        """Means over the epoch's steps; the one place where the host waits for the device. Raises NonFiniteLoss."""
         sums = torch.stack(list(self._sums.values()))
         if self.world_size > 1:
             torch.distributed.all_reduce(sums)
@@ -116,9 +114,7 @@ class Student:
         return {
             "trial": self.trial.id,
             "epoch": self.epoch,
-            "network": self.network.state_dict(),
-            "distiller": self.distiller.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            **{part: getattr(self, part).state_dict() for part in _PARTS},
             "history": [asdict(result) for result in self.history],
         }
 
@@ -126,9 +122,8 @@ class Student:
         """Go on from a checkpoint. Raises ValueError for another trial's."""
         if state["trial"] != self.trial.id:
             raise ValueError(f"a checkpoint of trial {state['trial']} was given to trial {self.trial.id}")
-        self.network.load_state_dict(state["network"])
-        self.distiller.load_state_dict(state["distiller"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for part in _PARTS:
+            getattr(self, part).load_state_dict(state[part])
         self.epoch = state["epoch"]
         self.history = [EpochResult(**result) for result in state["history"]]
 
@@ -136,15 +131,14 @@ class Student:
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     """The learning rate of one step, counted from 0 over the whole training.
 
-    step: times gamma after each milestone epoch. cosine: half a cosine to zero. one_cycle: linear up over the
-    first 30 % and linear down to zero.
+    step: times gamma after each milestone epoch. cosine: half a cosine to zero. one_cycle: linear up over the first
+    30 % and linear down to zero.
     """
     total = recipe.epochs * steps_per_epoch
-    done = step / total
     if recipe.schedule == "step":
         rate = recipe.lr * recipe.gamma ** sum(step >= epoch * steps_per_epoch for epoch in recipe.milestones)
     elif recipe.schedule == "cosine":
-        rate = recipe.lr * (1 + math.cos(math.pi * done)) / 2
+        rate = recipe.lr * (1 + math.cos(math.pi * (step / total))) / 2
     else:
         # Steps count from their middle, so that neither the first nor the last has rate zero.
         middle = (step + 0.5) / total

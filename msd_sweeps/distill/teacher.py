@@ -23,8 +23,7 @@ from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.methods import NoneSettings
 from msd_sweeps.space.trial import Student, Trial, identity, teacher_identity
 
-_PREFIXES = ("module.student.", "module.", "student.")
-_WRAPPERS = ("model", "state_dict", "net")
+Progress = Callable[[EpochResult], None]
 
 
 class TeacherError(Exception):
@@ -54,11 +53,7 @@ def cache_key(trial: Trial) -> str:
 
 
 def prepare(
-    trial: Trial,
-    cache: Path,
-    device: torch.device,
-    progress: Callable[[EpochResult], None] = lambda result: None,
-    checkpoints: Place | None = None,
+    trial: Trial, cache: Path, device: torch.device, progress: Progress | None = None, checkpoints: Place | None = None
 ) -> Teacher:
     """The teacher of a trial from the cache; otherwise it is imported or trained, and measured.
 
@@ -122,12 +117,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path}: cannot be read as weights, and nothing else in it was run ({type(error).__name__}: "
             f"{first_line}); expected a .safetensors file or a state dictionary"
         ) from error
-    for wrapper in _WRAPPERS:
+    for wrapper in ("model", "state_dict", "net"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise TeacherError(f"{path}: expected tensors by name, bare or under 'model' or 'state_dict'")
-    for prefix in _PREFIXES:
+    for prefix in ("module.student.", "module.", "student."):
         if content and all(name.startswith(prefix) for name in content):
             content = {name.removeprefix(prefix): tensor for name, tensor in content.items()}
     return content
@@ -148,9 +143,7 @@ def _network(trial: Trial, path: Path) -> Network:
     return network
 
 
-def _train(
-    trial: Trial, folder: Place, device: torch.device, progress: Callable[[EpochResult], None]
-) -> tuple[Network, float]:
+def _train(trial: Trial, folder: Place, device: torch.device, progress: Progress | None) -> tuple[Network, float]:
     """Train the teacher as a trial of its own, with cross-entropy on the whole training set."""
     run = Trial(
         data=trial.data.whole,
@@ -168,5 +161,6 @@ def _train(
         if result.state not in ("running", "finished"):
             raise TeacherError(f"training the teacher {trial.teacher.model} failed: {result.reason}")
         checkpoint.save(folder, student.epoch, cohort.position, student.state())
-        progress(result)
+        if progress is not None:
+            progress(result)
     return student.network, sum(result.seconds for result in student.history)

@@ -56,11 +56,11 @@ def _imagenet(data: Data) -> tuple[ImageFiles, ImageFiles]:
     found = image_folders.find_images(root, TEST_FOLDERS[data.name])
     if data.content is not None and data.content.fingerprint != IMAGENET:  # the whole of it is counted by `load`
         _check_unchanged(data, found.fingerprint(root))
-    train, test = (
-        ImageFiles(root, tuple(part.paths), torch.tensor(part.labels), side, threads)
-        for part in (found.train, found.test)
-    )
-    return train, test
+
+    def files(part: image_folders.ImageList) -> ImageFiles:
+        return ImageFiles(root, tuple(part.paths), torch.tensor(part.labels), side, threads)
+
+    return files(found.train), files(found.test)
 
 
 def _folder(data: Data) -> tuple[Images, Images]:
@@ -80,9 +80,8 @@ def _tensors(data: Data) -> tuple[Images, Images]:
     def part(split: str) -> Images:
         images, labels = tensor_files.read(root, split)
         if isinstance(images, list):
-            encoded = images
-            numbers = range(len(encoded))
-            pixels = squares(lambda i: decode(encoded[i], f"{root}: {split} image {i}"), numbers, side)
+            named = [(image, f"{root}: {split} image {number}") for number, image in enumerate(images)]
+            pixels = squares(lambda encoded: decode(*encoded), named, side)
         else:
             pixels = _rgb_squares(images, side)
         return Images(pixels, torch.from_numpy(labels))
@@ -185,12 +184,11 @@ def content_hash(splits: Splits) -> str:
     million images would take an hour.
     """
     digest = hashlib.sha256()
-    for split in (splits.train, splits.val, splits.test):
+    for split in (splits.train, *([splits.val] if splits.val else []), splits.test):
         if isinstance(split, Images):
             digest.update(split.images.cpu().numpy().tobytes())
-        elif split is not None:
+        else:
             for path in split.paths:
                 digest.update(f"{path}\0{(split.root / path).stat().st_size}\0".encode("utf-8", "surrogateescape"))
-        if split is not None:
-            digest.update(split.labels.cpu().numpy().tobytes())
+        digest.update(split.labels.cpu().numpy().tobytes())
     return digest.hexdigest()

@@ -40,9 +40,7 @@ class Images:
         """All images [B, 3, H, W], uint8, not augmented, with labels [B], in order and on the split's device."""
         yield from zip(self.images.split(batch_size), self.labels.split(batch_size), strict=True)
 
-    def augmented(
-        self, batches: Tensor, recipe: Recipe, generator: torch.Generator, epoch_name: str
-    ) -> Iterator[Tensor]:
+    def augmented(self, batches: Tensor, recipe: Recipe, generator: torch.Generator, name: str) -> Iterator[Tensor]:
         """The images [B, 3, H, W], uint8, of each row of `batches` [S, B]: padded with black, cropped at random and
         mirrored, as torchvision's RandomCrop and RandomHorizontalFlip do it.
 
@@ -99,17 +97,15 @@ class ImageFiles:
         for images, labels in zip(decoded, self.labels.split(batch_size), strict=True):
             yield images.to(labels.device), labels
 
-    def augmented(
-        self, batches: Tensor, recipe: Recipe, generator: torch.Generator, epoch_name: str
-    ) -> Iterator[Tensor]:
+    def augmented(self, batches: Tensor, recipe: Recipe, generator: torch.Generator, name: str) -> Iterator[Tensor]:
         """Random resized crops and flips. Raises DataError.
 
-        epoch_name: data seed and epoch; with the image's number it seeds the image's own generator, so that the order
+        name: data seed and epoch; with the image's number it seeds the image's own generator, so that the order
         of the threads does not matter.
         """
 
         def read(image: int) -> Tensor:
-            draw = random.Random(f"{epoch_name} {image}")  # hashed: neighbours are unrelated
+            draw = random.Random(f"{name} {image}")  # hashed: neighbours are unrelated
             return as_tensor(augmented(decode(self.root / self.paths[image]), self.side, recipe.flip, draw))
 
         device = self.labels.device
@@ -138,9 +134,9 @@ class Splits(NamedTuple):
         return self._replace(train=self.train.to(device), val=val, test=self.test.to(device))
 
     def normaliser(self) -> Callable[[Tensor], Tensor]:
-        """A function from uint8 images [B, 3, H, W] of any part to what networks see.
+        """From uint8 images [B, 3, H, W] of any part to what networks see: (x / 255 - mean) / std.
 
-        That is (x / 255 - mean) / std as float32 in channels-last memory, scaled bilinearly to the `image_shape`.
+        It is float32 in channels-last memory, scaled bilinearly to the `image_shape`.
         """
         device, shape = self.train.labels.device, self.train.image_shape
         scale = torch.tensor([1 / (255 * s) for s in self.std], device=device)[:, None, None]

@@ -124,8 +124,8 @@ class Crd(Distiller[CrdSettings]):
             directions(self.embed_student(full_precision(student.pooled))),
             directions(self.embed_teacher(full_precision(teacher.pooled))),
         )
-        both = self.memory.scores(*features, self.memory.draw(batch.index))
-        scores = [products / self.settings.contrast_temperature for products in both]
+        products = self.memory.scores(*features, self.memory.draw(batch.index))
+        scores = [side / self.settings.contrast_temperature for side in products]
         self._fix_normalisers(scores)
         losses = [
             noise_contrast(side, log_normaliser.to(side.dtype), self.num_train)

@@ -81,9 +81,8 @@ class Distiller(nn.Module, Generic[AnySettings]):
 
     def forward(self, student: Taps, teacher: Taps, batch: Batch) -> dict[str, Tensor]:
         """The weighted terms by name, each a float32 scalar; their sum is minimised. Those of weight 0 are absent."""
-        weights = {
-            field.removesuffix("_weight"): weight for field, weight in self.settings.term_weights.items() if weight > 0
-        }
+        given = self.settings.term_weights
+        weights = {key.removesuffix("_weight"): weight for key, weight in given.items() if weight > 0}
         terms: dict[str, Tensor] = {}
         if "ce" in weights:
             terms["ce"] = weights["ce"] * F.cross_entropy(full_precision(student.logits), batch.labels)

@@ -3,17 +3,20 @@
 from collections.abc import Callable
 from functools import partial
 
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from msd_sweeps.catalog.networks import NetworkFacts
 from msd_sweeps.distill.models.imagenet import ImageNetMobileNetV2, ImageNetResNet
 from msd_sweeps.distill.models.mobilenet import ImageNetMobileNetV1, MobileNetV2Cifar
 from msd_sweeps.distill.models.network import CannotClassifyRegions, Network, Taps, fold_batch_norm
-from msd_sweeps.distill.models.resnet_cifar import ResNet50Cifar, ResNetCifar
+from msd_sweeps.distill.models.resnet_cifar import ResNet50Cifar, ResNetCifar, WideResNet
 from msd_sweeps.distill.models.shufflenet import ShuffleNetV1Cifar, ShuffleNetV2Cifar
 from msd_sweeps.distill.models.timm_networks import TimmConvNeXt, TimmNetwork, TimmSwin, TimmViT
 from msd_sweeps.distill.models.vgg import VGG
-from msd_sweeps.distill.models.wrn import WideResNet
 from msd_sweeps.space.errors import nearest
 
-__all__ = ["NETWORKS", "CannotClassifyRegions", "Network", "Taps", "build", "fold_batch_norm"]
+__all__ = ["NETWORKS", "CannotClassifyRegions", "Network", "Taps", "build", "fold_batch_norm", "measure"]
 
 # Every builder takes num_classes.
 NETWORKS: dict[str, Callable[..., Network]] = {
@@ -48,3 +51,33 @@ def build(name: str, num_classes: int) -> Network:
     if name not in NETWORKS:
         raise ValueError(f"unknown network {name!r}; {nearest(name, NETWORKS)}")
     return NETWORKS[name](num_classes=num_classes)
+
+
+def measure(name: str) -> NetworkFacts:
+    """The facts of a network of `NETWORKS`, measured on the meta device: shapes without numbers.
+
+    Raises ModuleNotFoundError where its package is not installed.
+    """
+    with torch.device("meta"), torch.no_grad():
+        side = build(name, num_classes=100).image_size
+        network = build(name, num_classes=100 if side == 32 else 1000).eval()
+        with FlopCounterMode(display=False) as counted:
+            taps = network(torch.empty(1, 3, side, side))
+        channels, last_side = taps.last.shape[1:3]
+        return NetworkFacts(
+            channels=channels,
+            reduction=side // last_side,
+            parameters=sum(parameter.numel() for parameter in network.parameters()),
+            multiply_adds=round(counted.get_total_flops() / 2e6, 1),
+            classifies_regions=_works(network.classify, torch.empty(1, channels)),
+            image_size=side,
+            other_sizes=_works(network, torch.empty(1, 3, 2 * side, 2 * side)),
+        )
+
+
+def _works(function: Callable[[torch.Tensor], object], values: torch.Tensor) -> bool:
+    try:
+        function(values)
+    except (CannotClassifyRegions, AssertionError, RuntimeError):  # timm asserts sizes, torch raises the last one
+        return False
+    return True

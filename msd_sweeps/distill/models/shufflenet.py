@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from msd_sweeps.distill.models.network import StagedNetwork, Taps
 
-_STEM = 24
-"""Channels of the first convolution."""
+_STEM = 24  # channels of the first convolution
 
 
 def channel_shuffle(x: Tensor, groups: int) -> Tensor:

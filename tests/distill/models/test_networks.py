@@ -177,8 +177,7 @@ def test_regions_are_refused_by_default():
 
 
 def test_impossible_depths_are_refused():
-    from msd_sweeps.distill.models.resnet_cifar import ResNetCifar
-    from msd_sweeps.distill.models.wrn import WideResNet
+    from msd_sweeps.distill.models.resnet_cifar import ResNetCifar, WideResNet
 
     with pytest.raises(ValueError, match="21"):
         ResNetCifar(21, (16, 16, 32, 64), 10)
