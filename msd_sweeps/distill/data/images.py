@@ -98,11 +98,8 @@ def squares(read: Callable[[Item], Image.Image], items: Sequence[Item], side: in
     Raises what `read` raises for the first image that it cannot read.
     """
     images = torch.empty(len(items), 3, side, side, dtype=torch.uint8)
-    decoded = in_threads(
-        lambda item: as_tensor(centre(read(item), side, side)),
-        chunked(items, _DECODED_TOGETHER),
-        len(os.sched_getaffinity(0)),
-    )
+    batches, threads = chunked(items, _DECODED_TOGETHER), len(os.sched_getaffinity(0))
+    decoded = in_threads(lambda item: as_tensor(centre(read(item), side, side)), batches, threads)
     for part, batch in zip(images.split(_DECODED_TOGETHER), decoded, strict=True):
         part.copy_(batch)
     return images

@@ -134,10 +134,8 @@ class Splits(NamedTuple):
         return self._replace(train=self.train.to(device), val=val, test=self.test.to(device))
 
     def normaliser(self) -> Callable[[Tensor], Tensor]:
-        """From uint8 images [B, 3, H, W] of any part to what networks see: (x / 255 - mean) / std.
-
-        It is float32 in channels-last memory, scaled bilinearly to the `image_shape`.
-        """
+        """A function from uint8 images [B, 3, H, W] of any part to what networks see: (x / 255 - mean) / std as float32
+        in channels-last memory, scaled bilinearly to the `image_shape`."""
         device, shape = self.train.labels.device, self.train.image_shape
         scale = torch.tensor([1 / (255 * s) for s in self.std], device=device)[:, None, None]
         shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], device=device)[:, None, None]

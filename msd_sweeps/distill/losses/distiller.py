@@ -57,10 +57,8 @@ class Distiller(nn.Module, Generic[AnySettings]):
     """L = ce_weight · CE + kd_weight · T² · KL(teacher ‖ student) + the method's own terms, averaged over the batch.
 
     Base of all methods, and itself the methods `none`, which has cross-entropy alone, and `kd` (Hinton et al. 2015),
-    whose defaults (0.1, 0.9, T 4) are RepDistiller's and mdistiller's on CIFAR-100.
-
-    Its parameters are trained with the student and dropped after training. A method that has some makes them in its own
-    `__init__`, after this one.
+    whose defaults (0.1, 0.9, T 4) are RepDistiller's and mdistiller's on CIFAR-100. Its parameters are trained with the
+    student and dropped after training. A method that has some makes them in its own `__init__`, after this one.
     """
 
     def __init__(self, settings: AnySettings, student: Side, teacher: Side, train_labels: Tensor) -> None:

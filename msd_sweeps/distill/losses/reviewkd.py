@@ -63,8 +63,7 @@ class ReviewKd(Distiller[ReviewKdSettings]):
         deep_to_fine = [pooled, *reversed(aligned(student.stages, teacher.stages))]
         width = min(settings.widest, student.pooled[-1])
         self.fusions = nn.ModuleList(
-            _Fusion(student_stage[1], width, teacher_stage, is_deepest=position == 0)
-            for position, (student_stage, teacher_stage) in enumerate(deep_to_fine)
+            _Fusion(own[1], width, other, is_deepest=place == 0) for place, (own, other) in enumerate(deep_to_fine)
         )
 
     def scale(self, epoch: int) -> float:

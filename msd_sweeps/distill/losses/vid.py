@@ -52,9 +52,6 @@ class Vid(Distiller[VidSettings]):
         )
 
     def losses(self, student: Taps, teacher: Taps, batch: Batch) -> Losses:
-        pairs = aligned(student.stages, teacher.stages)
-        losses = [
-            prediction(full_precision(student_map), full_precision(teacher_map))
-            for prediction, (student_map, teacher_map) in zip(self.predictions, pairs, strict=True)
-        ]
+        pairs = zip(self.predictions, aligned(student.stages, teacher.stages), strict=True)
+        losses = [predict(full_precision(own), full_precision(other)) for predict, (own, other) in pairs]
         return {"information": torch.stack(losses).sum}

@@ -44,10 +44,7 @@ NETWORKS: dict[str, Callable[..., Network]] = {
 
 
 def build(name: str, num_classes: int) -> Network:
-    """The network of that name with fresh weights.
-
-    Raises ValueError for a name that NETWORKS lacks.
-    """
+    """The network of that name with fresh weights. Raises ValueError for a name that NETWORKS lacks."""
     if name not in NETWORKS:
         raise ValueError(f"unknown network {name!r}; {nearest(name, NETWORKS)}")
     return NETWORKS[name](num_classes=num_classes)
