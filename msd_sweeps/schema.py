@@ -62,12 +62,11 @@ def facts_text() -> str:
     A network whose package is missing keeps the facts on file. Raises ModuleNotFoundError where it has none.
     """
     from msd_sweeps.distill import models
-    from msd_sweeps.distill.models.facts import measure
 
     lines = []
     for name in models.NETWORKS:
         try:
-            facts = measure(name)
+            facts = models.measure(name)
         except ModuleNotFoundError as error:
             if name not in NETWORKS:
                 raise

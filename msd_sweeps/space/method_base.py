@@ -30,8 +30,9 @@ class MethodSettings(Settings):
     if TYPE_CHECKING:
         name: str  # each method has its own, as a Literal
 
-    distiller: ClassVar[str]
-    """Where the loss is: `module:Class`, with a subclass of `msd_sweeps.distill.losses.Distiller`."""
+    distiller: ClassVar[str] = "msd_sweeps.distill.losses.distiller:Distiller"
+    """Where the loss is: `module:Class`, with a subclass of this one, which computes cross-entropy and kd."""
+    needs_teacher: ClassVar[bool] = True
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:

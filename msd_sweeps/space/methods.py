@@ -24,7 +24,7 @@ class NoneSettings(MethodSettings):
     """Cross-entropy alone: the student without a teacher."""
 
     name: Literal["none"]
-    distiller = "msd_sweeps.distill.losses.kd:CrossEntropy"
+    needs_teacher = False
     ce_weight: Weight = 1.0
 
 
@@ -32,7 +32,6 @@ class KdSettings(LogitSettings):
     """Knowledge distillation on logits (Hinton et al. 2015); weights as the CIFAR-100 tables use them."""
 
     name: Literal["kd"]
-    distiller = "msd_sweeps.distill.losses.kd:Kd"
     ce_weight: Weight = 0.1
     kd_weight: Weight = 0.9
 

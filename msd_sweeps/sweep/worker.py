@@ -15,7 +15,7 @@ from msd_sweeps.catalog.files import file_sha256
 from msd_sweeps.distill import checkpoint, teacher
 from msd_sweeps.distill.cohort import Cohort
 from msd_sweeps.distill.data import loading as data
-from msd_sweeps.distill.data.loading import Splits
+from msd_sweeps.distill.data.splits import Splits
 from msd_sweeps.distill.device import choose_device
 from msd_sweeps.distill.models.network import Network
 from msd_sweeps.records.object_store import StoreError, local_file, place

@@ -6,7 +6,7 @@ import torch
 from msd_sweeps.distill import models
 from msd_sweeps.distill.cohort import Cohort
 from msd_sweeps.distill.data.loading import Images, Splits
-from msd_sweeps.distill.models.folding import fold_batch_norm
+from msd_sweeps.distill.models import fold_batch_norm
 from msd_sweeps.space.load import load
 from msd_sweeps.space.methods import METHODS
 from msd_sweeps.space.overrides import changed

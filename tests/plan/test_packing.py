@@ -11,7 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from msd_sweeps.catalog.networks import NETWORKS
 from msd_sweeps.distill import models
 from msd_sweeps.distill.data.splits import Images
-from msd_sweeps.distill.student import Student, side_of
+from msd_sweeps.distill.losses import Side
+from msd_sweeps.distill.student import Student
 from msd_sweeps.plan.slots import MOST, TEACHER_SHARE, Packing, largest_trial, lasting_bytes, packing_of, students_for
 from msd_sweeps.space.load import load, load_base
 from msd_sweeps.space.trial import Trial
@@ -50,7 +51,7 @@ def test_a_very_heavy_teacher_does_not_start_everything_at_once():
 def test_what_a_student_keeps_is_what_its_tensors_take(method):
     trial = pair("resnet8", "resnet8", method={"name": method})
     train = Images(torch.empty(1, 3, 32, 32), torch.arange(trial.train_images) % 10)
-    side = side_of(models.build("resnet8", 10), train.image_shape)
+    side = Side.of(models.build("resnet8", 10), train.image_shape)
     student = Student(trial, train, side, torch.device("cpu"))
     found = sum(3 * 4 * parameter.numel() for parameter in student.learner.parameters())
     found += sum(buffer.numel() * buffer.element_size() for buffer in student.learner.buffers())

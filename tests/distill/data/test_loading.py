@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from msd_sweeps.catalog.image_folders import find_images
 from msd_sweeps.distill.data import loading as data
 from msd_sweeps.distill.data.splits import Images
-from msd_sweeps.distill.models.vision import torchvision
+from msd_sweeps.distill.models.imagenet import torchvision
 from msd_sweeps.distill.teacher import cache_key
 from msd_sweeps.space.data import Data
 from msd_sweeps.space.trial import Trial
