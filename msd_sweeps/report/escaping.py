@@ -1,6 +1,7 @@
 """Names as every format can carry them: nothing in a name is ever read as markup, code or a formula."""
 
 import html
+import re
 import unicodedata
 
 LONGEST = 72
@@ -18,7 +19,10 @@ _LATEX = {
     **{character: f"$\\{name}$" for character, name in zip("±→×τ≤≥", _SYMBOLS.split(), strict=True)},
     **dict(zip("−–—", ("$-$", "--", "---"), strict=True)),
 }
-_MARKDOWN = "\\`*_[]|~$#!"
+_MARKDOWN = re.compile(r"[\\`*\[\]|~$#!]|(?<![^\W_])_|_(?![^\W_])")
+"""What is markup in Markdown; an underscore inside a word is none."""
+_FORMULA = re.compile(r"[=@\t]|[+-](?!(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\Z)", re.IGNORECASE)
+"""How a text begins that a spreadsheet would compute; a number may have a sign."""
 
 
 def clean(text: str) -> str:
@@ -35,11 +39,13 @@ def _visible(character: str) -> str:
 
 def short(text: str, longest: int = LONGEST) -> str:
     """`clean` text with its middle left out where it is too long."""
-    line = clean(text)
-    if len(line) <= longest:
-        return line
-    tail = longest // 4
-    return f"{line[: longest - tail - 1]}…{line[-tail:]}"
+    line, tail = clean(text), longest // 4
+    return line if len(line) <= longest else f"{line[: longest - tail - 1]}…{line[-tail:]}"
+
+
+def capital(text: str) -> str:
+    """The text as a sentence begins."""
+    return text[:1].upper() + text[1:]
 
 
 def for_html(text: str) -> str:
@@ -49,37 +55,18 @@ def for_html(text: str) -> str:
 
 def for_markdown(text: str) -> str:
     """Text for a cell of a Markdown table or a line of prose: no markup, no HTML, no column break."""
-    line = clean(text)
-    escaped = []
-    for index, character in enumerate(line):
-        inside_word = line[index - 1 : index].isalnum() and line[index + 1 : index + 2].isalnum()
-        if character in _MARKDOWN and not (character == "_" and inside_word):
-            escaped.append("\\" + character)
-        else:
-            escaped.append({"<": "&lt;", ">": "&gt;", "&": "&amp;"}.get(character, character))
-    return "".join(escaped)
+    return _MARKDOWN.sub(r"\\\g<0>", html.escape(clean(text), quote=False))
 
 
 def for_latex(text: str) -> str:
     """Text for LaTeX; a character that plain pdfLaTeX has no glyph for is written as its code point."""
-    return "".join(_LATEX.get(character) or _in_latin_1(character) for character in clean(text))
-
-
-def _in_latin_1(character: str) -> str:
-    is_known = character.isascii() or "\u00c0" <= character <= "\u00ff"
-    return character if is_known else f"(U+{ord(character):04X})"
+    return "".join(
+        _LATEX.get(one) or (one if one.isascii() or "\u00c0" <= one <= "\u00ff" else f"(U+{ord(one):04X})")
+        for one in clean(text)
+    )
 
 
 def for_csv(text: str) -> str:
     """Text for a CSV field: a spreadsheet shows it and never computes it."""
-    line = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
-    line = line.encode("utf-8", "replace").decode()
-    return "'" + line if line[:1] in ("=", "+", "-", "@", "\t") and not _is_number(line) else line
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    line = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "").encode("utf-8", "replace").decode()
+    return "'" + line if _FORMULA.match(line) else line

@@ -1,15 +1,24 @@
 """Every number of a report."""
 
+import math
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
-from msd_sweeps.report.cells import Cell, Value, cells_of, value_of
-from msd_sweeps.report.comparisons import baseline_of
-from msd_sweeps.report.effects import Factor, effects, factors_of
+from msd_sweeps.report.cells import Cell, Value, cells_of, teacher_cells, value_of
+from msd_sweeps.report.comparisons import (
+    Factor,
+    cell_named,
+    difference_columns,
+    difference_of,
+    effects,
+    factors_of,
+    with_holm,
+)
 from msd_sweeps.report.frames import Frames
 from msd_sweeps.report.search import importances, winners_curse
-from msd_sweeps.report.tables import ResultTable, result_table
+from msd_sweeps.report.stats import mean_interval
 from msd_sweeps.report.writing import rounded_frame
 
 
@@ -21,7 +30,10 @@ class Results:
     value: Value
     cells: list[Cell]
     baseline: Cell | None
-    table: ResultTable
+    rows: list[Cell]
+    """The rows of the result table: the teachers before the cells."""
+    table: pd.DataFrame
+    """The numbers of each row: its mean, its difference to the baseline, validation, cost and device."""
     factors: list[Factor]
     effects: pd.DataFrame
     importances: pd.DataFrame
@@ -38,10 +50,40 @@ def results_of(frames: Frames) -> Results:
     """Every number of a report."""
     value = value_of(frames)
     cells = cells_of(frames, value)
-    baseline = baseline_of(frames, cells)
-    table = result_table(frames, cells, baseline, value)
+    name = frames.sweep.space.report.baseline
+    baseline = cell_named(cells, name) if name else None
+    rows = [*teacher_cells(frames, value), *cells]
+    measured = [_row(cell, baseline, value) for cell in rows]
+    frame = with_holm(pd.DataFrame(measured, columns=list(_row(Cell(""), None, value))))
+    table = rounded_frame(frame).astype({"planned": "Int64"}).assign(device=frames.device)
     factors = factors_of(frames.sweep, cells)
-    measured = rounded_frame(effects(factors))
+    differences = rounded_frame(effects(factors))
     return Results(
-        frames, value, cells, baseline, table, factors, measured, importances(frames), winners_curse(table.frame)
+        frames, value, cells, baseline, rows, table, factors, differences, importances(frames), winners_curse(table)
     )
+
+
+def _row(cell: Cell, baseline: Cell | None, value: Value) -> dict[str, object]:
+    """A cell's mean, its difference to the baseline, and what else is known of it."""
+    is_compared = baseline is not None and cell is not baseline and cell.phase != "teacher"
+    difference = difference_of(cell.values, baseline.values if baseline and is_compared else {})
+    interval, validation = cell.interval, mean_interval(list(cell.validation.values()))
+    return {
+        "label": cell.label,
+        "cell": cell.cell,
+        "configuration": cell.summary,
+        "metric": value.name,
+        "n": interval.n,
+        "planned": cell.planned,
+        "mean": interval.mean,
+        "low": interval.low,
+        "high": interval.high,
+        "baseline": baseline.label if baseline and difference.interval.n else "",
+        **difference_columns(difference),
+        "note": "; ".join(cell.faults),
+        "validation": validation.mean,
+        "validation_low": validation.low,
+        "validation_high": validation.high,
+        "search_score": cell.search_score,
+        "seconds": float(np.mean(cell.seconds)) if cell.seconds else math.nan,
+    }

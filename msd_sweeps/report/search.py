@@ -1,15 +1,17 @@
-"""What a search found: its winners' scores, then and confirmed; which parameters mattered."""
+"""What a search found, as numbers: its trials, its front, what mattered, and what its winners' scores were worth."""
 
 import json
 import math
 import warnings
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
+from msd_sweeps.records.ranking import best_first
+from msd_sweeps.report.cells import parameter_title, short_path, value_text
 from msd_sweeps.report.frames import Frames
-from msd_sweeps.space.choices import Values
+from msd_sweeps.report.writing import rounded_frame
 from msd_sweeps.space.schema import Parameter, Range
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 FEWEST = 8
 """Finished trials below which importances would be noise."""
+NO_RESULT = "Scores on the held-out part of the training set, which chose the winners; they are no results."
 
 
 def winners_curse(result: pd.DataFrame) -> pd.DataFrame:
@@ -26,13 +29,54 @@ def winners_curse(result: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(drop=frame["search_score"] - frame["mean"])
 
 
-def chosen(frames: Frames, trials: Iterable[str]) -> dict[str, list[Any]]:
-    """What the sampler chose for each parameter of the space in some trials: a value, or the label of a set of changes.
+def search_trials(frames: Frames) -> pd.DataFrame:
+    """A row a search trial: number, trial, state, epochs, score (NaN where none), best so far."""
+    trials, metric = frames.trials, frames.metric
+    names = ["number", "trial", "state", "epochs", metric.name]
+    search = trials[trials["phase"] == "search"].sort_values(["number", "trial"], kind="stable")
+    frame = search.reindex(columns=names).rename(columns={metric.name: "score"}).astype({"score": float})
+    finished = frame["score"].where(frame["state"] == "finished")
+    best = finished.cummax() if metric.mode == "max" else finished.cummin()
+    return frame.assign(best=best.ffill()).reset_index(drop=True)
 
-    None where the parameter's condition did not hold.
+
+def parameter_slices(frames: Frames) -> dict[str, pd.DataFrame]:
+    """By parameter a row for each search trial that has a score and this parameter.
+
+    Columns: factor (the parameter's title), number, state, score, level (as text), position (NaN for choices), log.
     """
-    values = [frames.records[trial].values for trial in trials]
-    return {name: [of_trial.get(name) for of_trial in values] for name in frames.sweep.space.parameters}
+    trials = search_trials(frames)
+    trials = trials.loc[trials["score"].notna(), ["number", "state", "score", "trial"]]
+    slices = {}
+    for name, parameter in frames.sweep.space.parameters.items():
+        values = [frames.records[trial].values.get(name) for trial in trials["trial"]]
+        frame = trials.assign(level=pd.Series(values, trials.index, object), position=np.nan, log=False)
+        frame = frame[frame["level"].notna()].drop(columns="trial")
+        factor = short_path(name)
+        if isinstance(parameter, Range):
+            factor = parameter_title(factor)
+            frame = frame.assign(position=frame["level"].astype(float), log=parameter.log)
+        frame["level"] = [value_text(level) for level in frame["level"]]
+        frame.insert(0, "factor", factor)
+        slices[name] = frame
+    return slices
+
+
+def front_of(frames: Frames) -> pd.DataFrame:
+    """A row a finished search trial: number, trial, its value of each metric, and whether it is on the front.
+
+    The front comes first, the best by the first metric on top, then the others by number. Empty where the sweep has
+    a single metric.
+    """
+    metrics, trials = frames.sweep.space.metrics, frames.trials
+    names = [str(metric.name) for metric in metrics]
+    search = trials[(trials["phase"] == "search") & (trials["state"] == "finished") & (len(names) > 1)]
+    search = search.sort_values(["number", "trial"], kind="stable").reindex(columns=["number", "trial", *names])
+    search = search[np.isfinite(search[names].to_numpy(dtype=float)).all(axis=1)].reset_index(drop=True)
+    front = best_first(search[names].to_numpy(dtype=float).tolist(), metrics)
+    search["front"] = search.index.isin(front)
+    rest = search.index[~search["front"]]
+    return rounded_frame(search.loc[[*front, *rest]].reset_index(drop=True))
 
 
 def importances(frames: Frames) -> pd.DataFrame:
@@ -42,21 +86,19 @@ def importances(frames: Frames) -> pd.DataFrame:
     share of trials it explains), trials. Only finished search trials count: a stopped trial's last score is of an
     earlier epoch. Empty below `FEWEST` trials.
     """
-    name, columns = frames.metric.name, ["parameter", "importance", "quantile", "trials"]
-    search = frames.trials[(frames.trials["phase"] == "search") & (frames.trials["state"] == "finished")]
-    search = search[search[name].notna()] if name in search.columns else search.iloc[:0]
-    if len(search) < FEWEST:
-        return pd.DataFrame(columns=columns)
-    # Optuna's advice is five trials or more above the quantile; 0.1 is its default.
-    quantile = round(max(0.1, min(0.5, 5 / len(search))), 3)
-    values = [frames.records[trial].values for trial in search["trial"]]
-    shares = _ped_anova(frames, values, search[name].tolist(), quantile)
-    ranked = sorted(shares.items(), key=lambda item: (-item[1], item[0]))
-    rows = [(parameter, share, quantile, len(search)) for parameter, share in ranked]
-    return pd.DataFrame(rows, columns=columns)
+    search = search_trials(frames)
+    search = search[(search["state"] == "finished") & search["score"].notna()]
+    rows = []
+    if len(search) >= FEWEST:
+        # Optuna's advice is five trials or more above the quantile; 0.1 is its default.
+        quantile = round(max(0.1, min(0.5, 5 / len(search))), 3)
+        shares = _ped_anova(frames, search, quantile)
+        ranked = sorted(shares.items(), key=lambda item: (-item[1], item[0]))
+        rows = [(parameter, share, quantile, len(search)) for parameter, share in ranked]
+    return pd.DataFrame(rows, columns=["parameter", "importance", "quantile", "trials"])
 
 
-def _ped_anova(frames: Frames, values: list[Values], scores: list[float], quantile: float) -> dict[str, float]:
+def _ped_anova(frames: Frames, search: pd.DataFrame, quantile: float) -> dict[str, float]:
     import optuna
 
     verbosity = optuna.logging.get_verbosity()
@@ -64,8 +106,8 @@ def _ped_anova(frames: Frames, values: list[Values], scores: list[float], quanti
     study = optuna.create_study(direction="maximize" if frames.metric.mode == "max" else "minimize")
     optuna.logging.set_verbosity(verbosity)
     distributions = {name: _distribution(parameter) for name, parameter in frames.sweep.space.parameters.items()}
-    for of_trial, score in zip(values, scores, strict=True):
-        known = {name: _plain(value) for name, value in of_trial.items()}
+    for trial, score in zip(search["trial"], search["score"], strict=True):
+        known = {name: _plain(value) for name, value in frames.records[trial].values.items()}
         of_known = {name: distributions[name] for name in known}
         study.add_trial(optuna.trial.create_trial(params=known, distributions=of_known, value=score))
     with warnings.catch_warnings():

@@ -6,7 +6,7 @@ import pandas as pd
 
 from msd_sweeps.report.cells import Cell, metric_title
 from msd_sweeps.report.comparisons import cell_named, difference_of
-from msd_sweeps.report.escaping import short
+from msd_sweeps.report.escaping import capital, short
 from msd_sweeps.report.results import Results
 from msd_sweeps.report.stats import Interval
 from msd_sweeps.report.tables import signed
@@ -68,19 +68,15 @@ def _score(metric: str, value: float) -> str:
     return f"{name} of {value:.2f} {unit.rstrip(')')}".rstrip()
 
 
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
 def _against_baseline(results: Results, subject: Cell) -> str:
     baseline = results.baseline
     own = subject.interval
     half = "" if math.isnan(own.low) else f" ± {own.half_width:.2f}"
-    reached = f"{_capital(_told(subject))} reaches {own.mean:.2f}{half} {results.value.title}"
+    reached = f"{capital(_told(subject))} reaches {own.mean:.2f}{half} {results.value.title}"
     if baseline is None or subject is baseline:
         return f"{reached}, n = {own.n}; there is no finished baseline beside it."
     difference = difference_of(subject.values, baseline.values)
-    if difference is None:
+    if not baseline.values:
         return f"{reached}, n = {own.n}; the baseline {short(baseline.label)} has no finished trial."
     interval = difference.interval
     words = difference_words(interval, results.value.unit)
@@ -92,7 +88,7 @@ def _against_baseline(results: Results, subject: Cell) -> str:
     if interval.mean < 0:
         interval = Interval(-interval.mean, -interval.high, -interval.low, interval.n)
     words = difference_words(interval, results.value.unit)
-    return f"{_capital(_told(subject))} {'beats' if better else 'falls behind'} {short(baseline.label)} by {words}."
+    return f"{capital(_told(subject))} {'beats' if better else 'falls behind'} {short(baseline.label)} by {words}."
 
 
 def _second(results: Results, subject: Cell) -> str:
@@ -105,7 +101,7 @@ def _second(results: Results, subject: Cell) -> str:
     effects = results.effects[results.effects["difference"].notna()]
     if len(effects):
         parts.append(_largest_effect(results, effects))
-    return f"{_capital('; '.join(parts))}." if parts else "No effect of a single change could be measured."
+    return f"{capital('; '.join(parts))}." if parts else "No effect of a single change could be measured."
 
 
 def _largest_effect(results: Results, effects: pd.DataFrame) -> str:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from functools import partial
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -11,12 +10,10 @@ import msd_sweeps.report.figures.style as style
 from msd_sweeps.records.ranking import best_first
 from msd_sweeps.report.cells import metric_title
 from msd_sweeps.report.escaping import short
-from msd_sweeps.report.figures.plot import Plot, cell_looks
-from msd_sweeps.report.figures.search import NO_RESULT
-from msd_sweeps.report.frames import Frames
+from msd_sweeps.report.figures.style import Plot, cell_looks
 from msd_sweeps.report.results import Results
-from msd_sweeps.report.stats import pareto_front
-from msd_sweeps.report.writing import rounded_frame
+from msd_sweeps.report.search import NO_RESULT, front_of
+from msd_sweeps.space.metrics import Metric
 
 MOST_TOLD = 4
 """Cells of a front that a caption names."""
@@ -24,12 +21,13 @@ MOST_TOLD = 4
 
 def costs(results: Results) -> Iterator[Plot]:
     """Accuracy against the seconds that a trial trained, with the cells that nobody beats in both."""
-    table = results.table.frame
+    table = results.table
     frame = table.loc[table["seconds"].notna() & (table["n"] > 0), ["label", "seconds", "mean", "low", "high", "n"]]
     if len(frame) < 2:
         return
     frame = frame.reset_index(drop=True)
-    frame["front"] = pareto_front(frame["seconds"], frame["mean"], results.value.higher_is_better)
+    metrics = [Metric(mode="min"), Metric(mode="max" if results.value.higher_is_better else "min")]
+    frame["front"] = frame.index.isin(best_first(frame[["seconds", "mean"]].to_numpy().tolist(), metrics))
     front = frame.loc[frame["front"]].sort_values("seconds", kind="stable")["label"].tolist()
     told = ", ".join([short(name, 40) for name in front[:MOST_TOLD]] + ["..."] * (len(front) > MOST_TOLD))
     joined = f"The dashed line joins the {len(front)} cells of the Pareto front ({told}), which no other beats in both."
@@ -41,25 +39,6 @@ def costs(results: Results) -> Iterator[Plot]:
     )
     draw = partial(_draw, x="seconds", y="mean", titles=("training time of a trial (s)", results.value.title))
     yield Plot("cost", "Accuracy against cost", caption, frame, partial(draw, looks=cell_looks(results)))
-
-
-def front_of(frames: Frames) -> pd.DataFrame:
-    """A row a finished search trial: number, trial, its value of each metric, and whether it is on the front.
-
-    The front comes first, the best by the first metric on top, then the others by number. Empty where the sweep has
-    a single metric.
-    """
-    metrics, trials = frames.sweep.space.metrics, frames.trials
-    names = [str(metric.name) for metric in metrics]
-    if len(names) < 2 or not set(names) <= set(trials.columns):
-        return pd.DataFrame(columns=["number", "trial", *names, "front"]).astype({"front": bool})
-    search = trials[(trials["phase"] == "search") & (trials["state"] == "finished")]
-    search = search.sort_values(["number", "trial"], kind="stable")[["number", "trial", *names]]
-    search = search[np.isfinite(search[names].to_numpy(dtype=float)).all(axis=1)].reset_index(drop=True)
-    front = best_first(search[names].to_numpy(dtype=float).tolist(), metrics)
-    search["front"] = search.index.isin(front)
-    rest = search.index[~search["front"]]
-    return rounded_frame(search.loc[[*front, *rest]].reset_index(drop=True))
 
 
 def fronts(results: Results) -> Iterator[Plot]:

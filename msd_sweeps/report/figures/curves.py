@@ -10,10 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from msd_sweeps.report.cells import metric_title
-from msd_sweeps.report.figures.plot import Plot, cell_looks
-from msd_sweeps.report.figures.search import NO_RESULT, search_trials
-from msd_sweeps.report.figures.style import BLUE, GREY, ORANGE, Look, label, legend_below, new_figure
+from msd_sweeps.report.figures.style import BLUE, GREY, ORANGE, Look, Plot, cell_looks, label, legend_below, new_figure
 from msd_sweeps.report.results import Results
+from msd_sweeps.report.search import NO_RESULT, search_trials
 from msd_sweeps.report.stats import half_widths
 
 MOST_CURVES = 100
@@ -48,7 +47,7 @@ def cell_curves(results: Results) -> Iterator[Plot]:
 
 def trial_curves(results: Results) -> Iterator[Plot]:
     """Every trial of a search, or quantiles over the trials where there are many."""
-    name, trials = results.frames.metric.name, search_trials(results)
+    name, trials = results.frames.metric.name, search_trials(results.frames)
     if trials["score"].notna().sum() == 0 or name not in results.frames.history:
         return
     mine = results.frames.history[["trial", "epoch", name]].merge(trials[["trial", "number", "state"]], on="trial")

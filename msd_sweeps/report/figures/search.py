@@ -7,56 +7,20 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 import msd_sweeps.report.figures.style as style
-from msd_sweeps.report.cells import metric_title, parameter_title, short_path, value_text
-from msd_sweeps.report.figures.plot import Plot, cell_looks
+from msd_sweeps.report.cells import metric_title, short_path
+from msd_sweeps.report.figures.style import Plot, cell_looks
 from msd_sweeps.report.results import Results
-from msd_sweeps.report.search import chosen
-from msd_sweeps.space.schema import Range
-
-NO_RESULT = "Scores on the held-out part of the training set, which chose the winners; they are no results."
-
-
-def search_trials(results: Results) -> pd.DataFrame:
-    """A row a search trial: number, trial, state, epochs, score (NaN where none), best so far."""
-    trials, metric = results.frames.trials, results.frames.metric
-    search = trials[trials["phase"] == "search"].sort_values(["number", "trial"], kind="stable")
-    score = search[metric.name] if metric.name in search.columns else pd.Series(np.nan, index=search.index)
-    frame = search[["number", "trial", "state", "epochs"]].assign(score=score.astype(float))
-    finished = frame["score"].where(frame["state"] == "finished")
-    best = finished.cummax() if metric.mode == "max" else finished.cummin()
-    return frame.assign(best=best.ffill()).reset_index(drop=True)
-
-
-def parameter_slices(results: Results) -> dict[str, pd.DataFrame]:
-    """By parameter a row for each search trial that has a score and this parameter.
-
-    Columns: factor (the parameter's title), number, state, score, level (as text), position (NaN for choices), log.
-    """
-    trials = search_trials(results)
-    trials = trials.loc[trials["score"].notna(), ["number", "state", "score", "trial"]]
-    slices = {}
-    for name, values in chosen(results.frames, trials["trial"]).items():
-        parameter, factor = results.frames.sweep.space.parameters[name], short_path(name)
-        frame = trials.assign(level=pd.Series(values, trials.index, object), position=np.nan, log=False)
-        frame = frame[frame["level"].notna()].drop(columns="trial")
-        if isinstance(parameter, Range):
-            factor = parameter_title(factor)
-            frame = frame.assign(position=frame["level"].astype(float), log=parameter.log)
-        frame["level"] = [value_text(level) for level in frame["level"]]
-        frame.insert(0, "factor", factor)
-        slices[name] = frame
-    return slices
+from msd_sweeps.report.search import NO_RESULT, search_trials
 
 
 def history(results: Results) -> Iterator[Plot]:
     """The score of every trial in order, and the best so far."""
-    frame = search_trials(results)
+    frame = search_trials(results.frames)
     if frame["score"].notna().any():
         caption = f"{NO_RESULT} A stopped trial stands at its last epoch's score, so the earlier the lower."
         draw = partial(_draw_history, y=metric_title(results.frames.metric.name))

@@ -3,20 +3,27 @@
 import re
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from msd_sweeps.records.header import Header, Launch
-from msd_sweeps.report.cells import metric_title, short_path, value_text
+from msd_sweeps.report.beside import Beside
+from msd_sweeps.report.cells import changes_text, metric_title, short_path, value_text
+from msd_sweeps.report.document import Column, Document, Table
 from msd_sweeps.report.escaping import short
-from msd_sweeps.report.figures.plot import Plot
+from msd_sweeps.report.figures.style import Plot
 from msd_sweeps.report.frames import Frames
-from msd_sweeps.report.page.document import Document
-from msd_sweeps.report.page.tables import base_table, changes_text, confirmation_table, effects_table, front_table
 from msd_sweeps.report.results import Results
 from msd_sweeps.report.search import FEWEST
-from msd_sweeps.report.table_formats import Column, Table
-from msd_sweeps.report.tables import NOTHING
+from msd_sweeps.report.tables import (
+    NOTHING,
+    base_table,
+    confirmation_table,
+    effects_table,
+    front_table,
+    result_table,
+    summary_table,
+)
 from msd_sweeps.report.verdict import question, verdict
 from msd_sweeps.space.durations import duration
 from msd_sweeps.space.schema import Parameter, Range, Space
@@ -27,11 +34,9 @@ FEW = 12
 """Rows up to which a table beside the main matter stands open on a screen."""
 
 
-def build(results: Results, drawings: Sequence[tuple[Plot, str]], more: Sequence[tuple[str, Table]] = ()) -> Document:
-    """The document of a report. drawings: figures with their SVG; more: titled tables that were asked for."""
+def page_of(results: Results, drawings: Sequence[tuple[Plot, str]], more: Iterable[Beside] = ()) -> Document:
+    """The document of a report. drawings: figures with their SVG; more: tables that were asked for."""
     sweep = results.frames.sweep
-    configurations = [list(pair) for pair in results.table.configurations]
-    changes = Table(["row", "changes"], configurations, [False, False])
     page = Document(f"Sweep {short(sweep.name)}")
     page.paragraph(question(sweep))
     page.verdict(verdict(results))
@@ -39,8 +44,8 @@ def build(results: Results, drawings: Sequence[tuple[Plot, str]], more: Sequence
     page.facts(_design(results))
     page.folded("Every setting of the base", base_table(sweep.base))
     page.heading("Results")
-    page.table(results.table.shown)
-    page.folded("What each row changes in the base", changes, len(configurations) <= FEW)
+    page.table(result_table(results))
+    page.folded("What each row changes in the base", summary_table(results, "changes"), len(results.rows) <= FEW)
     for title, table in (
         ("Effects", effects_table(results)),
         ("Pareto front of the search", front_table(results)),
@@ -54,10 +59,10 @@ def build(results: Results, drawings: Sequence[tuple[Plot, str]], more: Sequence
     if drawings:
         page.heading("Figures")
     for plot, svg in drawings:
-        page.figure(plot, svg)
-    for title, table in more:
-        page.heading(title)
-        page.table(table)
+        page.figure(plot.slug, plot.title, plot.caption, svg)
+    for beside in more:
+        page.heading(beside.title)
+        page.table(beside.table)
     _without_result(page, results.frames)
     page.heading("Cost")
     page.facts(_cost(results.frames))
@@ -116,22 +121,21 @@ def _without_result(page: Document, frames: Frames) -> None:
     page.paragraph(f"Of {len(frames.trials)} trials: {counted}.")
     columns: list[Column] = [
         ("trial", False, lambda row: short(row["label"]) or f"search trial {row['number']}"),
-        ("seed", True, lambda row: str(row["seed"])),
+        ("seed", True, "seed"),
         ("state", False, lambda row: states.get(row["state"], row["state"])),
-        ("epochs", True, lambda row: str(row["epochs"])),
+        ("epochs", True, "epochs"),
         ("reason", False, lambda row: short(row["reason"], 160) or NOTHING),
     ]
     notes = [f"{len(trials) - MOST_LISTED} more are in trials.parquet."] if len(trials) > MOST_LISTED else []
     rows = trials.sort_values(["number", "trial"], kind="stable").head(MOST_LISTED).to_dict("records")
-    page.folded("Which, and why", Table.of(rows, columns, notes), len(trials) <= FEW)
+    page.folded("Which, and why", Table(rows, columns, notes), len(trials) <= FEW)
 
 
 def _cost(frames: Frames) -> list[tuple[str, str]]:
     trials, header = frames.trials, frames.header
     trained, taken_over = trials[trials["source"] == ""], trials[trials["source"] != ""]
-    teaching = sum(
-        {teacher.key: teacher.seconds for teacher in header.teachers if teacher.source == "trained"}.values()
-    )
+    taught = {teacher.key: teacher.seconds for teacher in header.teachers if teacher.source == "trained"}
+    teaching = sum(taught.values())
     lost = trials["lost_seconds"].sum()
     facts = [("Device", frames.device)]
     for phase, name in (("search", "Search"), ("confirm", "Confirmation"), ("design", "Trials")):
@@ -166,7 +170,7 @@ def _launches(header: Header) -> Table:
         ("commit", False, commit),
         ("device", False, lambda launch: launch.device),
     ]
-    return Table.of(header.launches, columns)
+    return Table(header.launches, columns)
 
 
 def _sources(header: Header) -> list[tuple[str, str]]:

@@ -1,0 +1,120 @@
+"""A row a cell or a change: the forest plot of differences, and every seed behind every mean."""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from msd_sweeps.report.escaping import short
+from msd_sweeps.report.figures.style import (
+    MOST_ROWS,
+    OTHER,
+    PLAIN,
+    Look,
+    Plot,
+    cell_looks,
+    mean_with_interval,
+    rows_figure,
+    seeds_beside,
+)
+from msd_sweeps.report.results import Results
+from msd_sweeps.report.stats import mean_interval
+
+_COLUMNS = ["factor", "level", "reference", "difference", "low", "high", "pairs", "paired"]
+
+
+def differences(results: Results) -> Iterator[Plot]:
+    """Effects of factors or of parts left out; where a design has neither, differences of cells to the baseline."""
+    looks: Mapping[str, Look] | None = cell_looks(results)
+    if results.effects.empty:
+        table, against = results.table, results.baseline.label if results.baseline else ""
+        frame = table[table["pairs"] > 0].assign(factor="", level=table["label"], reference=against)
+        title = f"Differences to {short(against, 40)}"
+    elif results.design == "leave_one_out":
+        frame = results.effects.assign(level="without " + results.effects["level"])
+        title, against = "What leaving out each part does", "the full method"
+    else:
+        frame, looks = results.effects, None
+        title, against = "What each factor does", "the level named beside each factor"
+    frame = frame.assign(low=frame["difference_low"], high=frame["difference_high"])
+    frame = frame.loc[frame["difference"].notna(), _COLUMNS].reset_index(drop=True)
+    if frame.empty:
+        return
+    fewest, most = frame["pairs"].min(), frame["pairs"].max()
+    pairs = f"{fewest} to {most}" if fewest < most else str(fewest)
+    how = "paired by seed" if frame["paired"].all() else "paired by seed where seeds are shared"
+    caption = f"Difference to {short(against)}, {how} ({pairs} pairs), with 95 % t intervals, not corrected for their "
+    caption += "number." + " One pair has no interval." * bool(fewest == 1)
+    if len(frame) > MOST_ROWS:
+        caption += f" The first {MOST_ROWS} rows; {len(frame) - MOST_ROWS} more are in the CSV."
+    yield Plot(
+        "effects", title, caption, frame, partial(_draw_differences, x=results.value.difference_title, looks=looks)
+    )
+
+
+def _draw_differences(frame: pd.DataFrame, x: str, looks: Mapping[str, Look] | None) -> Figure:
+    """A row a difference: of a cell in its look, of a level (no looks) under its factor and its reference."""
+    names: list[str] = []
+    places: list[int] = []
+    shown = frame.head(MOST_ROWS).rename(columns={"difference": "value"})
+    for _, rows in shown.groupby("factor", sort=False) if looks is None else [("", shown)]:
+        if looks is None:
+            names.append(f"{rows['factor'].iloc[0]}, against {rows['reference'].iloc[0]}")
+        places += range(len(names), len(names) + len(rows))
+        names += rows["level"].tolist()
+    figure, axis = rows_figure(names, x)
+    axis.axvline(0, color="black", linewidth=0.8)
+    for place, row in zip(places, shown.itertuples(index=False), strict=True):
+        mean_with_interval(axis, "x", place, row, PLAIN if looks is None else looks.get(row.level, OTHER))
+    for place in set(range(len(names))) - set(places):
+        axis.get_yticklabels()[place].set_fontweight("bold")
+        axis.yaxis.get_major_ticks()[place].tick1line.set_visible(False)
+    axis.margins(x=0.08)
+    return figure
+
+
+def seed_frame(groups: Mapping[str, Mapping[int, float]], group: str) -> pd.DataFrame:
+    """Rows of several groups, each {seed: value}: every seed's value, then their mean with its 95 % interval.
+
+    Columns: `group`, kind (seed or mean), seed, value, low, high, n (of a seed 1).
+    """
+    rows: list[tuple[object, ...]] = []
+    for name, values in groups.items():
+        rows += [(name, "seed", seed, values[seed], np.nan, np.nan, 1) for seed in sorted(values)]
+        interval = mean_interval([values[seed] for seed in sorted(values)])
+        if interval.n:
+            rows.append((name, "mean", pd.NA, *interval))
+    frame = pd.DataFrame(rows, columns=[group, "kind", "seed", "value", "low", "high", "n"])
+    return frame.astype({"seed": "Int64", "n": "int64", "value": float})
+
+
+def seeds_note(frame: pd.DataFrame) -> str:
+    """What the dots and bars of a `seed_frame` are."""
+    n = frame.loc[frame["kind"] == "mean", "n"]
+    counts = f"n = {n.min()}" if n.min() == n.max() else f"n = {n.min()} to {n.max()}"
+    single = " A single seed has no interval." if n.min() == 1 else ""
+    return f"Dots are seeds, bars 95 % t intervals of the mean, {counts}.{single}"
+
+
+def seeds(results: Results) -> Iterator[Plot]:
+    """The seeds of each cell of the result table."""
+    frame = seed_frame({cell.label: cell.values for cell in results.cells}, "cell")
+    if not frame.empty:
+        caption = f"{seeds_note(frame)} Last epoch."
+        if (hidden := frame["cell"].nunique() - MOST_ROWS) > 0:
+            caption += f" The first {MOST_ROWS} cells; {hidden} more are in the CSV."
+        draw = partial(_draw_seeds, x=results.value.title, looks=cell_looks(results))
+        yield Plot("seeds", "Every seed behind its mean", caption, frame, draw)
+
+
+def _draw_seeds(frame: pd.DataFrame, x: str, looks: Mapping[str, Look]) -> Figure:
+    names = list(dict.fromkeys(frame["cell"]))[:MOST_ROWS]
+    figure, axis = rows_figure(names, x)
+    for place, name in enumerate(names):
+        *dots, mean = frame[frame["cell"] == name].itertuples(index=False)
+        seeds_beside(axis, "x", [place] * len(dots), [dot.value for dot in dots])
+        mean_with_interval(axis, "x", place, mean, looks.get(name, OTHER))
+    axis.autoscale_view()
+    return figure
