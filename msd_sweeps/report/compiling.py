@@ -10,6 +10,7 @@ from msd_sweeps.records.files import write_whole
 from msd_sweeps.report import figures
 from msd_sweeps.report.beside import beside_published, compare_sweeps, over_tasks, read_published
 from msd_sweeps.report.cells import PRIVATE
+from msd_sweeps.report.document import rendered
 from msd_sweeps.report.frames import read
 from msd_sweeps.report.page import page_of
 from msd_sweeps.report.results import Results, results_of
@@ -50,7 +51,7 @@ def compile_report(ledger_path: Path, out: Path, compare: Path | None = None, pu
     page = page_of(
         results, drawings, [one for one in beside.values() if one.table.rows or one is not beside["aggregate"]]
     )
-    pages = {"report.html": text_bytes(page.html()), "report.md": text_bytes(page.markdown())}
+    pages = {name: text_bytes(rendered(name, **page)) for name in ("report.html", "report.md")}
     files = pages | table_files(results) | files | _data_files(results)
     # What this ledger does not give must not stay from an earlier one.
     shutil.rmtree(out / "figures", ignore_errors=True)

@@ -1,29 +1,22 @@
-"""The report of a sweep as a document: verdict, design, table, figures, what went wrong, cost, provenance."""
+"""The page of a sweep: verdict, design, table, figures, what went wrong, cost, provenance."""
 
 import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from msd_sweeps.records.header import Header, Launch
+from msd_sweeps.report import tables
 from msd_sweeps.report.beside import Beside
 from msd_sweeps.report.cells import changes_text, metric_title, short_path, value_text
-from msd_sweeps.report.document import Column, Document, Table
+from msd_sweeps.report.document import Block, Column, Table, drawing
 from msd_sweeps.report.escaping import short
 from msd_sweeps.report.figures.style import Plot
 from msd_sweeps.report.frames import Frames
 from msd_sweeps.report.results import Results
 from msd_sweeps.report.search import FEWEST
-from msd_sweeps.report.tables import (
-    NOTHING,
-    base_table,
-    confirmation_table,
-    effects_table,
-    front_table,
-    result_table,
-    summary_table,
-)
 from msd_sweeps.report.verdict import question, verdict
 from msd_sweeps.space.durations import duration
 from msd_sweeps.space.schema import Parameter, Range, Space
@@ -34,42 +27,39 @@ FEW = 12
 """Rows up to which a table beside the main matter stands open on a screen."""
 
 
-def page_of(results: Results, drawings: Sequence[tuple[Plot, str]], more: Iterable[Beside] = ()) -> Document:
-    """The document of a report. drawings: figures with their SVG; more: tables that were asked for."""
-    sweep = results.frames.sweep
-    page = Document(f"Sweep {short(sweep.name)}")
-    page.paragraph(question(sweep))
-    page.verdict(verdict(results))
-    page.heading("Design")
-    page.facts(_design(results))
-    page.folded("Every setting of the base", base_table(sweep.base))
-    page.heading("Results")
-    page.table(result_table(results))
-    page.folded("What each row changes in the base", summary_table(results, "changes"), len(results.rows) <= FEW)
+def page_of(results: Results, drawings: Sequence[tuple[Plot, str]], more: Iterable[Beside] = ()) -> dict[str, Any]:
+    """The title and the blocks of a report. drawings: figures with their SVG; more: tables that were asked for."""
+    sweep, header = results.frames.sweep, results.frames.header
+    changes = tables.summary_table(results, "changes")
+    blocks: list[Block] = [
+        {"paragraph": question(sweep)},
+        {"verdict": verdict(results)},
+        {"heading": "Design"},
+        {"facts": _design(results)},
+        {"folded": "Every setting of the base", "table": tables.base_table(sweep.base)},
+        {"heading": "Results"},
+        {"table": tables.result_table(results)},
+        {"folded": "What each row changes in the base", "table": changes, "open": len(changes.rows) <= FEW},
+    ]
     for title, table in (
-        ("Effects", effects_table(results)),
-        ("Pareto front of the search", front_table(results)),
-        ("What the search's scores were worth", confirmation_table(results)),
+        ("Effects", tables.effects_table(results)),
+        ("Pareto front of the search", tables.front_table(results)),
+        ("What the search's scores were worth", tables.confirmation_table(results)),
     ):
         if table.rows:
-            page.heading(title)
-            page.table(table)
+            blocks += [{"heading": title}, {"table": table}]
     if results.design == "search" and results.importances.empty:
-        page.paragraph(f"Parameter importances are not computed: they need {FEWEST} finished search trials or more.")
+        needed = f"they need {FEWEST} finished search trials or more"
+        blocks.append({"paragraph": f"Parameter importances are not computed: {needed}."})
     if drawings:
-        page.heading("Figures")
-    for plot, svg in drawings:
-        page.figure(plot.slug, plot.title, plot.caption, svg)
+        blocks.append({"heading": "Figures"})
+    blocks += [{"plot": plot, "svg": drawing(svg, plot.slug, plot.title)} for plot, svg in drawings]
     for beside in more:
-        page.heading(beside.title)
-        page.table(beside.table)
-    _without_result(page, results.frames)
-    page.heading("Cost")
-    page.facts(_cost(results.frames))
-    page.heading("Provenance")
-    page.table(_launches(results.frames.header))
-    page.facts(_sources(results.frames.header))
-    return page
+        blocks += [{"heading": beside.title}, {"table": beside.table}]
+    blocks += [{"heading": "Trials without a result"}, *_without_result(results.frames)]
+    blocks += [{"heading": "Cost"}, {"facts": _cost(results.frames)}]
+    blocks += [{"heading": "Provenance"}, {"table": _launches(header)}, {"facts": _sources(header)}]
+    return {"title": f"Sweep {short(sweep.name)}", "blocks": blocks}
 
 
 def _design(results: Results) -> list[tuple[str, str]]:
@@ -109,26 +99,24 @@ def _search_facts(space: Space) -> list[tuple[str, str]]:
     return facts
 
 
-def _without_result(page: Document, frames: Frames) -> None:
-    page.heading("Trials without a result")
+def _without_result(frames: Frames) -> list[Block]:
     trials = frames.trials[frames.trials["state"] != "finished"]
     if trials.empty:
-        page.paragraph(f"None: all {len(frames.trials)} trials finished.")
-        return
+        return [{"paragraph": f"None: all {len(frames.trials)} trials finished."}]
     states = {"running": "unfinished", "interrupted": "unfinished", "out_of_memory": "out of memory"}
     counts = Counter(states.get(state, state) for state in trials["state"])
     counted = ", ".join(f"{count} {state}{' early' * (state == 'stopped')}" for state, count in sorted(counts.items()))
-    page.paragraph(f"Of {len(frames.trials)} trials: {counted}.")
     columns: list[Column] = [
         ("trial", False, lambda row: short(row["label"]) or f"search trial {row['number']}"),
         ("seed", True, "seed"),
         ("state", False, lambda row: states.get(row["state"], row["state"])),
         ("epochs", True, "epochs"),
-        ("reason", False, lambda row: short(row["reason"], 160) or NOTHING),
+        ("reason", False, lambda row: short(row["reason"], 160) or tables.NOTHING),
     ]
     notes = [f"{len(trials) - MOST_LISTED} more are in trials.parquet."] if len(trials) > MOST_LISTED else []
     rows = trials.sort_values(["number", "trial"], kind="stable").head(MOST_LISTED).to_dict("records")
-    page.folded("Which, and why", Table(rows, columns, notes), len(trials) <= FEW)
+    listed = {"folded": "Which, and why", "table": Table(rows, columns, notes), "open": len(trials) <= FEW}
+    return [{"paragraph": f"Of {len(frames.trials)} trials: {counted}."}, listed]
 
 
 def _cost(frames: Frames) -> list[tuple[str, str]]:
