@@ -31,6 +31,10 @@ class Value:
     higher_is_better: bool
 
     @property
+    def sign(self) -> int:
+        return 1 if self.higher_is_better else -1
+
+    @property
     def title(self) -> str:
         """The name with its unit, for a column or an axis."""
         return metric_title(self.name)
@@ -51,7 +55,7 @@ class Value:
         return "val_" + self.name.partition("_")[2]
 
 
-@dataclass
+@dataclass(eq=False)
 class Cell:
     """A configuration with its replicates. Only finished trials give values."""
 
@@ -59,7 +63,6 @@ class Cell:
     """What the plan named it. Two places of a design that give the same trial are one cell, "a = b"."""
     cell: str = ""
     """The hash of its configuration; empty for a teacher, and for a cell of which no trial has begun."""
-    phase: str = ""
     trial: Trial | None = None
     """Its configuration, with the seed of one replicate; None where `cell` is empty."""
     summary: str = ""
@@ -120,7 +123,6 @@ def cells_of(frames: Frames, value: Value) -> list[Cell]:
             found[key] = Cell(
                 record.label,
                 record.cell,
-                record.phase,
                 record.configuration,
                 summary_of(record.config, base, space.parameters if record.search_trial else ()),
                 record.number,
@@ -188,8 +190,7 @@ def teacher_cells(frames: Frames, value: Value) -> list[Cell]:
         return []
     teachers = {teacher.key: teacher for teacher in frames.header.teachers}
     return [
-        Cell(f"teacher {t.model}", phase="teacher", summary=f"{t.source}, frozen", values={0: t.test_top1})
-        for t in teachers.values()
+        Cell(f"teacher {t.model}", summary=f"{t.source}, frozen", values={0: t.test_top1}) for t in teachers.values()
     ]
 
 

@@ -43,15 +43,14 @@ def difference_of(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Dif
     return unpaired_difference(*([values[seed] for seed in sorted(values)] for values in (ours, theirs)))
 
 
-def clearly_best(cells: Sequence[Cell], value: Value) -> int | None:
-    """The place of the cell whose difference to every other has an interval on the good side of zero; None without."""
-    sign = 1 if value.higher_is_better else -1
-    known = [place for place, cell in enumerate(cells) if cell.values and cell.phase != "teacher"]
+def clearly_best(cells: Sequence[Cell], value: Value) -> Cell | None:
+    """The cell whose difference to every other has an interval on the good side of zero; None without."""
+    known = [cell for cell in cells if cell.values]
     if len(known) < 2:
         return None
-    best = max(known, key=lambda place: sign * cells[place].interval.mean)
-    others = [difference_of(cells[best].values, cells[place].values).interval for place in known if place != best]
-    return best if all(other.excludes_zero and sign * other.mean > 0 for other in others) else None
+    best = max(known, key=lambda cell: value.sign * cell.interval.mean)
+    others = [difference_of(best.values, cell.values).interval for cell in known if cell is not best]
+    return best if all(other.excludes_zero and value.sign * other.mean > 0 for other in others) else None
 
 
 def difference_columns(difference: Difference) -> dict[str, object]:
@@ -217,9 +216,8 @@ def effects(factors: Sequence[Factor]) -> pd.DataFrame:
     """
     rows = []
     for factor in factors:
-        for label in factor.levels:
-            if label != factor.reference:
-                values = factor.over([label, factor.reference])
-                difference = difference_columns(difference_of(values[label], values[factor.reference]))
-                rows.append({"factor": factor.title, "level": label, "reference": factor.reference, **difference})
+        for label in [label for label in factor.levels if label != factor.reference]:
+            values = factor.over([label, factor.reference])
+            difference = difference_columns(difference_of(values[label], values[factor.reference]))
+            rows.append((factor.title, label, factor.reference, *difference.values()))
     return with_holm(pd.DataFrame(rows, columns=["factor", "level", "reference", *DIFFERENCE]))

@@ -6,16 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from msd_sweeps.report import comparisons
 from msd_sweeps.report.cells import Cell, Value, cells_of, teacher_cells, value_of
-from msd_sweeps.report.comparisons import (
-    Factor,
-    cell_named,
-    difference_columns,
-    difference_of,
-    effects,
-    factors_of,
-    with_holm,
-)
 from msd_sweeps.report.frames import Frames
 from msd_sweeps.report.search import importances, winners_curse
 from msd_sweeps.report.stats import mean_interval
@@ -34,7 +26,7 @@ class Results:
     """The rows of the result table: the teachers before the cells."""
     table: pd.DataFrame
     """The numbers of each row: its mean, its difference to the baseline, validation, cost and device."""
-    factors: list[Factor]
+    factors: list[comparisons.Factor]
     effects: pd.DataFrame
     importances: pd.DataFrame
     confirmation: pd.DataFrame
@@ -51,13 +43,13 @@ def results_of(frames: Frames) -> Results:
     value = value_of(frames)
     cells = cells_of(frames, value)
     name = frames.sweep.space.report.baseline
-    baseline = cell_named(cells, name) if name else None
+    baseline = comparisons.cell_named(cells, name) if name else None
     rows = [*teacher_cells(frames, value), *cells]
-    measured = [_row(cell, baseline, value) for cell in rows]
-    frame = with_holm(pd.DataFrame(measured, columns=list(_row(Cell(""), None, value))))
+    measured = [_row(cell, baseline if cell in cells and cell is not baseline else None, value) for cell in rows]
+    frame = comparisons.with_holm(pd.DataFrame(measured, columns=list(_row(Cell(""), None, value))))
     table = rounded_frame(frame).astype({"planned": "Int64"}).assign(device=frames.device)
-    factors = factors_of(frames.sweep, cells)
-    differences = rounded_frame(effects(factors))
+    factors = comparisons.factors_of(frames.sweep, cells)
+    differences = rounded_frame(comparisons.effects(factors))
     return Results(
         frames, value, cells, baseline, rows, table, factors, differences, importances(frames), winners_curse(table)
     )
@@ -65,8 +57,7 @@ def results_of(frames: Frames) -> Results:
 
 def _row(cell: Cell, baseline: Cell | None, value: Value) -> dict[str, object]:
     """A cell's mean, its difference to the baseline, and what else is known of it."""
-    is_compared = baseline is not None and cell is not baseline and cell.phase != "teacher"
-    difference = difference_of(cell.values, baseline.values if baseline and is_compared else {})
+    difference = comparisons.difference_of(cell.values, baseline.values if baseline else {})
     interval, validation = cell.interval, mean_interval(list(cell.validation.values()))
     return {
         "label": cell.label,
@@ -79,7 +70,7 @@ def _row(cell: Cell, baseline: Cell | None, value: Value) -> dict[str, object]:
         "low": interval.low,
         "high": interval.high,
         "baseline": baseline.label if baseline and difference.interval.n else "",
-        **difference_columns(difference),
+        **comparisons.difference_columns(difference),
         "note": "; ".join(cell.faults),
         "validation": validation.mean,
         "validation_low": validation.low,

@@ -43,9 +43,8 @@ def _subject(results: Results, measured: list[Cell]) -> Cell:
     cell = cell_named(measured, named) if named else None
     if cell is not None:
         return cell
-    sign = 1 if results.value.higher_is_better else -1
     others = [cell for cell in measured if cell is not results.baseline] or measured
-    return max(others, key=lambda cell: sign * cell.interval.mean)
+    return max(others, key=lambda cell: results.value.sign * cell.interval.mean)
 
 
 def _told(cell: Cell) -> str:

@@ -7,18 +7,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+import msd_sweeps.report.figures.style as style
 from msd_sweeps.report.escaping import short
-from msd_sweeps.report.figures.style import (
-    MOST_ROWS,
-    OTHER,
-    PLAIN,
-    Look,
-    Plot,
-    cell_looks,
-    mean_with_interval,
-    rows_figure,
-    seeds_beside,
-)
+from msd_sweeps.report.figures.style import Look, Plot, cell_looks
 from msd_sweeps.report.results import Results
 from msd_sweeps.report.stats import mean_interval
 
@@ -47,8 +38,8 @@ def differences(results: Results) -> Iterator[Plot]:
     how = "paired by seed" if frame["paired"].all() else "paired by seed where seeds are shared"
     caption = f"Difference to {short(against)}, {how} ({pairs} pairs), with 95 % t intervals, not corrected for their "
     caption += "number." + " One pair has no interval." * bool(fewest == 1)
-    if len(frame) > MOST_ROWS:
-        caption += f" The first {MOST_ROWS} rows; {len(frame) - MOST_ROWS} more are in the CSV."
+    if len(frame) > style.MOST_ROWS:
+        caption += f" The first {style.MOST_ROWS} rows; {len(frame) - style.MOST_ROWS} more are in the CSV."
     yield Plot(
         "effects", title, caption, frame, partial(_draw_differences, x=results.value.difference_title, looks=looks)
     )
@@ -58,16 +49,18 @@ def _draw_differences(frame: pd.DataFrame, x: str, looks: Mapping[str, Look] | N
     """A row a difference: of a cell in its look, of a level (no looks) under its factor and its reference."""
     names: list[str] = []
     places: list[int] = []
-    shown = frame.head(MOST_ROWS).rename(columns={"difference": "value"})
+    shown = frame.head(style.MOST_ROWS).rename(columns={"difference": "value"})
     for _, rows in shown.groupby("factor", sort=False) if looks is None else [("", shown)]:
         if looks is None:
             names.append(f"{rows['factor'].iloc[0]}, against {rows['reference'].iloc[0]}")
         places += range(len(names), len(names) + len(rows))
         names += rows["level"].tolist()
-    figure, axis = rows_figure(names, x)
+    figure, axis = style.rows_figure(names, x)
     axis.axvline(0, color="black", linewidth=0.8)
     for place, row in zip(places, shown.itertuples(index=False), strict=True):
-        mean_with_interval(axis, "x", place, row, PLAIN if looks is None else looks.get(row.level, OTHER))
+        style.mean_with_interval(
+            axis, "x", place, row, style.PLAIN if looks is None else looks.get(row.level, style.OTHER)
+        )
     for place in set(range(len(names))) - set(places):
         axis.get_yticklabels()[place].set_fontweight("bold")
         axis.yaxis.get_major_ticks()[place].tick1line.set_visible(False)
@@ -103,18 +96,18 @@ def seeds(results: Results) -> Iterator[Plot]:
     frame = seed_frame({cell.label: cell.values for cell in results.cells}, "cell")
     if not frame.empty:
         caption = f"{seeds_note(frame)} Last epoch."
-        if (hidden := frame["cell"].nunique() - MOST_ROWS) > 0:
-            caption += f" The first {MOST_ROWS} cells; {hidden} more are in the CSV."
+        if (hidden := frame["cell"].nunique() - style.MOST_ROWS) > 0:
+            caption += f" The first {style.MOST_ROWS} cells; {hidden} more are in the CSV."
         draw = partial(_draw_seeds, x=results.value.title, looks=cell_looks(results))
         yield Plot("seeds", "Every seed behind its mean", caption, frame, draw)
 
 
 def _draw_seeds(frame: pd.DataFrame, x: str, looks: Mapping[str, Look]) -> Figure:
-    names = list(dict.fromkeys(frame["cell"]))[:MOST_ROWS]
-    figure, axis = rows_figure(names, x)
+    names = list(dict.fromkeys(frame["cell"]))[: style.MOST_ROWS]
+    figure, axis = style.rows_figure(names, x)
     for place, name in enumerate(names):
         *dots, mean = frame[frame["cell"] == name].itertuples(index=False)
-        seeds_beside(axis, "x", [place] * len(dots), [dot.value for dot in dots])
-        mean_with_interval(axis, "x", place, mean, looks.get(name, OTHER))
+        style.seeds_beside(axis, "x", [place] * len(dots), [dot.value for dot in dots])
+        style.mean_with_interval(axis, "x", place, mean, looks.get(name, style.OTHER))
     axis.autoscale_view()
     return figure

@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+import msd_sweeps.report.figures.style as style
 from msd_sweeps.report.cells import metric_title
-from msd_sweeps.report.figures.style import BLUE, GREY, ORANGE, Look, Plot, cell_looks, label, legend_below, new_figure
+from msd_sweeps.report.figures.style import Look, Plot, cell_looks
 from msd_sweeps.report.results import Results
 from msd_sweeps.report.search import NO_RESULT, search_trials
 from msd_sweeps.report.stats import half_widths
@@ -66,7 +67,7 @@ def trial_curves(results: Results) -> Iterator[Plot]:
 
 
 def _epochs_figure(y: str) -> tuple[Figure, Axes]:
-    figure, (axis,) = new_figure(2.7, "epoch", y)
+    figure, (axis,) = style.new_figure(2.7, "epoch", y)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure, axis
 
@@ -75,35 +76,35 @@ def _draw_cells(frame: pd.DataFrame, y: str, looks: Mapping[str, Look]) -> Figur
     """A line a cell with its band over seeds; cells without a look of their own in grey."""
     figure, axis = _epochs_figure(y)
     for _, rows in frame[~frame["named"]].groupby("label", sort=False):
-        axis.plot(rows["epoch"], rows["value"], color=GREY, linewidth=0.6, alpha=0.8, zorder=1, label="others")
+        axis.plot(rows["epoch"], rows["value"], color=style.GREY, linewidth=0.6, alpha=0.8, zorder=1, label="others")
     named = frame[frame["named"]].groupby("label", sort=False)
     for place, (name, rows) in enumerate(named):
         # Markers of different lines stand at different epochs, so that near lines can be told apart.
         every = max(1, len(rows) // 5)
         marks: Any = (place * every // len(named), every)
-        line = looks[name]._asdict() | {"linewidth": 1.2, "label": label(name, 26, lines=2), "markevery": marks}
+        line = looks[name]._asdict() | {"linewidth": 1.2, "label": style.label(name, 26, lines=2), "markevery": marks}
         axis.plot(rows["epoch"], rows["value"], **line)
         axis.fill_between(rows["epoch"], rows["low"], rows["high"], color=looks[name].color, alpha=0.15, linewidth=0)
-    legend_below(figure)
+    style.legend_below(figure)
     return figure
 
 
 def _draw_trials(frame: pd.DataFrame, y: str) -> Figure:
     """A line a trial; a cross ends the line of one that was stopped or failed."""
     figure, axis = _epochs_figure(y)
-    finished: dict[str, Any] = {"color": BLUE, "label": "finished", "zorder": 1}
-    stopped = {"color": ORANGE, "label": "stopped or failed", "zorder": 2, "marker": "x", "markevery": [-1]}
+    finished: dict[str, Any] = {"color": style.BLUE, "label": "finished", "zorder": 1}
+    stopped = {"color": style.ORANGE, "label": "stopped or failed", "zorder": 2, "marker": "x", "markevery": [-1]}
     for _, rows in frame.groupby("number", sort=True):
         look = finished if rows["state"].iloc[0] == "finished" else stopped
         axis.plot(rows["epoch"], rows["value"], linewidth=1.0, alpha=0.8, **look)
-    legend_below(figure)
+    style.legend_below(figure)
     return figure
 
 
 def _draw_quantiles(frame: pd.DataFrame, y: str) -> Figure:
     figure, axis = _epochs_figure(y)
     for low, high, alpha, name in (("q10", "q90", 0.15, "10 to 90 %"), ("q25", "q75", 0.3, "quartiles")):
-        axis.fill_between(frame["epoch"], frame[low], frame[high], color=BLUE, alpha=alpha, lw=0, label=name)
-    axis.plot(frame["epoch"], frame["q50"], color=BLUE, label="median")
-    legend_below(figure, 3)
+        axis.fill_between(frame["epoch"], frame[low], frame[high], color=style.BLUE, alpha=alpha, lw=0, label=name)
+    axis.plot(frame["epoch"], frame["q50"], color=style.BLUE, label="median")
+    style.legend_below(figure, 3)
     return figure

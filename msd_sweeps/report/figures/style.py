@@ -63,10 +63,9 @@ class Plot:
 
 def cell_looks(results: Results) -> dict[str, Look]:
     """Colour and marker of cells by label: of the baseline and the best others, in the table's order."""
-    sign = 1 if results.value.higher_is_better else -1
 
     def rank(cell: Cell) -> tuple[bool, float]:
-        return cell is not results.baseline, -sign * cell.interval.mean if cell.values else math.inf
+        return cell is not results.baseline, -results.value.sign * cell.interval.mean if cell.values else math.inf
 
     finished = [cell for cell in results.cells if cell.states["finished"]]
     chosen = [cell.label for cell in sorted(finished, key=rank)[: len(COLORS)]]
