@@ -15,8 +15,7 @@ from msd_sweeps.report.document import Block, Column, Table, drawing
 from msd_sweeps.report.escaping import short
 from msd_sweeps.report.figures.style import Plot
 from msd_sweeps.report.frames import Frames
-from msd_sweeps.report.results import Results
-from msd_sweeps.report.search import FEWEST
+from msd_sweeps.report.results import FEWEST, Results
 from msd_sweeps.report.verdict import question, verdict
 from msd_sweeps.space.durations import duration
 from msd_sweeps.space.schema import Parameter, Range, Space

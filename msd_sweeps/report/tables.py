@@ -10,8 +10,7 @@ from msd_sweeps.report.cells import PRIVATE, changes_text, metric_title, value_t
 from msd_sweeps.report.comparisons import clearly_best, test_notes
 from msd_sweeps.report.document import Column, Table
 from msd_sweeps.report.escaping import capital, short
-from msd_sweeps.report.results import Results
-from msd_sweeps.report.search import NO_RESULT, front_of
+from msd_sweeps.report.results import NO_RESULT, Results, front_of
 from msd_sweeps.space.overrides import flatten
 from msd_sweeps.space.trial import Trial
 

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from msd_sweeps.report.figures import cells, cost, curves, levels, search
+from msd_sweeps.report.figures import cells, levels, trials
 from msd_sweeps.report.figures.style import Plot, rendered, style
 from msd_sweeps.report.results import Results
 from msd_sweeps.report.writing import csv_bytes, rounded_frame
@@ -13,16 +13,16 @@ from msd_sweeps.report.writing import csv_bytes, rounded_frame
 FIGURES: tuple[Callable[[Results], Iterator[Plot]], ...] = (
     cells.differences,
     cells.seeds,
-    cost.fronts,
-    search.confirmation,
-    search.importances,
-    search.history,
+    cells.fronts,
+    trials.confirmation,
+    trials.importances,
+    trials.history,
     levels.scales,
     levels.slices,
     levels.interactions,
-    cost.costs,
-    curves.cell_curves,
-    curves.trial_curves,
+    cells.costs,
+    trials.cell_curves,
+    trials.trial_curves,
 )
 """The figures in the order of the page. A function yields nothing where a sweep has no numbers for its figure."""
 

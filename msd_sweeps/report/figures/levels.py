@@ -17,8 +17,7 @@ from msd_sweeps.report.comparisons import Factor
 from msd_sweeps.report.escaping import short
 from msd_sweeps.report.figures.cells import seed_frame, seeds_note
 from msd_sweeps.report.figures.style import Plot
-from msd_sweeps.report.results import Results
-from msd_sweeps.report.search import NO_RESULT, parameter_slices
+from msd_sweeps.report.results import NO_RESULT, Results, parameter_slices
 from msd_sweeps.report.stats import mean_interval
 
 MOST_MAPS = 3
