@@ -12,11 +12,10 @@ import pandas as pd
 from msd_sweeps.report.cells import Cell, summary_of
 from msd_sweeps.report.comparisons import DIFFERENCE, difference_columns, difference_of, with_holm
 from msd_sweeps.report.document import Column, Table
-from msd_sweeps.report.escaping import capital, short
+from msd_sweeps.report.formats import capital, rounded_frame, short
 from msd_sweeps.report.results import Results
 from msd_sweeps.report.stats import aggregate
 from msd_sweeps.report.tables import Row, difference_cell, mean_text, p_text
-from msd_sweeps.report.writing import rounded_frame
 from msd_sweeps.space.trial import Trial
 
 _METHODS = {"none": "student_scratch", "kd": "KD", "msd": "MSDCRD"}
@@ -68,7 +67,7 @@ def over_tasks(results: Results) -> Beside:
         for settings, of_task in runs.items()
         if len(of_task) == len(tasks)
     }
-    found = aggregate(whole, results.value.higher_is_better) if min(len(tasks), len(whole)) > 1 else {}
+    found = aggregate(whole, results.value.sign > 0) if min(len(tasks), len(whole)) > 1 else {}
     rows = [(name, len(tasks), a.score.n, *a.score[:3], *a.rank[:3]) for name, a in found.items()]
     frame = pd.DataFrame(rows, columns=_OVER_TASKS).sort_values(["rank", "method"], kind="stable", ignore_index=True)
 

@@ -28,31 +28,16 @@ class Value:
     """What a sweep compares."""
 
     name: str
-    higher_is_better: bool
-
-    @property
-    def sign(self) -> int:
-        return 1 if self.higher_is_better else -1
-
-    @property
-    def title(self) -> str:
-        """The name with its unit, for a column or an axis."""
-        return metric_title(self.name)
-
-    @property
-    def unit(self) -> str:
-        """The unit of a difference."""
-        return "points" if "(%)" in self.title else "nats"
-
-    @property
-    def difference_title(self) -> str:
-        """`difference in test top-1 (points)`."""
-        return f"difference in {self.title.split(' (')[0]} ({self.unit})"
-
-    @property
-    def validation(self) -> str:
-        """The same metric on the held-out part of the training set."""
-        return "val_" + self.name.partition("_")[2]
+    sign: int
+    """1 where more is better, else -1."""
+    title: str
+    """The name with its unit, for a column or an axis."""
+    unit: str
+    """The unit of a difference."""
+    difference_title: str
+    """`difference in test top-1 (points)`."""
+    validation: str
+    """The same metric on the held-out part of the training set."""
 
 
 @dataclass(eq=False)
@@ -102,7 +87,10 @@ def value_of(frames: Frames) -> Value:
     space = frames.sweep.space
     known = {metric.name: metric for metric in space.metrics}
     compared = known.get(space.report.value) or Metric(name=space.report.value)
-    return Value(compared.name, compared.mode == "max")
+    title, validation = metric_title(compared.name), "val_" + compared.name.partition("_")[2]
+    unit = "points" if "(%)" in title else "nats"
+    difference = f"difference in {title.split(' (')[0]} ({unit})"
+    return Value(compared.name, 1 if compared.mode == "max" else -1, title, unit, difference, validation)
 
 
 def cells_of(frames: Frames, value: Value) -> list[Cell]:
@@ -120,16 +108,10 @@ def cells_of(frames: Frames, value: Value) -> list[Cell]:
         # The hash leaves out the data seed, and cells may differ in nothing else.
         key = (record.cell, record.config["data_seed"])
         if key not in found:
-            found[key] = Cell(
-                record.label,
-                record.cell,
-                record.configuration,
-                summary_of(record.config, base, space.parameters if record.search_trial else ()),
-                record.number,
-                record.levels,
-                record.search_trial,
-                float(scores.get(record.search_trial, math.nan)),
-            )
+            summary = summary_of(record.config, base, space.parameters if record.search_trial else ())
+            cell = Cell(record.label, record.cell, record.configuration, summary, record.number, record.levels)
+            cell.search_trial, cell.search_score = record.search_trial, scores.get(record.search_trial, math.nan)
+            found[key] = cell
         cell = found[key]
         cell.number = min(cell.number, record.number)
         cell.sources.update([record.source] * bool(record.source))

@@ -176,8 +176,7 @@ def _with_base(factor: Factor, cells: Sequence[Cell], value: Any) -> Factor:
 
     value: the base's, where the factor is a path of it.
     """
-    places = next((cell.levels for cell in cells if {} in cell.levels), [])
-    for place in places:
+    for place in (place for cell in cells if {} in cell.levels for place in cell.levels):
         if factor.name in place:
             return replace(factor, base=factor.at(place))
     name = "base" if "base" not in factor.levels else "the base"

@@ -11,12 +11,12 @@ from msd_sweeps.report import figures
 from msd_sweeps.report.beside import beside_published, compare_sweeps, over_tasks, read_published
 from msd_sweeps.report.cells import PRIVATE
 from msd_sweeps.report.document import rendered
+from msd_sweeps.report.formats import csv_bytes, parquet_bytes, text_bytes
 from msd_sweeps.report.frames import read
 from msd_sweeps.report.page import page_of
 from msd_sweeps.report.results import Results, results_of
 from msd_sweeps.report.tables import result_table, summary_table
 from msd_sweeps.report.verdict import question, verdict
-from msd_sweeps.report.writing import csv_bytes, parquet_bytes, text_bytes
 
 
 @dataclass(frozen=True)

@@ -14,22 +14,12 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
-from msd_sweeps.report.escaping import for_html, for_latex, for_markdown, short
+from msd_sweeps.report.formats import for_html, for_latex, for_markdown, short
 
-Column = tuple[str, bool, str | Callable[[Any], str]]
+Column = tuple[str, bool, str | int | Callable[[Any], str]]
 """A title, whether the column aligns to the right as numbers do, and the text of a row in it: a function, or the key
 of a value that is shown as it is."""
 Block = dict[str, Any]
-
-
-def _environment(escape: Callable[[str], str]) -> Environment:
-    def finalize(value: Any) -> str:
-        return value if isinstance(value, Markup) else escape(str(value))
-
-    folder = FileSystemLoader(Path(__file__).with_name("templates"))
-    environment = Environment(loader=folder, finalize=finalize, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["unbroken"] = _unbroken
-    return environment
 
 
 def _unbroken(text: str) -> Markup:
@@ -37,12 +27,17 @@ def _unbroken(text: str) -> Markup:
     return Markup(re.sub(" (± |of )|, ", lambda found: found[0].replace(" ", "&nbsp;"), for_html(text)))
 
 
-_ENVIRONMENTS = {".html": _environment(for_html), ".md": _environment(for_markdown)}
-
-
 def rendered(template: str, **content: Any) -> str:
     """The text of a template of `templates`. What it is given is escaped for its format unless it is Markup."""
-    return _ENVIRONMENTS[Path(template).suffix].get_template(template).render(**content)
+    escape = for_html if template.endswith(".html") else for_markdown
+
+    def finalize(value: Any) -> str:
+        return value if isinstance(value, Markup) else escape(str(value))
+
+    folder = FileSystemLoader(Path(__file__).with_name("templates"))
+    environment = Environment(loader=folder, finalize=finalize, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["unbroken"] = _unbroken
+    return environment.get_template(template).render(**content)
 
 
 def drawing(svg: str, slug: str, title: str) -> Markup:
@@ -66,11 +61,6 @@ class Table:
         self.kinds = ["n" if is_number else "t" for _, is_number, _ in columns]
         self.rows = [[text(row) if callable(text) else str(row[text]) for *_, text in columns] for row in rows]
         self.notes, self.bold = list(notes), bold
-
-    @classmethod
-    def of_pairs(cls, first: str, second: str, pairs: Iterable[tuple[str, str]]) -> "Table":
-        """Two columns of words."""
-        return cls(pairs, [(first, False, lambda pair: pair[0]), (second, False, lambda pair: pair[1])])
 
     def markdown(self) -> str:
         """The table in Markdown, notes below it."""

@@ -1,7 +1,7 @@
 """A ledger as pandas frames: one row a trial, one row an epoch."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,36 +71,31 @@ def load(name: str | Path, storage: str | Path = "runs") -> Frames:
     return read(find_ledger(str(name), Path(storage)))
 
 
-def read(path: Path, records: Iterable[Record] | None = None) -> Frames:
-    """The frames of the ledger at `path`, whose records are read unless they are given.
-
-    Raises LedgerError where it is absent, of another layout, or has no launch.
-    """
+def read(path: Path) -> Frames:
+    """The frames of a ledger. Raises LedgerError where it is absent, of another layout, or has no launch."""
     header = Header(path)
-    started: dict[str, float] = {}
+    started: dict[str, tuple[int, float]] = {}
     ended: dict[str, float] = {}
-    codes: dict[str, int] = {}
     rows: list[Record] = []
     chunks: list[pd.DataFrame] = []
 
-    def of_trials(records: Iterable[Record]) -> Iterator[Record]:
+    def of_trials() -> Iterator[Record]:
         """The records that start and end trials; the others are gathered."""
-        for record in records:
+        for record in ledger.read(path):
             if record["event"] == "epoch":
-                if record["trial"] in codes:
-                    rows.append(_row(codes[record["trial"]], record))
+                if record["trial"] in started:
+                    rows.append(_row(started[record["trial"]][0], record))
                 if len(rows) == _CHUNK:
                     chunks.append(pd.DataFrame(rows))
                     rows.clear()
             elif not header.add(record):
                 if record["event"] == "start":
-                    codes.setdefault(record["trial"], len(codes))
-                    started.setdefault(record["trial"], record["time"])
+                    started.setdefault(record["trial"], (len(started), record["time"]))
                 elif record["event"] == "end":
                     ended[record["trial"]] = record["time"]
                 yield record
 
-    found = trials_of(of_trials(ledger.read(path) if records is None else records))
+    found = trials_of(of_trials())
     epochs = pd.concat([pd.DataFrame(columns=list(_EPOCH_COLUMNS)).astype(_EPOCH_COLUMNS), *chunks, pd.DataFrame(rows)])
     epochs = epochs.reset_index(drop=True)
     epochs = epochs[[*_EPOCH_COLUMNS, *sorted(set(epochs) - set(_EPOCH_COLUMNS))]]
@@ -109,7 +104,7 @@ def read(path: Path, records: Iterable[Record] | None = None) -> Frames:
     lowest_later = lowest_from_here.groupby(epochs["code"]).shift().sort_index()
     kept = epochs[~(epochs["epoch"] >= lowest_later)].sort_values(["code", "epoch"], kind="stable", ignore_index=True)
     times = {
-        "started": [started[trial] for trial in found],
+        "started": [started[name][1] for name in found],
         "ended": [ended[name] if trial.is_final else np.nan for name, trial in found.items()],
     }
     trials = _trials(list(found.values()), times, epochs, kept)
@@ -130,10 +125,8 @@ def _row(code: int, record: Record) -> Record:
     return row
 
 
-def _trials(
-    found: list[TrialRecord], times: dict[str, list[float]], epochs: pd.DataFrame, kept: pd.DataFrame
-) -> pd.DataFrame:
-    """`Frames.trials`. epochs: all that were reported; kept: those that count, in order."""
+def _trials(found: list[TrialRecord], times: Record, epochs: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
+    """`Frames.trials`. times: more columns; epochs: all that were reported; kept: those that count, in order."""
     every, by_code = range(len(found)), kept.groupby("code")
     seconds = by_code["seconds"].sum().reindex(every, fill_value=0.0)
     lost = epochs.groupby("code")["seconds"].sum().reindex(every, fill_value=0.0) - seconds
@@ -146,9 +139,8 @@ def _trials(
     configs = [flatten(trial.config) for trial in found]
     for path in sorted({path for config in configs for path in config} - set(columns)):
         columns[path] = column_of([config.get(path) for config in configs])
-    return pd.DataFrame({name: pd.Series(values) for name, values in columns.items()}).astype(
-        dict.fromkeys(_TEXTS, "str")
-    )
+    frame = pd.DataFrame({name: pd.Series(values) for name, values in columns.items()})
+    return frame.astype(dict.fromkeys(_TEXTS, "str"))
 
 
 def column_of(values: list[Any]) -> Any:

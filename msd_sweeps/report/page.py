@@ -12,8 +12,8 @@ from msd_sweeps.report import tables
 from msd_sweeps.report.beside import Beside
 from msd_sweeps.report.cells import changes_text, metric_title, short_path, value_text
 from msd_sweeps.report.document import Block, Column, Table, drawing
-from msd_sweeps.report.escaping import short
 from msd_sweeps.report.figures.style import Plot
+from msd_sweeps.report.formats import short
 from msd_sweeps.report.frames import Frames
 from msd_sweeps.report.results import FEWEST, Results
 from msd_sweeps.report.verdict import question, verdict

@@ -4,7 +4,7 @@ import json
 import math
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,13 +21,10 @@ from msd_sweeps.report.cells import (
     value_of,
     value_text,
 )
+from msd_sweeps.report.formats import rounded_frame
 from msd_sweeps.report.frames import Frames
 from msd_sweeps.report.stats import mean_interval
-from msd_sweeps.report.writing import rounded_frame
 from msd_sweeps.space.schema import Parameter, Range
-
-if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
 
 FEWEST = 8
 """Finished trials below which importances would be noise."""
@@ -197,7 +194,7 @@ def _ped_anova(frames: Frames, search: pd.DataFrame, quantile: float) -> dict[st
     return {name: round(share / total, 6) if total else 0.0 for name, share in raw.items()}
 
 
-def _distribution(parameter: Parameter) -> "BaseDistribution":
+def _distribution(parameter: Parameter) -> Any:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if not isinstance(parameter, Range):

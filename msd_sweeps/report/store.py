@@ -7,7 +7,6 @@ from urllib.parse import quote
 
 from msd_sweeps.records.files import write_whole
 from msd_sweeps.records.ledger import FILE_NAME, LedgerError
-from msd_sweeps.report.escaping import for_markdown, short
 from msd_sweeps.space.errors import nearest
 
 _HEAD = """# Reports
@@ -43,6 +42,8 @@ def default_out(ledger_path: Path) -> Path:
 
 def write_index(reports: Path) -> None:
     """Rewrite `reports/README.md` from `reports/*/summary.json`; a summary that cannot be read is named as such."""
+    from msd_sweeps.report.formats import for_markdown, short
+
     lines = ["| report | question | verdict |", "|---|---|---|"]
     for summary in sorted(reports.glob("*/summary.json")):
         folder = summary.parent.name

@@ -9,7 +9,7 @@ import pandas as pd
 from msd_sweeps.report.cells import PRIVATE, changes_text, metric_title, value_text
 from msd_sweeps.report.comparisons import clearly_best, test_notes
 from msd_sweeps.report.document import Column, Table
-from msd_sweeps.report.escaping import capital, short
+from msd_sweeps.report.formats import capital, short
 from msd_sweeps.report.results import NO_RESULT, Results, front_of
 from msd_sweeps.space.overrides import flatten
 from msd_sweeps.space.trial import Trial
@@ -113,7 +113,7 @@ def _notes(results: Results) -> list[str]:
 def summary_table(results: Results, title: str) -> Table:
     """What each row of the result table changes in the base, under a title."""
     pairs = [(short(cell.label), short(cell.summary, 300)) for cell in results.rows]
-    return Table.of_pairs("row", title, pairs)
+    return Table(pairs, [("row", False, 0), (title, False, 1)])
 
 
 def base_table(base: Trial) -> Table:
@@ -123,7 +123,8 @@ def base_table(base: Trial) -> Table:
         part, _, name = path.partition(".")
         if name and path not in PRIVATE:
             parts.setdefault(part, []).append(f"{name}={value_text(value)}")
-    return Table.of_pairs("part", "settings", [(part, ", ".join(texts)) for part, texts in parts.items()])
+    pairs = [(part, ", ".join(texts)) for part, texts in parts.items()]
+    return Table(pairs, [("part", False, 0), ("settings", False, 1)])
 
 
 def effects_table(results: Results) -> Table:

@@ -114,7 +114,7 @@ def test_a_winner_that_is_a_baseline_too_is_one_row_with_both_names(tmp_path):
     for record in kept:
         if record["event"] == "start" and record["label"] == "kd":
             record["label"] = "kd = winner 1"
-    results = results_of(read(tmp_path / "ledger.jsonl", [r for r in kept if r.get("trial", "") in {"", *trials}]))
+    results = results_of(read(write(tmp_path, [r for r in kept if r.get("trial", "") in {"", *trials}])))
     assert [cell.label for cell in results.cells] == ["none", "kd = winner 1", "winner 2"]
     assert [cell.planned for cell in results.cells] == [3, 3, 3]
     assert results.baseline is results.cells[1]

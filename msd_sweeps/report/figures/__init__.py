@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from msd_sweeps.report.figures import cells, levels, trials
 from msd_sweeps.report.figures.style import Plot, rendered, style
+from msd_sweeps.report.formats import csv_bytes, rounded_frame
 from msd_sweeps.report.results import Results
-from msd_sweeps.report.writing import csv_bytes, rounded_frame
 
 FIGURES: tuple[Callable[[Results], Iterator[Plot]], ...] = (
     cells.differences,
@@ -29,8 +29,7 @@ FIGURES: tuple[Callable[[Results], Iterator[Plot]], ...] = (
 
 def plots_of(results: Results) -> list[Plot]:
     """The figures that a sweep has numbers for, in the order of the page."""
-    plots = [plot for figures in FIGURES for plot in figures(results)]
-    return [replace(plot, frame=rounded_frame(plot.frame)) for plot in plots]
+    return [replace(plot, frame=rounded_frame(plot.frame)) for figures in FIGURES for plot in figures(results)]
 
 
 def files_of(plot: Plot) -> dict[str, bytes]:

@@ -10,15 +10,14 @@ from matplotlib.figure import Figure
 import msd_sweeps.report.figures.style as style
 from msd_sweeps.records.ranking import best_first
 from msd_sweeps.report.cells import metric_title
-from msd_sweeps.report.escaping import short
 from msd_sweeps.report.figures.style import Look, Plot, cell_looks
+from msd_sweeps.report.formats import short
 from msd_sweeps.report.results import NO_RESULT, Results, front_of
 from msd_sweeps.report.stats import mean_interval
 from msd_sweeps.space.metrics import Metric
 
 MOST_TOLD = 4
 """Cells of a front that a caption names."""
-_COLUMNS = ["factor", "level", "reference", "difference", "low", "high", "pairs", "paired"]
 
 
 def differences(results: Results) -> Iterator[Plot]:
@@ -26,51 +25,50 @@ def differences(results: Results) -> Iterator[Plot]:
     looks: Mapping[str, Look] | None = cell_looks(results)
     if results.effects.empty:
         table, against = results.table, results.baseline.label if results.baseline else ""
-        frame = table[table["pairs"] > 0].assign(factor="", level=table["label"], reference=against)
+        numbers = table[table["pairs"] > 0].assign(factor="", level=table["label"], reference=against)
         title = f"Differences to {short(against, 40)}"
     elif results.design == "leave_one_out":
-        frame = results.effects.assign(level="without " + results.effects["level"])
+        numbers = results.effects.assign(level="without " + results.effects["level"])
         title, against = "What leaving out each part does", "the full method"
     else:
-        frame, looks = results.effects, None
+        numbers, looks = results.effects, None
         title, against = "What each factor does", "the level named beside each factor"
-    frame = frame.assign(low=frame["difference_low"], high=frame["difference_high"])
-    frame = frame.loc[frame["difference"].notna(), _COLUMNS].reset_index(drop=True)
-    if frame.empty:
+    numbers = numbers.assign(low=numbers["difference_low"], high=numbers["difference_high"])
+    columns = ["factor", "level", "reference", "difference", "low", "high", "pairs", "paired"]
+    numbers = numbers.loc[numbers["difference"].notna(), columns].reset_index(drop=True)
+    if numbers.empty:
         return
-    fewest, most = frame["pairs"].min(), frame["pairs"].max()
+    fewest, most = numbers["pairs"].min(), numbers["pairs"].max()
     pairs = f"{fewest} to {most}" if fewest < most else str(fewest)
-    how = "paired by seed" if frame["paired"].all() else "paired by seed where seeds are shared"
+    how = "paired by seed" if numbers["paired"].all() else "paired by seed where seeds are shared"
     caption = f"Difference to {short(against)}, {how} ({pairs} pairs), with 95 % t intervals, not corrected for their "
     caption += "number." + " One pair has no interval." * bool(fewest == 1)
-    if len(frame) > style.MOST_ROWS:
-        caption += f" The first {style.MOST_ROWS} rows; {len(frame) - style.MOST_ROWS} more are in the CSV."
-    yield Plot(
-        "effects", title, caption, frame, partial(_draw_differences, x=results.value.difference_title, looks=looks)
-    )
+    if (hidden := len(numbers) - style.MOST_ROWS) > 0:
+        caption += f" The first {style.MOST_ROWS} rows; {hidden} more are in the CSV."
 
+    def draw(frame: pd.DataFrame) -> Figure:
+        """A row a difference: of a cell in its look, of a level (no looks) under its factor and its reference."""
+        names: list[str] = []
+        places: list[int] = []
+        shown = frame.head(style.MOST_ROWS).rename(columns={"difference": "value"})
+        for _, rows in shown.groupby("factor", sort=False) if looks is None else [("", shown)]:
+            if looks is None:
+                names.append(f"{rows['factor'].iloc[0]}, against {rows['reference'].iloc[0]}")
+            places += range(len(names), len(names) + len(rows))
+            names += rows["level"].tolist()
+        figure, axis = style.rows_figure(names, results.value.difference_title)
+        axis.axvline(0, color="black", linewidth=0.8)
+        for place, row in zip(places, shown.itertuples(index=False), strict=True):
+            style.mean_with_interval(
+                axis, "x", place, row, style.PLAIN if looks is None else looks.get(row.level, style.OTHER)
+            )
+        for place in set(range(len(names))) - set(places):
+            axis.get_yticklabels()[place].set_fontweight("bold")
+            axis.yaxis.get_major_ticks()[place].tick1line.set_visible(False)
+        axis.margins(x=0.08)
+        return figure
 
-def _draw_differences(frame: pd.DataFrame, x: str, looks: Mapping[str, Look] | None) -> Figure:
-    """A row a difference: of a cell in its look, of a level (no looks) under its factor and its reference."""
-    names: list[str] = []
-    places: list[int] = []
-    shown = frame.head(style.MOST_ROWS).rename(columns={"difference": "value"})
-    for _, rows in shown.groupby("factor", sort=False) if looks is None else [("", shown)]:
-        if looks is None:
-            names.append(f"{rows['factor'].iloc[0]}, against {rows['reference'].iloc[0]}")
-        places += range(len(names), len(names) + len(rows))
-        names += rows["level"].tolist()
-    figure, axis = style.rows_figure(names, x)
-    axis.axvline(0, color="black", linewidth=0.8)
-    for place, row in zip(places, shown.itertuples(index=False), strict=True):
-        style.mean_with_interval(
-            axis, "x", place, row, style.PLAIN if looks is None else looks.get(row.level, style.OTHER)
-        )
-    for place in set(range(len(names))) - set(places):
-        axis.get_yticklabels()[place].set_fontweight("bold")
-        axis.yaxis.get_major_ticks()[place].tick1line.set_visible(False)
-    axis.margins(x=0.08)
-    return figure
+    yield Plot("effects", title, caption, numbers, draw)
 
 
 def seed_frame(groups: Mapping[str, Mapping[int, float]], group: str) -> pd.DataFrame:
@@ -98,24 +96,24 @@ def seeds_note(frame: pd.DataFrame) -> str:
 
 def seeds(results: Results) -> Iterator[Plot]:
     """The seeds of each cell of the result table."""
-    frame = seed_frame({cell.label: cell.values for cell in results.cells}, "cell")
-    if not frame.empty:
-        caption = f"{seeds_note(frame)} Last epoch."
-        if (hidden := frame["cell"].nunique() - style.MOST_ROWS) > 0:
-            caption += f" The first {style.MOST_ROWS} cells; {hidden} more are in the CSV."
-        draw = partial(_draw_seeds, x=results.value.title, looks=cell_looks(results))
-        yield Plot("seeds", "Every seed behind its mean", caption, frame, draw)
+    numbers, looks = seed_frame({cell.label: cell.values for cell in results.cells}, "cell"), cell_looks(results)
+    if numbers.empty:
+        return
+    caption = f"{seeds_note(numbers)} Last epoch."
+    if (hidden := numbers["cell"].nunique() - style.MOST_ROWS) > 0:
+        caption += f" The first {style.MOST_ROWS} cells; {hidden} more are in the CSV."
 
+    def draw(frame: pd.DataFrame) -> Figure:
+        names = list(dict.fromkeys(frame["cell"]))[: style.MOST_ROWS]
+        figure, axis = style.rows_figure(names, results.value.title)
+        for place, name in enumerate(names):
+            *dots, mean = frame[frame["cell"] == name].itertuples(index=False)
+            style.seeds_beside(axis, "x", [place] * len(dots), [dot.value for dot in dots])
+            style.mean_with_interval(axis, "x", place, mean, looks.get(name, style.OTHER))
+        axis.autoscale_view()
+        return figure
 
-def _draw_seeds(frame: pd.DataFrame, x: str, looks: Mapping[str, Look]) -> Figure:
-    names = list(dict.fromkeys(frame["cell"]))[: style.MOST_ROWS]
-    figure, axis = style.rows_figure(names, x)
-    for place, name in enumerate(names):
-        *dots, mean = frame[frame["cell"] == name].itertuples(index=False)
-        style.seeds_beside(axis, "x", [place] * len(dots), [dot.value for dot in dots])
-        style.mean_with_interval(axis, "x", place, mean, looks.get(name, style.OTHER))
-    axis.autoscale_view()
-    return figure
+    yield Plot("seeds", "Every seed behind its mean", caption, numbers, draw)
 
 
 def costs(results: Results) -> Iterator[Plot]:
@@ -125,7 +123,7 @@ def costs(results: Results) -> Iterator[Plot]:
     if len(frame) < 2:
         return
     frame = frame.reset_index(drop=True)
-    metrics = [Metric(mode="min"), Metric(mode="max" if results.value.higher_is_better else "min")]
+    metrics = [Metric(mode="min"), Metric(mode="max" if results.value.sign > 0 else "min")]
     frame["front"] = frame.index.isin(best_first(frame[["seconds", "mean"]].to_numpy().tolist(), metrics))
     front = frame.loc[frame["front"]].sort_values("seconds", kind="stable")["label"].tolist()
     told = ", ".join([short(name, 40) for name in front[:MOST_TOLD]] + ["..."] * (len(front) > MOST_TOLD))

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 import msd_sweeps.report.figures.style as style
 from msd_sweeps.report.cells import metric_title, parameter_title, short_path
 from msd_sweeps.report.comparisons import Factor
-from msd_sweeps.report.escaping import short
 from msd_sweeps.report.figures.cells import seed_frame, seeds_note
 from msd_sweeps.report.figures.style import Plot
+from msd_sweeps.report.formats import short
 from msd_sweeps.report.results import NO_RESULT, Results, parameter_slices
 from msd_sweeps.report.stats import mean_interval
 

@@ -20,7 +20,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
 
 from msd_sweeps.report.cells import Cell
-from msd_sweeps.report.escaping import short
+from msd_sweeps.report.formats import short
 from msd_sweeps.report.results import Results
 
 WIDTH = 4.8

@@ -3,7 +3,7 @@
 A search's scores choose the winners and are no results; the captions say so.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 import msd_sweeps.report.figures.style as style
 from msd_sweeps.report.cells import metric_title, short_path
-from msd_sweeps.report.figures.style import Look, Plot, cell_looks
+from msd_sweeps.report.figures.style import Plot, cell_looks
 from msd_sweeps.report.results import NO_RESULT, Results, search_trials
 from msd_sweeps.report.stats import half_widths
 
@@ -24,68 +24,67 @@ MOST_CURVES = 100
 
 def history(results: Results) -> Iterator[Plot]:
     """The score of every trial in order, and the best so far."""
-    frame = search_trials(results.frames)
-    if frame["score"].notna().any():
-        caption = f"{NO_RESULT} A stopped trial stands at its last epoch's score, so the earlier the lower."
-        draw = partial(_draw_history, y=metric_title(results.frames.metric.name))
-        yield Plot("history", "How the search went", caption, frame, draw)
+    numbers = search_trials(results.frames)
+    if numbers["score"].isna().all():
+        return
+    caption = f"{NO_RESULT} A stopped trial stands at its last epoch's score, so the earlier the lower."
 
+    def draw(frame: pd.DataFrame) -> Figure:
+        figure, (axis,) = style.new_figure(2.8, "search trial", metric_title(results.frames.metric.name))
+        style.cloud(axis, frame["number"], frame["score"], frame["state"])
+        line: dict[str, Any] = {"color": style.ORANGE, "linewidth": 1.4, "zorder": 1, "label": "best finished so far"}
+        axis.step(frame["number"], frame["best"], where="post", **line)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        style.legend_below(figure, 3)
+        return figure
 
-def _draw_history(frame: pd.DataFrame, y: str) -> Figure:
-    figure, (axis,) = style.new_figure(2.8, "search trial", y)
-    style.cloud(axis, frame["number"], frame["score"], frame["state"])
-    line: dict[str, Any] = {"color": style.ORANGE, "linewidth": 1.4, "zorder": 1, "label": "best finished so far"}
-    axis.step(frame["number"], frame["best"], where="post", **line)
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    style.legend_below(figure, 3)
-    return figure
+    yield Plot("history", "How the search went", caption, numbers, draw)
 
 
 def importances(results: Results) -> Iterator[Plot]:
     """PED-ANOVA importances."""
-    frame = results.importances
-    if not frame.empty:
-        share, trials = frame["quantile"].iloc[0], frame["trials"].iloc[0]
-        caption = (
-            f"PED-ANOVA: how much each parameter tells the best {100 * share:.0f} % of the {trials} finished search "
-            "trials from the rest, as shares of the sum. One search gives one value each and no interval."
-        )
-        if len(results.frames.sweep.space.metrics) > 1:
-            caption += f" The best are those by {metric_title(results.frames.metric.name)} alone."
-        frame = frame.assign(parameter=[short_path(path) for path in frame["parameter"]])
-        yield Plot("importances", "Which parameters mattered", caption, frame, _draw_importances)
+    numbers = results.importances
+    if numbers.empty:
+        return
+    share, trials = numbers["quantile"].iloc[0], numbers["trials"].iloc[0]
+    caption = (
+        f"PED-ANOVA: how much each parameter tells the best {100 * share:.0f} % of the {trials} finished search "
+        "trials from the rest, as shares of the sum. One search gives one value each and no interval."
+    )
+    if len(results.frames.sweep.space.metrics) > 1:
+        caption += f" The best are those by {metric_title(results.frames.metric.name)} alone."
 
+    def draw(frame: pd.DataFrame) -> Figure:
+        figure, axis = style.rows_figure(list(frame["parameter"]), "share of all importance (0 to 1)")
+        axis.barh(range(len(frame)), frame["importance"], color=style.BLUE, height=0.6)
+        axis.set_xlim(0, 1)
+        return figure
 
-def _draw_importances(frame: pd.DataFrame) -> Figure:
-    figure, axis = style.rows_figure(list(frame["parameter"]), "share of all importance (0 to 1)")
-    axis.barh(range(len(frame)), frame["importance"], color=style.BLUE, height=0.6)
-    axis.set_xlim(0, 1)
-    return figure
+    numbers = numbers.assign(parameter=[short_path(path) for path in numbers["parameter"]])
+    yield Plot("importances", "Which parameters mattered", caption, numbers, draw)
 
 
 def confirmation(results: Results) -> Iterator[Plot]:
-    """The winners' search scores beside what they reach on fresh seeds."""
-    frame = results.confirmation
-    if not frame.empty:
-        caption = (
-            "Cross: the score that the search chose by (one seed, held-out images). Marker: fresh seeds, all training "
-            "images, test set, with 95 % t interval. The gap is selection, other images and more training data "
-            "together."
-        )
-        draw = partial(_draw_confirmation, x=results.value.title.replace("test ", ""), looks=cell_looks(results))
-        yield Plot("confirmation", "Search score and confirmed score", caption, frame, draw)
+    """The winners' search scores, crosses, joined with what they reach on fresh seeds."""
+    looks = cell_looks(results)
+    caption = (
+        "Cross: the score that the search chose by (one seed, held-out images). Marker: fresh seeds, all training "
+        "images, test set, with 95 % t interval. The gap is selection, other images and more training data "
+        "together."
+    )
 
+    def draw(frame: pd.DataFrame) -> Figure:
+        figure, axis = style.rows_figure(list(frame["label"]), results.value.title.replace("test ", ""))
+        for place, row in enumerate(frame.rename(columns={"mean": "value"}).itertuples(index=False)):
+            look = looks.get(row.label, style.OTHER)
+            axis.plot([row.search_score, row.value], [place, place], color=style.GREY, linewidth=1, zorder=1)
+            axis.plot([row.search_score], [place], "x", ms=6, mew=1.5, color=look.color, zorder=3)
+            style.mean_with_interval(axis, "x", place, row, look)
+        axis.margins(x=0.08)
+        return figure
 
-def _draw_confirmation(frame: pd.DataFrame, x: str, looks: Mapping[str, Look]) -> Figure:
-    """Each winner's search score, a cross, joined with its confirmed mean."""
-    figure, axis = style.rows_figure(list(frame["label"]), x)
-    for place, row in enumerate(frame.rename(columns={"mean": "value"}).itertuples(index=False)):
-        look = looks.get(row.label, style.OTHER)
-        axis.plot([row.search_score, row.value], [place, place], color=style.GREY, linewidth=1, zorder=1)
-        axis.plot([row.search_score], [place], "x", ms=6, mew=1.5, color=look.color, zorder=3)
-        style.mean_with_interval(axis, "x", place, row, look)
-    axis.margins(x=0.08)
-    return figure
+    if len(results.confirmation):
+        yield Plot("confirmation", "Search score and confirmed score", caption, results.confirmation, draw)
 
 
 def cell_curves(results: Results) -> Iterator[Plot]:
@@ -100,18 +99,41 @@ def cell_curves(results: Results) -> Iterator[Plot]:
     labels = {cell.cell: cell.label for cell in results.cells if cell.cell}
     mine["label"] = pd.Categorical(mine["cell"].map(labels), list(labels.values()))
     groups = mine[mine[name].notna()].groupby(["label", "epoch"], observed=True)[name]
-    frame = groups.agg(value="mean", spread="std", n="count").reset_index().astype({"label": "str"})
-    half = half_widths(frame.pop("spread"), frame["n"])
-    frame = frame.assign(low=frame["value"] - half, high=frame["value"] + half)
+    numbers = groups.agg(value="mean", spread="std", n="count").reset_index().astype({"label": "str"})
+    half = half_widths(numbers.pop("spread"), numbers["n"])
     looks = cell_looks(results)
-    frame["named"] = frame["label"].isin(looks.keys())
+    numbers = numbers.assign(low=numbers["value"] - half, high=numbers["value"] + half)
+    numbers["named"] = numbers["label"].isin(looks.keys())
     caption = "Mean over seeds by epoch, with 95 % t intervals as bands."
     if not held_out:
         caption += " Nothing is held out from these trials, so this is on the training images."
-    if hidden := frame.loc[~frame["named"], "label"].nunique():
+    if hidden := numbers.loc[~numbers["named"], "label"].nunique():
         caption += f" In grey the {hidden} cells that are neither the baseline nor among the best; the CSV has all."
-    draw = partial(_draw_cells, y=metric_title(name), looks=looks)
-    yield Plot("learning_curves", "Learning curves", caption, frame, draw)
+
+    def draw(frame: pd.DataFrame) -> Figure:
+        figure, axis = _epochs_figure(metric_title(name))
+        for _, rows in frame[~frame["named"]].groupby("label", sort=False):
+            axis.plot(
+                rows["epoch"], rows["value"], color=style.GREY, linewidth=0.6, alpha=0.8, zorder=1, label="others"
+            )
+        named = frame[frame["named"]].groupby("label", sort=False)
+        for place, (cell, rows) in enumerate(named):
+            # Markers of different lines stand at different epochs, so that near lines can be told apart.
+            every = max(1, len(rows) // 5)
+            marks: Any = (place * every // len(named), every)
+            line = looks[cell]._asdict() | {
+                "linewidth": 1.2,
+                "label": style.label(cell, 26, lines=2),
+                "markevery": marks,
+            }
+            axis.plot(rows["epoch"], rows["value"], **line)
+            axis.fill_between(
+                rows["epoch"], rows["low"], rows["high"], color=looks[cell].color, alpha=0.15, linewidth=0
+            )
+        style.legend_below(figure)
+        return figure
+
+    yield Plot("learning_curves", "Learning curves", caption, numbers, draw)
 
 
 def trial_curves(results: Results) -> Iterator[Plot]:
@@ -138,23 +160,6 @@ def _epochs_figure(y: str) -> tuple[Figure, Axes]:
     figure, (axis,) = style.new_figure(2.7, "epoch", y)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure, axis
-
-
-def _draw_cells(frame: pd.DataFrame, y: str, looks: Mapping[str, Look]) -> Figure:
-    """A line a cell with its band over seeds; cells without a look of their own in grey."""
-    figure, axis = _epochs_figure(y)
-    for _, rows in frame[~frame["named"]].groupby("label", sort=False):
-        axis.plot(rows["epoch"], rows["value"], color=style.GREY, linewidth=0.6, alpha=0.8, zorder=1, label="others")
-    named = frame[frame["named"]].groupby("label", sort=False)
-    for place, (name, rows) in enumerate(named):
-        # Markers of different lines stand at different epochs, so that near lines can be told apart.
-        every = max(1, len(rows) // 5)
-        marks: Any = (place * every // len(named), every)
-        line = looks[name]._asdict() | {"linewidth": 1.2, "label": style.label(name, 26, lines=2), "markevery": marks}
-        axis.plot(rows["epoch"], rows["value"], **line)
-        axis.fill_between(rows["epoch"], rows["low"], rows["high"], color=looks[name].color, alpha=0.15, linewidth=0)
-    style.legend_below(figure)
-    return figure
 
 
 def _draw_trials(frame: pd.DataFrame, y: str) -> Figure:
