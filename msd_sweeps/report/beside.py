@@ -86,7 +86,7 @@ def over_tasks(results: Results) -> Beside:
         "Means over the pairs of networks and data sets, rank 1 is best; 95 % stratified bootstrap intervals over "
         "seeds within each pair. They say nothing about other pairs. One seed gives no interval."
     )
-    return _shown("Over all pairs", frame, columns, [note])
+    return _shown("Over all pairs", frame, columns, [note] * bool(rows))
 
 
 def _task(trial: Trial) -> tuple[str, ...]:
@@ -98,10 +98,14 @@ def compare_sweeps(ours: Results, theirs: Results) -> Beside:
 
     Cells are the same where their configurations are, seeds apart. Differences are `ours - theirs`.
     """
-    other = {_identity(cell): cell for cell in theirs.cells if cell.cell}
+
+    def identity(cell: Cell) -> tuple[str, int | None]:
+        return cell.cell, cell.trial.data_seed if cell.trial else None
+
+    other = {identity(cell): cell for cell in theirs.cells if cell.cell}
     rows = []
     for cell in ours.cells:
-        if twin := other.get(_identity(cell)):
+        if twin := other.get(identity(cell)):
             (mean, low, high, n), (other_mean, other_low, other_high, other_n) = cell.interval, twin.interval
             equal = sum(cell.values[seed] == twin.values[seed] for seed in set(cell.values) & set(twin.values))
             numbers = (n, mean, low, high, other_n, other_mean, other_low, other_high, equal)
@@ -127,10 +131,6 @@ def compare_sweeps(ours: Results, theirs: Results) -> Beside:
         pairs = "1 pair of runs" if same == 1 else f"{same} pairs of runs"
         notes.append(f"{pairs} with one seed gave exactly the same result in both.")
     return _shown(f"Beside {short(theirs.frames.sweep.name)}", frame, columns, notes)
-
-
-def _identity(cell: Cell) -> tuple[str, int | None]:
-    return cell.cell, cell.trial.data_seed if cell.trial else None
 
 
 def read_published(path: Path) -> pd.DataFrame:

@@ -168,11 +168,9 @@ def _completed(cells: list[Cell], planned: Mapping[str, Cell]) -> list[Cell]:
 
 def teacher_cells(frames: Frames, value: Value) -> list[Cell]:
     """A row for each teacher: one frozen network, measured once on the whole test set."""
-    if value.name != "test_top1":
-        return []
-    teachers = {teacher.key: teacher for teacher in frames.header.teachers}
+    teachers = {teacher.key: teacher for teacher in frames.header.teachers if value.name == "test_top1"}.values()
     return [
-        Cell(f"teacher {t.model}", summary=f"{t.source}, frozen", values={0: t.test_top1}) for t in teachers.values()
+        Cell(f"teacher {one.model}", summary=f"{one.source}, frozen", values={0: one.test_top1}) for one in teachers
     ]
 
 

@@ -55,9 +55,8 @@ def clearly_best(cells: Sequence[Cell], value: Value) -> Cell | None:
 
 def difference_columns(difference: Difference) -> dict[str, object]:
     """The columns that describe a difference."""
-    interval, paired, p_t, p_exact = difference
-    mean, low, high, n = interval
-    return dict(zip(DIFFERENCE, (mean, low, high, n, paired, p_t, p_exact, difference.testable), strict=True))
+    interval, *others = difference
+    return dict(zip(DIFFERENCE, (*interval, *others, difference.testable), strict=True))
 
 
 def with_holm(frame: pd.DataFrame) -> pd.DataFrame:

@@ -48,11 +48,17 @@ def compile_report(ledger_path: Path, out: Path, compare: Path | None = None, pu
         drawn = figures.files_of(plot)
         files |= {f"figures/{name}": content for name, content in drawn.items()}
         drawings.append((plot, drawn[f"{plot.slug}.svg"].decode()))
-    page = page_of(
-        results, drawings, [one for one in beside.values() if one.table.rows or one is not beside["aggregate"]]
-    )
+    page = page_of(results, drawings, beside.values())
     pages = {name: text_bytes(rendered(name, **page)) for name in ("report.html", "report.md")}
-    files = pages | table_files(results) | files | _data_files(results)
+    frames = results.frames
+    told = {"question": question(frames.sweep), "verdict": verdict(results)}
+    summary = {"name": frames.sweep.name, "design": results.design, **told}
+    data = {
+        "trials.parquet": parquet_bytes(frames.trials.drop(columns=["traceback", *PRIVATE], errors="ignore")),
+        "history.parquet": parquet_bytes(frames.history),
+        "summary.json": text_bytes(json.dumps(summary, indent=2, ensure_ascii=False)),
+    }
+    files = pages | table_files(results) | files | data
     # What this ledger does not give must not stay from an earlier one.
     shutil.rmtree(out / "figures", ignore_errors=True)
     for name in ("effects", "aggregate", "compared", "published"):
@@ -78,20 +84,4 @@ def table_files(results: Results) -> dict[str, bytes]:
         "table.csv": csv_bytes(results.table),
         "table.tex": text_bytes(table.latex()),
         "table.parquet": parquet_bytes(results.table),
-    }
-
-
-def _data_files(results: Results) -> dict[str, bytes]:
-    """The data behind the report, and what the index of reports says about it."""
-    frames = results.frames
-    summary = {
-        "name": frames.sweep.name,
-        "design": results.design,
-        "question": question(frames.sweep),
-        "verdict": verdict(results),
-    }
-    return {
-        "trials.parquet": parquet_bytes(frames.trials.drop(columns=["traceback", *PRIVATE], errors="ignore")),
-        "history.parquet": parquet_bytes(frames.history),
-        "summary.json": text_bytes(json.dumps(summary, indent=2, ensure_ascii=False)),
     }

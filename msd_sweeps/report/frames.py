@@ -96,8 +96,8 @@ def read(path: Path) -> Frames:
                 yield record
 
     found = trials_of(of_trials())
-    epochs = pd.concat([pd.DataFrame(columns=list(_EPOCH_COLUMNS)).astype(_EPOCH_COLUMNS), *chunks, pd.DataFrame(rows)])
-    epochs = epochs.reset_index(drop=True)
+    none = pd.DataFrame(columns=list(_EPOCH_COLUMNS)).astype(_EPOCH_COLUMNS)
+    epochs = pd.concat([none, *chunks, pd.DataFrame(rows)], ignore_index=True)
     epochs = epochs[[*_EPOCH_COLUMNS, *sorted(set(epochs) - set(_EPOCH_COLUMNS))]]
     # An epoch that is reported again replaces itself and all that came after it.
     lowest_from_here = epochs[::-1].groupby("code")["epoch"].cummin()

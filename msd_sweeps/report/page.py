@@ -53,7 +53,7 @@ def page_of(results: Results, drawings: Sequence[tuple[Plot, str]], more: Iterab
     if drawings:
         blocks.append({"heading": "Figures"})
     blocks += [{"plot": plot, "svg": drawing(svg, plot.slug, plot.title)} for plot, svg in drawings]
-    for beside in more:
+    for beside in [one for one in more if one.table.rows or one.table.notes]:
         blocks += [{"heading": beside.title}, {"table": beside.table}]
     blocks += [{"heading": "Trials without a result"}, *_without_result(results.frames)]
     blocks += [{"heading": "Cost"}, {"facts": _cost(results.frames)}]
@@ -70,9 +70,9 @@ def _design(results: Results) -> list[tuple[str, str]]:
     for part, changes in space.without.items():
         facts.append((f"without {short(part)}", short(changes_text(changes), 300)))
     facts += _search_facts(space) if space.design == "search" else [("Seeds", value_text(space.seeds))]
-    facts.append(("Compared", f"{results.value.title} after the last epoch, measured once"))
-    facts.append(("Baseline", short(results.baseline.label) if results.baseline else "none"))
-    return facts
+    compared = f"{results.value.title} after the last epoch, measured once"
+    baseline = short(results.baseline.label) if results.baseline else "none"
+    return [*facts, ("Compared", compared), ("Baseline", baseline)]
 
 
 def _parameter_text(parameter: Parameter) -> str:
@@ -93,9 +93,8 @@ def _search_facts(space: Space) -> list[tuple[str, str]]:
         facts.append(("Several metrics", f"{modes}; the search looks for their Pareto front"))
         best = "of the Pareto front the best by the first metric, at most"
     rule = f"asha, grace period {scheduler.grace_period}, reduction factor {scheduler.reduction_factor}"
-    facts.append(("Early stopping", rule if scheduler.type == "asha" else "none"))
-    facts.append(("Confirmation", f"{best} {confirm.top_k}, seeds {confirm.seeds}, on the whole training set"))
-    return facts
+    confirmed = f"{best} {confirm.top_k}, seeds {confirm.seeds}, on the whole training set"
+    return [*facts, ("Early stopping", rule if scheduler.type == "asha" else "none"), ("Confirmation", confirmed)]
 
 
 def _without_result(frames: Frames) -> list[Block]:

@@ -59,9 +59,8 @@ def differences(results: Results) -> Iterator[Plot]:
         figure, axis = style.rows_figure(names, results.value.difference_title)
         axis.axvline(0, color="black", linewidth=0.8)
         for place, row in zip(places, shown.itertuples(index=False), strict=True):
-            style.mean_with_interval(
-                axis, "x", place, row, style.PLAIN if looks is None else looks.get(row.level, style.OTHER)
-            )
+            look = style.PLAIN if looks is None else looks.get(row.level, style.OTHER)
+            style.mean_with_interval(axis, "x", place, row, look)
         for place in set(range(len(names))) - set(places):
             axis.get_yticklabels()[place].set_fontweight("bold")
             axis.yaxis.get_major_ticks()[place].tick1line.set_visible(False)

@@ -97,19 +97,17 @@ def _draw_means(axis: Axes, rows: pd.DataFrame, places: "pd.Series[float]") -> N
     axis.autoscale_view(scalex=numeric)
 
 
-def interactions(results: Results) -> Iterator[Plot]:
-    """Pairs of a grid's factors, `MOST_MAPS` at most; of a search the two parameters that matter most."""
-    if results.design == "search":
-        yield from _of_search(results)
-    elif results.design == "grid":
-        for number, (first, second) in enumerate(list(combinations(results.factors, 2))[:MOST_MAPS], 1):
-            frame = _map_of(results, first, second)
-            if frame["mean"].notna().any():
-                title = f"Together: {short(first.title, 30)} and {short(second.title, 30)}"
-                caption = "Means over seeds (of a seed's mean over any other factor) ± half of the 95 % t interval."
-                caption += " An empty field has no finished trial." * bool(frame["mean"].isna().any())
-                draw = partial(_draw_map, color=results.value.title)
-                yield Plot(f"interaction_{number}", title, caption, frame, draw)
+def maps(results: Results) -> Iterator[Plot]:
+    """Pairs of a grid's factors, `MOST_MAPS` at most."""
+    pairs = list(combinations(results.factors, 2)) if results.design == "grid" else []
+    for number, (first, second) in enumerate(pairs[:MOST_MAPS], 1):
+        frame = _map_of(results, first, second)
+        if frame["mean"].notna().any():
+            title = f"Together: {short(first.title, 30)} and {short(second.title, 30)}"
+            caption = "Means over seeds (of a seed's mean over any other factor) ± half of the 95 % t interval."
+            caption += " An empty field has no finished trial." * bool(frame["mean"].isna().any())
+            draw = partial(_draw_map, color=results.value.title)
+            yield Plot(f"interaction_{number}", title, caption, frame, draw)
 
 
 def _map_of(results: Results, first: Factor, second: Factor) -> pd.DataFrame:
@@ -126,24 +124,6 @@ def _map_of(results: Results, first: Factor, second: Factor) -> pd.DataFrame:
         rows.append((first.title, pair[0], second.title, pair[1], *interval))
     names = ["first", "first_level", "second", "second_level", "mean", "low", "high", "n"]
     return pd.DataFrame(rows, columns=names)
-
-
-def _of_search(results: Results) -> Iterator[Plot]:
-    """The two parameters that matter most (or stand first), a row a finished trial."""
-    slices = parameter_slices(results.frames)
-    slices = {name: frame[frame["state"] == "finished"].drop(columns="state") for name, frame in slices.items()}
-    ranked = [name for name in results.importances["parameter"] if name in slices] or list(slices)
-    if len(ranked) < 2:
-        return
-    first, second = (slices[name].set_index(["number", "score"]) for name in ranked[:2])
-    frame = first.add_prefix("x_").join(second.add_prefix("y_"), how="inner").reset_index()
-    if len(frame) < 3:
-        return
-    which = "first two" if results.importances.empty else "two most important"
-    caption = f"{NO_RESULT} The {which} parameters; each dot is a finished trial."
-    title = f"The search along {short_path(ranked[0])} and {short_path(ranked[1])}"
-    draw = partial(_draw_trials, color=metric_title(results.frames.metric.name))
-    yield Plot("interaction_1", title, caption, frame, draw)
 
 
 def _draw_map(frame: pd.DataFrame, color: str) -> Figure:
@@ -166,16 +146,32 @@ def _draw_map(frame: pd.DataFrame, color: str) -> Figure:
     return figure
 
 
-def _draw_trials(frame: pd.DataFrame, color: str) -> Figure:
-    """A dot a trial, coloured by its score."""
-    figure, (axis,) = style.new_figure(
-        3.4, style.label(frame["x_factor"].iloc[0], 48), style.label(frame["y_factor"].iloc[0], 40)
-    )
-    places = []
-    for which in ("x", "y"):
-        columns = {f"{which}_{name}": name for name in ("level", "position", "log")}
-        places.append(style.level_axis(axis, which, frame.rename(columns=columns)))
-    look: dict[str, Any] = {"cmap": "cividis", "s": 28, "edgecolors": "black", "linewidths": 0.4}
-    dots = axis.scatter(places[0], places[1], c=frame["score"], rasterized=len(frame) > style.MANY, **look)
-    figure.colorbar(dots, ax=axis, label=color)
-    return figure
+def search_map(results: Results) -> Iterator[Plot]:
+    """The two parameters of a search that matter most (or stand first): a dot a trial, coloured by its score."""
+    slices = parameter_slices(results.frames)
+    slices = {name: frame[frame["state"] == "finished"].drop(columns="state") for name, frame in slices.items()}
+    ranked = [name for name in results.importances["parameter"] if name in slices] or list(slices)
+    if len(ranked) < 2 or results.design != "search":
+        return
+    first, second = (slices[name].set_index(["number", "score"]) for name in ranked[:2])
+    numbers = first.add_prefix("x_").join(second.add_prefix("y_"), how="inner").reset_index()
+    if len(numbers) < 3:
+        return
+    which = "first two" if results.importances.empty else "two most important"
+    caption = f"{NO_RESULT} The {which} parameters; each dot is a finished trial."
+    title = f"The search along {short_path(ranked[0])} and {short_path(ranked[1])}"
+
+    def draw(frame: pd.DataFrame) -> Figure:
+        figure, (axis,) = style.new_figure(
+            3.4, style.label(frame["x_factor"].iloc[0], 48), style.label(frame["y_factor"].iloc[0], 40)
+        )
+        places = []
+        for which in ("x", "y"):
+            columns = {f"{which}_{name}": name for name in ("level", "position", "log")}
+            places.append(style.level_axis(axis, which, frame.rename(columns=columns)))
+        look: dict[str, Any] = {"cmap": "cividis", "s": 28, "edgecolors": "black", "linewidths": 0.4}
+        dots = axis.scatter(places[0], places[1], c=frame["score"], rasterized=len(frame) > style.MANY, **look)
+        figure.colorbar(dots, ax=axis, label=metric_title(results.frames.metric.name))
+        return figure
+
+    yield Plot("interaction_1", title, caption, numbers, draw)

@@ -155,10 +155,8 @@ def cloud(axis: Axes, places: "pd.Series[float]", values: "pd.Series[float]", st
     """Search trials as dots: finished ones filled, others hollow."""
     raster, size = len(values) > MANY, 2.5 if len(values) > MANY else 4.5
     finished = states == "finished"
-    for name, rows, fill, edge in (
-        ("stopped or failed", ~finished, "none", GREY),
-        ("finished", finished, BLUE, "none"),
-    ):
+    kinds = (("stopped or failed", ~finished, "none", GREY), ("finished", finished, BLUE, "none"))
+    for name, rows, fill, edge in kinds:
         if rows.any():
             axis.plot(places[rows], values[rows], "o", ms=size, mfc=fill, mec=edge, label=name, rasterized=raster)
 

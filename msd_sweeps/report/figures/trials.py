@@ -112,24 +112,18 @@ def cell_curves(results: Results) -> Iterator[Plot]:
 
     def draw(frame: pd.DataFrame) -> Figure:
         figure, axis = _epochs_figure(metric_title(name))
-        for _, rows in frame[~frame["named"]].groupby("label", sort=False):
-            axis.plot(
-                rows["epoch"], rows["value"], color=style.GREY, linewidth=0.6, alpha=0.8, zorder=1, label="others"
-            )
-        named = frame[frame["named"]].groupby("label", sort=False)
-        for place, (cell, rows) in enumerate(named):
+        lines = frame.set_index("epoch").groupby("label", sort=False)
+        named = [cell for cell, rows in lines if cell in looks]
+        for cell, rows in lines:
+            if cell not in looks:
+                axis.plot(rows["value"], color=style.GREY, linewidth=0.6, alpha=0.8, zorder=1, label="others")
+        for place, cell in enumerate(named):
+            rows, look, text = lines.get_group(cell), looks[cell], style.label(cell, 26, lines=2)
             # Markers of different lines stand at different epochs, so that near lines can be told apart.
             every = max(1, len(rows) // 5)
             marks: Any = (place * every // len(named), every)
-            line = looks[cell]._asdict() | {
-                "linewidth": 1.2,
-                "label": style.label(cell, 26, lines=2),
-                "markevery": marks,
-            }
-            axis.plot(rows["epoch"], rows["value"], **line)
-            axis.fill_between(
-                rows["epoch"], rows["low"], rows["high"], color=looks[cell].color, alpha=0.15, linewidth=0
-            )
+            axis.plot(rows["value"], **look._asdict(), linewidth=1.2, label=text, markevery=marks)
+            axis.fill_between(rows.index, rows["low"], rows["high"], color=look.color, alpha=0.15, linewidth=0)
         style.legend_below(figure)
         return figure
 
@@ -139,7 +133,7 @@ def cell_curves(results: Results) -> Iterator[Plot]:
 def trial_curves(results: Results) -> Iterator[Plot]:
     """Every trial of a search, or quantiles over the trials where there are many."""
     name, trials = results.frames.metric.name, search_trials(results.frames)
-    if trials["score"].notna().sum() == 0 or name not in results.frames.history:
+    if trials["score"].isna().all() or name not in results.frames.history:
         return
     mine = results.frames.history[["trial", "epoch", name]].merge(trials[["trial", "number", "state"]], on="trial")
     mine = mine[mine[name].notna()].rename(columns={name: "value"})
@@ -152,8 +146,8 @@ def trial_curves(results: Results) -> Iterator[Plot]:
         frame = pd.DataFrame({**quantiles, "trials": groups.size()}).reset_index()
         caption = f"{NO_RESULT} Median, quartiles and 10 to 90 % of the trials that reached the epoch."
         draw = _draw_quantiles
-    draw = partial(draw, y=metric_title(name))
-    yield Plot("search_curves", "Learning curves of the search", caption, frame.reset_index(drop=True), draw)
+    frame, draw = frame.reset_index(drop=True), partial(draw, y=metric_title(name))
+    yield Plot("search_curves", "Learning curves of the search", caption, frame, draw)
 
 
 def _epochs_figure(y: str) -> tuple[Figure, Axes]:
