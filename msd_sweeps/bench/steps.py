@@ -24,6 +24,7 @@ from msd_sweeps.bench.results import Ratio, command_line, markdown, publish
 from msd_sweeps.distill import models
 from msd_sweeps.distill.device import choose_device, choose_dtype, device_name
 from msd_sweeps.distill.timing import Step, cohort_step, random_splits, replicates, time_in_turns
+from msd_sweeps.records.files import write_whole
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import load_base
 from msd_sweeps.space.methods import METHODS
@@ -135,7 +136,6 @@ def draw(numbers: Path) -> Path | None:
     import numpy as np
 
     from msd_sweeps.report.figures.style import BLUE, GREY, ORANGE, new_figure, rendered, style
-    from msd_sweeps.report.writing import write_bytes
 
     measured = json.loads(numbers.read_text(encoding="utf-8"))
     rounds = {row["name"]: [1e3 * seconds for seconds in row["seconds"]] for row in measured["steps"]}
@@ -155,7 +155,8 @@ def draw(numbers: Path) -> Path | None:
         axis.set_xlabel("trials in the pack")
         axis.set_ylabel("ms a step and trial (median, range)")
         axis.legend()
-        return write_bytes(numbers.with_suffix(".svg"), rendered(figure, "svg"))
+        write_whole(numbers.with_suffix(".svg"), rendered(figure, "svg"))
+    return numbers.with_suffix(".svg")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import tempfile
 from pathlib import Path
 
 import pandas as pd
@@ -62,7 +63,8 @@ def histories(draw):
 @settings(max_examples=60, deadline=None)
 @given(histories())
 def test_frames_agree_with_the_ledgers_own_reduction(every):
-    found = frames.read(Path("ledger.jsonl"), [LAUNCH, *every])
+    with tempfile.TemporaryDirectory() as folder:
+        found = frames.read(write(Path(folder), [LAUNCH, *every]))
     expected = trials_of(every)
     assert found.trials["trial"].tolist() == list(expected)
     for row in found.trials.to_dict("records"):
