@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from msd_sweeps.catalog.files import DataError, Dataset, file_sha256
+from msd_sweeps.catalog.datasets import DataError, Dataset, file_sha256
 
 if TYPE_CHECKING:
     import numpy as np
 
+_CLASSES = "training labels must be 0, 1, ... with at least two classes"
 _POINT = "point data.root at the file or folder (--set data.root=PATH)"
 
 
@@ -41,53 +42,46 @@ def measure(root: Path, image_size: int | None) -> Dataset:
 
     image_size: the side to which images are scaled; needed where they are encoded, or not square and of one size.
     """
-    sides: set[int | None] = {None}
-    if _is_npz(root):
-        labels = {split: _npz_labels(root, split) for split in ("train", "test")}
-        sides = {_npz_side(root, split, len(labels[split])) for split in ("train", "test")}
-    else:
-        labels = {split: _parquet_columns(root, split, ["label"])[0] for split in ("train", "test")}
-    present = set(labels["train"].tolist())
+    is_npz = _is_npz(root)
+    train, test = (_npz_labels(root, split) if is_npz else _parquet(root, split)[0] for split in ("train", "test"))
+    sides = {_npz_side(root, "train", len(train)), _npz_side(root, "test", len(test))} if is_npz else {None}
+    present = set(train.tolist())
     num_classes = max(present) + 1
-    missing = next((label for label in range(num_classes) if label not in present), None)
-    if num_classes < 2 or missing is not None:
-        found = "only label 0" if missing is None else f"label {missing} is missing among {len(present)} classes"
-        raise DataError(f"{root}: training labels must be 0, 1, ... with at least two classes; {found}")
-    unknown = next((label for label in labels["test"].tolist() if label not in present), None)
-    if unknown is not None:
-        raise DataError(f"{root}: label {unknown} of the test set does not occur in the training set")
+    if num_classes < 2:
+        raise DataError(f"{root}: {_CLASSES}; found only label 0")
+    if len(present) < num_classes:
+        missing = min(set(range(num_classes)) - present)
+        raise DataError(f"{root}: {_CLASSES}; found label {missing} is missing among {len(present)} classes")
+    if unknown := set(test.tolist()) - present:
+        raise DataError(f"{root}: label {min(unknown)} of the test set does not occur in the training set")
     side = image_size or (sides.pop() if len(sides) == 1 else None)
     if side is None:
         raise DataError(
             f"{root}: image_size is missing; it is needed where images are encoded, or not square and of one size"
         )
-    return Dataset(num_classes, side, len(labels["train"]), len(labels["test"]))
+    return Dataset(num_classes, side, len(train), len(test))
 
 
 def read(root: Path, split: str) -> LabelledImages:
     """The images and labels of a split (train or test). Raises DataError."""
     if _is_npz(root):
         return LabelledImages(_npz_array(root, f"{split}_images"), _npz_labels(root, split))
-    labels, images = _parquet_columns(root, split, ["label", "image"])
+    labels, images = _parquet(root, split, "image")
     images = [value.get("bytes") if isinstance(value, dict) else value for value in images]
-    wrong = next((index for index, value in enumerate(images) if not isinstance(value, bytes)), None)
-    if wrong is not None:
-        raise DataError(
-            f"{root}: image {wrong} of the {split} split is {type(images[wrong]).__name__}; expected the bytes of "
-            "an encoded image (PNG, JPEG, ...), bare or under 'bytes'"
-        )
+    for index, image in enumerate(images):
+        if not isinstance(image, bytes):
+            raise DataError(
+                f"{root}: image {index} of the {split} split is {type(image).__name__}; expected the bytes of "
+                "an encoded image (PNG, JPEG, ...), bare or under 'bytes'"
+            )
     return LabelledImages(images, labels)
 
 
 def image_layout(shape: tuple[int, ...]) -> tuple[int, int] | None:
     """Height and width of an array of images; None for another shape. Channels are last where both orders fit."""
-    if len(shape) == 3:
+    if len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3)):
         return shape[1], shape[2]
-    if len(shape) == 4 and shape[3] in (1, 3):
-        return shape[1], shape[2]
-    if len(shape) == 4 and shape[1] in (1, 3):
-        return shape[2], shape[3]
-    return None
+    return (shape[2], shape[3]) if len(shape) == 4 and shape[1] in (1, 3) else None
 
 
 def _is_npz(root: Path) -> bool:
@@ -156,30 +150,31 @@ def _shards(root: Path, split: str) -> list[Path]:
     return paths
 
 
-def _parquet_columns(root: Path, split: str, names: list[str]) -> list[Any]:
-    """Columns of a split, the first of them `label`: an array [N]; others are lists."""
+def _parquet(root: Path, split: str, *names: str) -> list[Any]:
+    """The labels [N] of a split, and a list of each column that is named. Raises DataError."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns: list[list[Any]] = [[] for _ in names]
+    columns: dict[str, list[Any]] = {name: [] for name in ("label", *names)}
     for path in _shards(root, split):
         try:
             file = pq.ParquetFile(path)
             known = file.schema_arrow.names
-            missing = next((name for name in ("image", "label") if name not in known), None)
-            if missing is not None:
-                raise DataError(
-                    f"{path}: no column '{missing}'; it has {', '.join(known)}; expected 'image' and 'label'"
-                )
-            table = file.read(columns=names)
+            for name in ("image", "label"):
+                if name not in known:
+                    raise DataError(
+                        f"{path}: no column '{name}'; it has {', '.join(known)}; expected 'image' and 'label'"
+                    )
+            table = file.read(columns=list(columns))
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{path}: cannot be read as Parquet: {error}") from error
-        for column, name in zip(columns, names, strict=True):
+        for name, column in columns.items():
             column += table[name].to_pylist()
-    if not columns[0]:
+    labels, *others = columns.values()
+    if not labels:
         raise DataError(f"{root}: no rows of the {split} split")
-    return [_checked_labels(np.asarray(columns[0]), f"{root}: {split} labels"), *columns[1:]]
+    return [_checked_labels(np.asarray(labels), f"{root}: {split} labels"), *others]
 
 
 def _checked_labels(labels: "np.ndarray", where: str) -> "np.ndarray":

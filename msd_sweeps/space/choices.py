@@ -24,7 +24,7 @@ parameter whose condition does not hold is absent."""
 class Conditions:
     """Which parameters of a space count. A parameter that does not count keeps the base's value.
 
-    Raises ValueError, which begins with the parameter's name, where conditions form a circle.
+    Raises ValueError(parameter, problem) where conditions form a circle.
     """
 
     def __init__(self, space: Space, base: Trial | None):
@@ -48,7 +48,7 @@ class Conditions:
             while (above := self._above(chain[-1])) is not None and above not in ordered:
                 if above in chain:
                     circle = " -> ".join([*chain[chain.index(above) :], above])
-                    raise ValueError(f"{above}: the conditions go in a circle: {circle}")
+                    raise ValueError(above, f"the conditions go in a circle: {circle}")
                 chain.append(above)
             ordered |= dict.fromkeys(reversed(chain))
         return list(ordered)

@@ -9,9 +9,9 @@ from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.errors import InputError, KeyPath, nearest
 from msd_sweeps.space.overrides import changed, overlap
 from msd_sweeps.space.schema import Changes, Space
+from msd_sweeps.space.settings import Where, key_paths
 from msd_sweeps.space.strict_yaml import Document, parse, parse_scalar
 from msd_sweeps.space.trial import Trial
-from msd_sweeps.space.validation import Where, key_paths, validated
 
 SHIPPED = Path("search_spaces")
 _RESERVED = ("teachers", "timings.json")
@@ -35,7 +35,7 @@ def load(
     of_space = {key: value for key, value in overrides.items() if key.split(".")[0] in Space.model_fields}
     of_base = {key: value for key, value in overrides.items() if key not in of_space}
     tree = document.data | ({} if base is None else {"base": base})
-    checked = validated(Space, tree, document.where)
+    checked = Space.of_tree(tree, document.where)
     if num_samples is not None:
         if checked.design != "search":
             raise InputError(f"--num-samples {num_samples}: only a search samples, and this is a {checked.design}")
@@ -44,7 +44,7 @@ def load(
     known = key_paths(checked.model_dump(mode="json"))
     for path, value in of_space.items():
         _replace(tree, path, value, known)
-    checked = validated(Space, tree, where)
+    checked = Space.of_tree(tree, where)
     base_document = parse(find(checked.base, SHIPPED / "bases", near=file.parent))
     stem = file.stem if base is None else f"{file.stem}-{Path(base).stem}"
     sweep = Sweep(checked_name(name or stem), checked, _base_trial(base_document, of_base))
@@ -87,7 +87,7 @@ def _base_trial(document: Document, overrides: Changes) -> Trial:
     located = {key: overrides[f"data.{key}"] for key in ("root", "image_size") if f"data.{key}" in overrides}
     if located and isinstance(data, dict):
         tree = {**tree, "data": {**data, **located}}
-    trial = validated(Trial, tree, _where(document, (f"data.{key}" for key in located)))
+    trial = Trial.of_tree(tree, _where(document, (f"data.{key}" for key in located)))
     return changed(trial, overrides, "--set ") if overrides else trial
 
 

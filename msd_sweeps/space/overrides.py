@@ -5,8 +5,8 @@ from typing import Any
 
 from msd_sweeps.space.errors import InputError, nearest
 from msd_sweeps.space.schema import Changes
+from msd_sweeps.space.settings import dotted, key_paths
 from msd_sweeps.space.trial import Trial
-from msd_sweeps.space.validation import dotted, key_paths, validated
 
 
 def changed(trial: Trial, changes: Changes, where: str = "") -> Trial:
@@ -32,8 +32,8 @@ def changed(trial: Trial, changes: Changes, where: str = "") -> Trial:
         inside[last] = value
         if path == "method" and position < len(changes):
             # Later paths may name the defaults of the new method.
-            tree = validated(Trial, tree, dotted(where)).model_dump(mode="json")
-    return validated(Trial, tree, dotted(where))
+            tree = Trial.of_tree(tree, dotted(where)).model_dump(mode="json")
+    return Trial.of_tree(tree, dotted(where))
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -106,7 +106,7 @@ class Choices(Settings):
             same = first.setdefault(text, index)
             if same != index:
                 repeated = f"'{labels[index]}' is the same as '{labels[same]}'" if labels else f"{text} is repeated"
-                raise ValueError(f"{repeated}; every choice must differ")
+                raise ValueError(f"choices: {repeated}; every choice must differ")
         return self
 
 

@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from msd_sweeps.catalog.files import file_sha256
-from msd_sweeps.catalog.networks import NETWORKS
+from msd_sweeps.catalog.datasets import file_sha256
+from msd_sweeps.catalog.networks import NETWORKS, Pair
 from msd_sweeps.space.data import Data
 from msd_sweeps.space.errors import nearest
-from msd_sweeps.space.methods import Method, Pair
+from msd_sweeps.space.methods import Method
 from msd_sweeps.space.settings import Count, Positive, Seed, Settings, Weight
 
 IDENTITY_VERSION = 2

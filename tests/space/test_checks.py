@@ -5,7 +5,7 @@ import pytest
 from msd_sweeps.space.checks import Sources, check_reachable
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.errors import InputError
-from msd_sweeps.space.validation import dotted
+from msd_sweeps.space.settings import dotted
 from tests.space.spaces import grid_of, make
 
 

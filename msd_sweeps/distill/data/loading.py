@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from msd_sweeps.catalog import image_folders, tensor_files
-from msd_sweeps.catalog.datasets import DATASETS, IMAGENET, TEST_FOLDERS
-from msd_sweeps.catalog.files import DataError
+from msd_sweeps.catalog.datasets import DATASETS, IMAGENET, TEST_FOLDERS, DataError
 from msd_sweeps.distill.data.images import decode_all, scaled_square
 from msd_sweeps.distill.data.splits import ImageFiles, Images, Split, Splits
 from msd_sweeps.space.data import Data
