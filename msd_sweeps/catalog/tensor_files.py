@@ -48,10 +48,10 @@ def measure(root: Path, image_size: int | None) -> Dataset:
     present = set(train.tolist())
     num_classes = max(present) + 1
     if num_classes < 2:
-        raise DataError(f"{root}: {_CLASSES}; found only label 0")
+        raise DataError(f"{root}: {_CLASSES}; only label 0")
     if len(present) < num_classes:
         missing = min(set(range(num_classes)) - present)
-        raise DataError(f"{root}: {_CLASSES}; found label {missing} is missing among {len(present)} classes")
+        raise DataError(f"{root}: {_CLASSES}; label {missing} is missing among {len(present)} classes")
     if unknown := set(test.tolist()) - present:
         raise DataError(f"{root}: label {min(unknown)} of the test set does not occur in the training set")
     side = image_size or (sides.pop() if len(sides) == 1 else None)

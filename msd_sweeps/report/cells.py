@@ -9,7 +9,7 @@ from typing import Any
 
 from msd_sweeps.report.frames import Frames
 from msd_sweeps.report.stats import Interval, mean_interval
-from msd_sweeps.space.choices import Values
+from msd_sweeps.space.designs import Values
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.metrics import Metric
 from msd_sweeps.space.overrides import flatten

@@ -9,8 +9,7 @@ import pandas as pd
 
 from msd_sweeps.report.cells import Cell, short_path, value_text
 from msd_sweeps.report.comparisons import difference_columns, difference_of, with_holm
-from msd_sweeps.space.choices import Values
-from msd_sweeps.space.designs import LEFT_OUT, Sweep, changes_of
+from msd_sweeps.space.designs import LEFT_OUT, Sweep, Values, changes_of
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.overrides import changed
 from msd_sweeps.space.schema import Choices

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from msd_sweeps.report.frames import Frames
-from msd_sweeps.space.choices import Values
+from msd_sweeps.space.designs import Values
 from msd_sweeps.space.schema import Parameter, Range
 
 if TYPE_CHECKING:

@@ -1,16 +1,14 @@
 """Checks of a whole sweep before anything starts: every trial that a space can reach is built."""
 
 import itertools
-import json
 import math
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from msd_sweeps.space.choices import levels_of
 from msd_sweeps.space.conditions import Condition, is_number
-from msd_sweeps.space.designs import LEFT_OUT, PlannedTrial, Sweep, changes_of
+from msd_sweeps.space.designs import LEFT_OUT, PlannedTrial, Sweep, changes_of, levels_of
 from msd_sweeps.space.errors import InputError, KeyPath, nearest
 from msd_sweeps.space.metrics import COSTS, student_cost
 from msd_sweeps.space.overrides import changed, flatten, overlap
@@ -249,10 +247,9 @@ def _equal_cells(cells: Iterable[PlannedTrial]) -> Problems:
 
 def _equal_costs(sweep: Sweep, planned: Iterable[PlannedTrial]) -> Problems:
     """A cost that all students share decides nothing."""
-    # Thousands of trials have few different students.
-    parts = {corner.trial.model_dump_json(include={"student", "data"}) for corner in planned}
+    students = [corner.trial.model_dump(include={"student", "data"}) for corner in planned]
     for index, metric in enumerate(sweep.space.metrics):
-        if metric.name in COSTS and len({student_cost(metric.name, json.loads(part)) for part in parts}) < 2:
+        if metric.name in COSTS and len({student_cost(metric.name, student) for student in students}) < 2:
             problem = f"{metric.name} is the same for every trial of this search"
             yield ("metric", index, "name"), f"{problem}; vary student.model, or leave this metric out"
 

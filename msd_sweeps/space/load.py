@@ -40,14 +40,20 @@ def load(
         if checked.design != "search":
             raise InputError(f"--num-samples {num_samples}: only a search samples, and this is a {checked.design}")
         of_space["search.num_samples"] = num_samples
-    where = _where(document, of_space)
     known = key_paths(checked.model_dump(mode="json"))
     for path, value in of_space.items():
-        _replace(tree, path, value, known)
+        if path not in known:
+            raise InputError(f"--set '{path}' is not a setting; {nearest(path, known)}")
+        *sections, last = known[path]
+        inside = tree
+        for section in sections:
+            inside = inside.setdefault(section, {})
+        inside[last] = value
+    where = _where(document, of_space)
     checked = Space.of_tree(tree, where)
     base_document = parse(find(checked.base, SHIPPED / "bases", near=file.parent))
-    stem = file.stem if base is None else f"{file.stem}-{Path(base).stem}"
-    sweep = Sweep(checked_name(name or stem), checked, _base_trial(base_document, of_base))
+    name = name or (file.stem if base is None else f"{file.stem}-{Path(base).stem}")
+    sweep = Sweep(checked_name(name), checked, _base_trial(base_document, of_base))
     check_reachable(sweep, Sources(where, _where(base_document, of_base), of_base))
     return sweep
 
@@ -70,34 +76,22 @@ def setting(text: str) -> tuple[str, Any]:
     return key, parse_scalar(value, f"--set {key}")
 
 
-def _replace(tree: dict[str, Any], path: str, value: Any, known: dict[str, tuple[str, ...]]) -> None:
-    """Replace the value at a dotted path of a space as it is written; `known` has every path that exists."""
-    if path not in known:
-        raise InputError(f"--set '{path}' is not a setting; {nearest(path, known)}")
-    *sections, last = known[path]
-    for section in sections:
-        tree = tree.setdefault(section, {})
-    tree[last] = value
-
-
 def _base_trial(document: Document, overrides: Changes) -> Trial:
     """A base with its overrides."""
     tree, data = document.data, document.data.get("data")
     # The location in the file may be of another machine, and reading the base looks for the images.
-    located = {key: overrides[f"data.{key}"] for key in ("root", "image_size") if f"data.{key}" in overrides}
-    if located and isinstance(data, dict):
-        tree = {**tree, "data": {**data, **located}}
-    trial = Trial.of_tree(tree, _where(document, (f"data.{key}" for key in located)))
-    return changed(trial, overrides, "--set ") if overrides else trial
+    located = {path: value for path, value in overrides.items() if path in ("data.root", "data.image_size")}
+    if isinstance(data, dict):
+        tree = tree | {"data": data | {path.removeprefix("data."): value for path, value in located.items()}}
+    return changed(Trial.of_tree(tree, _where(document, located)), overrides, "--set ")
 
 
-def _where(document: Document, overrides: Iterable[str]) -> Where:
+def _where(document: Document, overrides: Changes) -> Where:
     """The place of a key: its option `--set` where the command line sets it, else its line in the file."""
-    paths = list(overrides)
 
     def where(key: KeyPath) -> str:
         path = ".".join(map(str, key))
-        return f"--set {path}: " if path and any(overlap(path, one) for one in paths) else document.where(key)
+        return f"--set {path}: " if path and any(overlap(path, one) for one in overrides) else document.where(key)
 
     return where
 

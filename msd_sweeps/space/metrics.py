@@ -14,17 +14,14 @@ MetricName = Literal["train_loss", "train_top1", "val_loss", "val_top1", "test_l
 Cost = Literal["student_parameters", "student_multiply_adds"]
 """The cost of a student, known without training it."""
 COSTS: tuple[str, ...] = get_args(Cost)
-
-
-def _mode_of(name: str) -> Literal["max", "min"]:
-    return "min" if name.endswith("_loss") or name in COSTS else "max"
+_MODES: dict[Any, Literal["max"]] = dict.fromkeys(("train_top1", "val_top1", "test_top1"), "max")
 
 
 class Metric(Settings):
     """A metric, and which direction is better."""
 
     name: MetricName | Cost = "val_top1"
-    mode: Literal["max", "min"] = Field(default_factory=lambda values: _mode_of(values.get("name", "")))
+    mode: Literal["max", "min"] = Field(default_factory=lambda values: _MODES.get(values.get("name"), "min"))
     """Whether more is better; when absent, less is better for losses and costs."""
 
 
@@ -53,11 +50,8 @@ def student_cost(name: str, config: dict[str, Any]) -> float:
 
     config: the trial, as the ledger has it. Classes are counted as in `architectures`.
     """
-    model = NETWORKS[config["student"]["model"]]
-    return float(model.parameters) if name == "student_parameters" else model.multiply_adds_at(_side(config["data"]))
-
-
-def _side(data: dict[str, Any]) -> int:
-    content = data.get("content") or {}
-    known = content.get("image_size") or data.get("image_size")
-    return int(known) if known else DATASETS[data["name"]].image_size
+    model, data = NETWORKS[config["student"]["model"]], config["data"]
+    if name == "student_parameters":
+        return float(model.parameters)
+    side = (data.get("content") or data).get("image_size") or DATASETS[data["name"]].image_size
+    return model.multiply_adds_at(side)
