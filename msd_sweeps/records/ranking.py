@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterable, Sequence
 
 from msd_sweeps.records.trial_record import TrialRecord
-from msd_sweeps.space.metrics import COSTS, Metric, student_cost
+from msd_sweeps.space.schema import COSTS, Metric
+from msd_sweeps.space.trial import student_cost
 
 
 def values_of(metrics: Sequence[Metric], trial: TrialRecord) -> list[float | None]:

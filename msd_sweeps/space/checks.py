@@ -10,11 +10,10 @@ from typing import NamedTuple
 from msd_sweeps.space.conditions import Condition, is_number
 from msd_sweeps.space.designs import LEFT_OUT, PlannedTrial, Sweep, changes_of, levels_of
 from msd_sweeps.space.errors import InputError, KeyPath, nearest
-from msd_sweeps.space.metrics import COSTS, student_cost
 from msd_sweeps.space.overrides import changed, flatten, overlap
-from msd_sweeps.space.schema import Changes, Choices, Parameter
+from msd_sweeps.space.schema import COSTS, Changes, Choices, Parameter
 from msd_sweeps.space.settings import Where, shown
-from msd_sweeps.space.trial import Trial
+from msd_sweeps.space.trial import Trial, student_cost
 
 _MOST_TRIALS = 20_000
 _LONGEST_LABEL = 100
@@ -82,7 +81,7 @@ def _written(sweep: Sweep) -> Iterator[tuple[KeyPath, Changes]]:
                 key = ("parameters", name, ("low", "high")[index])
             yield key, changes_of(space, {name: level})
     yield ("full",), space.full
-    labelled = {("without",): space.without, ("also",): space.also}
+    labelled: dict[KeyPath, dict[str, Changes]] = {("without",): space.without, ("also",): space.also}
     if space.design == "search":
         labelled["confirm", "baselines"] = space.confirm.baselines
     for section, cells in labelled.items():

@@ -1,17 +1,33 @@
 """The schema of a space file. A space names a base and lists the settings that it varies."""
 
 import json
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag, field_validator, model_validator
 
 from msd_sweeps.space.conditions import parse_condition
-from msd_sweeps.space.metrics import Metric, MetricName, check_metrics
 from msd_sweeps.space.settings import Count, Seed, Settings
 
 MOST_CHOICES = 1000
 Changes = dict[str, JsonValue]
 """Dotted paths of a trial and the values they get."""
+
+
+MetricName = Literal["train_loss", "train_top1", "val_loss", "val_top1", "test_loss", "test_top1"]
+"""Measured after an epoch: losses in nats, top-1 in percent."""
+Cost = Literal["student_parameters", "student_multiply_adds"]
+"""The cost of a student, known without training it."""
+COSTS: tuple[str, ...] = get_args(Cost)
+
+
+class Metric(Settings):
+    """A metric, and which direction is better."""
+
+    name: MetricName | Cost = "val_top1"
+    mode: Literal["max", "min"] = Field(
+        default_factory=lambda values: "max" if str(values.get("name")).endswith("_top1") else "min"
+    )
+    """Whether more is better; when absent, less is better for losses and costs."""
 
 
 def _distinct_seeds(seeds: list[int]) -> list[int]:
@@ -34,12 +50,7 @@ class Search(Settings):
     """Share of the training set that is held out to choose on."""
 
 
-def _check_condition(text: str) -> str:
-    parse_condition(text)
-    return text
-
-
-When = Annotated[str, AfterValidator(_check_condition)] | None
+When = Annotated[str, AfterValidator(lambda text: text if parse_condition(text) else None)] | None
 """A condition such as `method.feature_weight > 0`: another parameter or a setting of the base, one of
 == != < <= > >= in, and a value. Where it does not hold, the parameter keeps the base's value."""
 Number = int | Annotated[float, Field(allow_inf_nan=False)]
@@ -243,13 +254,33 @@ class Space(Settings):
         return self.metric if isinstance(self.metric, list) else [self.metric]
 
     @model_validator(mode="after")
-    def _check_design(self) -> Self:
-        check_metrics(self.metrics, isinstance(self.metric, list), self.design == "search")
-        if len(self.metrics) > 1 and self.scheduler.type != "none":
+    def _check_metrics(self) -> Self:
+        is_list, is_search = isinstance(self.metric, list), self.design == "search"
+        if is_list and not is_search:
+            raise ValueError("metric: only a search optimises several metrics; give one")
+        for index, metric in enumerate(self.metrics):
+            key, name = f"metric.{index}.name" if is_list else "metric.name", metric.name
+            if index == 0 and name in COSTS:
+                raise ValueError(
+                    f"{key}: {name} is known without training; give a measured metric first, such as val_top1, and "
+                    "this one after it in a list"
+                )
+            if name in [other.name for other in self.metrics[:index]]:
+                raise ValueError(f"{key}: {name} is repeated; every metric must differ")
+            if is_search and name.startswith("test_"):
+                raise ValueError(
+                    f"{key}: a search never reads the test set, so it cannot choose by {name}; "
+                    f"use {name.replace('test_', 'val_')}"
+                )
+        if is_list and self.scheduler.type != "none":
             raise ValueError(
                 f"scheduler.type: {self.scheduler.type} stops trials by one metric, and this search has several; "
                 "use none, or give one metric"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_design(self) -> Self:
         for section, (designs, hint) in _DESIGNS_OF.items():
             is_given = getattr(self, section) != type(self).model_fields[section].default
             if is_given and self.design not in designs:
@@ -258,25 +289,25 @@ class Space(Settings):
             raise ValueError("without: a leave_one_out design needs at least one part to leave out")
         if self.design != "leave_one_out" and not self.parameters:
             raise ValueError(f"parameters: a {self.design} design needs at least one")
-        if self.design in ("grid", "one_at_a_time"):
-            for name, parameter in self.parameters.items():
-                if isinstance(parameter, Range):
-                    raise ValueError(f"parameters.{name}: a {self.design} design needs choices, not a range")
-        if self.design == "search":
-            self._check_honesty()
+        for name, parameter in self.parameters.items():
+            if isinstance(parameter, Range) and self.design != "search":
+                raise ValueError(f"parameters.{name}: a {self.design} design needs choices, not a range")
         return self
 
-    def _check_honesty(self) -> None:
+    @model_validator(mode="after")
+    def _check_honesty(self) -> Self:
         """The score by which winners are chosen must not be the score that is reported."""
-        if self.report.value.startswith("val_"):
+        value = self.report.value
+        if self.design == "search" and value.startswith("val_"):
             raise ValueError(
-                f"report.value: winners are confirmed on the whole training set, where {self.report.value} is not "
-                f"measured; use test_{self.report.value.removeprefix('val_')}"
+                f"report.value: winners are confirmed on the whole training set, where {value} is not measured; "
+                f"use {value.replace('val_', 'test_')}"
             )
-        if self.search.seed in self.confirm.seeds:
+        if self.design == "search" and self.search.seed in self.confirm.seeds:
             raise ValueError(
                 f"confirm.seeds: {self.search.seed} is the seed of the search; winners are confirmed on fresh seeds"
             )
+        return self
 
 
 _LAID_OUT = ("grid", "one_at_a_time", "leave_one_out")

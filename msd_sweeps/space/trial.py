@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from msd_sweeps.catalog.datasets import file_sha256
+from msd_sweeps.catalog.datasets import DATASETS, file_sha256
 from msd_sweeps.catalog.networks import NETWORKS, Pair
 from msd_sweeps.space.data import Data
 from msd_sweeps.space.errors import nearest
@@ -158,3 +158,15 @@ def teacher_identity(trial: Trial) -> dict[str, Any]:
     if teacher.weights is not None:
         return {"model": teacher.model, "sha256": file_sha256(Path(teacher.weights))}
     return {"data": trial.data.source, **teacher.model_dump(mode="json", exclude={"weights"})}
+
+
+def student_cost(name: str, config: dict[str, Any]) -> float:
+    """The cost of a trial's student by its name: parameters, or millions of multiply-adds per image.
+
+    config: the trial, as the ledger has it. Classes are counted as in `architectures`.
+    """
+    model, data = NETWORKS[config["student"]["model"]], config["data"]
+    if name == "student_parameters":
+        return float(model.parameters)
+    side = (data.get("content") or data).get("image_size") or DATASETS[data["name"]].image_size
+    return model.multiply_adds_at(side)
