@@ -12,8 +12,7 @@ from msd_sweeps.report.stats import Interval, mean_interval
 from msd_sweeps.space.designs import Values
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.overrides import flatten
-from msd_sweeps.space.schema import Metric
-from msd_sweeps.space.trial import Trial
+from msd_sweeps.space.trial import Metric, Trial
 
 _NOT_COMPARED = ("seed", "data.val_fraction", "data.root")
 """Paths that do not tell one cell of a table from another."""

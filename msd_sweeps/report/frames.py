@@ -17,8 +17,7 @@ from msd_sweeps.records.trial_record import TrialRecord, trials_of
 from msd_sweeps.report.store import find_ledger
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.overrides import flatten
-from msd_sweeps.space.schema import COSTS, Metric
-from msd_sweeps.space.trial import student_cost
+from msd_sweeps.space.trial import COSTS, Metric, student_cost
 
 _RECORDED = ("trial", "number", "label", "phase", "cell", "seed", "state", "reason", "traceback", "source", "attempts")
 """Columns of `trials` that are fields of a TrialRecord."""

@@ -11,9 +11,9 @@ from msd_sweeps.space.conditions import Condition, is_number
 from msd_sweeps.space.designs import LEFT_OUT, PlannedTrial, Sweep, changes_of, levels_of
 from msd_sweeps.space.errors import InputError, KeyPath, nearest
 from msd_sweeps.space.overrides import changed, flatten, overlap
-from msd_sweeps.space.schema import COSTS, Changes, Choices, Parameter
+from msd_sweeps.space.schema import Changes, Choices, Parameter
 from msd_sweeps.space.settings import Where, shown
-from msd_sweeps.space.trial import Trial, student_cost
+from msd_sweeps.space.trial import COSTS, Trial, student_cost
 
 _MOST_TRIALS = 20_000
 _LONGEST_LABEL = 100

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -158,6 +158,23 @@ def teacher_identity(trial: Trial) -> dict[str, Any]:
     if teacher.weights is not None:
         return {"model": teacher.model, "sha256": file_sha256(Path(teacher.weights))}
     return {"data": trial.data.source, **teacher.model_dump(mode="json", exclude={"weights"})}
+
+
+MetricName = Literal["train_loss", "train_top1", "val_loss", "val_top1", "test_loss", "test_top1"]
+"""Measured after an epoch: losses in nats, top-1 in percent."""
+Cost = Literal["student_parameters", "student_multiply_adds"]
+"""The cost of a student, known without training it."""
+COSTS: tuple[str, ...] = get_args(Cost)
+
+
+class Metric(Settings):
+    """A metric, and which direction is better."""
+
+    name: MetricName | Cost = "val_top1"
+    mode: Literal["max", "min"] = Field(
+        default_factory=lambda values: "max" if str(values.get("name")).endswith("_top1") else "min"
+    )
+    """Whether more is better; when absent, less is better for losses and costs."""
 
 
 def student_cost(name: str, config: dict[str, Any]) -> float:
