@@ -6,12 +6,11 @@ Parquet (as Hugging Face writes it): `train*.parquet` and `test*.parquet` with t
 or under `bytes`) and `label`.
 """
 
-import contextlib
 import hashlib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from msd_sweeps.catalog.datasets import DataError, Dataset, file_sha256
 
@@ -56,9 +55,8 @@ def measure(root: Path, image_size: int | None) -> Dataset:
         raise DataError(f"{root}: label {min(unknown)} of the test set does not occur in the training set")
     side = image_size or (sides.pop() if len(sides) == 1 else None)
     if side is None:
-        raise DataError(
-            f"{root}: image_size is missing; it is needed where images are encoded, or not square and of one size"
-        )
+        needed = "it is needed where images are encoded, or not square and of one size"
+        raise DataError(f"{root}: image_size is missing; {needed}")
     return Dataset(num_classes, side, len(train), len(test))
 
 
@@ -70,10 +68,9 @@ def read(root: Path, split: str) -> LabelledImages:
     images = [value.get("bytes") if isinstance(value, dict) else value for value in images]
     for index, image in enumerate(images):
         if not isinstance(image, bytes):
-            raise DataError(
-                f"{root}: image {index} of the {split} split is {type(image).__name__}; expected the bytes of "
-                "an encoded image (PNG, JPEG, ...), bare or under 'bytes'"
-            )
+            expected = "the bytes of an encoded image (PNG, JPEG, ...), bare or under 'bytes'"
+            found = f"image {index} of the {split} split is {type(image).__name__}"
+            raise DataError(f"{root}: {found}; expected {expected}")
     return LabelledImages(images, labels)
 
 
@@ -92,30 +89,24 @@ def _is_npz(root: Path) -> bool:
     raise DataError(f"{root}: {found}; data.name: tensors expects an .npz file, or a folder of Parquet files; {_POINT}")
 
 
-@contextlib.contextmanager
-def _opened(root: Path, name: str) -> Iterator[Any]:
-    """The file of an array in an .npz file. Raises DataError for whatever goes wrong with it."""
+def _from_npz(root: Path, name: str, read: Callable[[IO[bytes]], Any]) -> Any:
+    """What `read` makes of the file of an array. Raises DataError for whatever goes wrong with it."""
     try:
         with zipfile.ZipFile(root) as archive:
             names = [member.removesuffix(".npy") for member in archive.namelist()]
-            if name not in names:
-                raise DataError(
-                    f"{root}: no array {name}; it has {', '.join(sorted(names)) or 'none'}; save it with "
-                    "numpy.savez(FILE, train_images=..., train_labels=..., test_images=..., test_labels=...)"
-                )
-            with archive.open(f"{name}.npy") as file:
-                yield file
-    except DataError:
-        raise
-    except (OSError, zipfile.BadZipFile, ValueError, KeyError) as error:
+            if name in names:
+                with archive.open(f"{name}.npy") as file:
+                    return read(file)
+    except (OSError, zipfile.BadZipFile, ValueError) as error:
         raise DataError(f"{root}: cannot be read as .npz: {error}") from error
+    save = "numpy.savez(FILE, train_images=..., train_labels=..., test_images=..., test_labels=...)"
+    raise DataError(f"{root}: no array {name}; it has {', '.join(sorted(names)) or 'none'}; save it with {save}")
 
 
 def _npz_array(root: Path, name: str) -> "np.ndarray":
-    from numpy.lib import format as npy
+    from numpy.lib.format import read_array
 
-    with _opened(root, name) as file:
-        return npy.read_array(file, allow_pickle=False)  # pickled arrays could run code
+    return _from_npz(root, name, lambda file: read_array(file, allow_pickle=False))  # pickles could run code
 
 
 def _npz_labels(root: Path, split: str) -> "np.ndarray":
@@ -126,11 +117,12 @@ def _npz_side(root: Path, split: str, num_labels: int) -> int | None:
     """The side of the images of a split, None where they are not square; from the header alone."""
     from numpy.lib import format as npy
 
+    def header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, Any]:
+        is_first = npy.read_magic(file) == (1, 0)
+        return npy.read_array_header_1_0(file) if is_first else npy.read_array_header_2_0(file)
+
     name = f"{split}_images"
-    with _opened(root, name) as file:
-        version = npy.read_magic(file)
-        read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, _, dtype = read_header(file)
+    shape, _, dtype = _from_npz(root, name, header)
     if dtype != "uint8":
         raise DataError(f"{root}: {name} is {dtype}; expected uint8 from 0 to 255 (multiply by 255 and round first)")
     height_width = image_layout(shape)
@@ -138,8 +130,7 @@ def _npz_side(root: Path, split: str, num_labels: int) -> int | None:
         raise DataError(f"{root}: {name} is {list(shape)}; expected [N, H, W], [N, H, W, 1 or 3] or [N, 1 or 3, H, W]")
     if shape[0] != num_labels:
         raise DataError(f"{root}: {shape[0]} {split} images but {num_labels} labels")
-    height, width = height_width
-    return height if height == width else None
+    return height_width[0] if height_width[0] == height_width[1] else None
 
 
 def _shards(root: Path, split: str) -> list[Path]:
@@ -163,9 +154,8 @@ def _parquet(root: Path, split: str, *names: str) -> list[Any]:
             known = file.schema_arrow.names
             for name in ("image", "label"):
                 if name not in known:
-                    raise DataError(
-                        f"{path}: no column '{name}'; it has {', '.join(known)}; expected 'image' and 'label'"
-                    )
+                    has = ", ".join(known)
+                    raise DataError(f"{path}: no column '{name}'; it has {has}; expected 'image' and 'label'")
             table = file.read(columns=list(columns))
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{path}: cannot be read as Parquet: {error}") from error
