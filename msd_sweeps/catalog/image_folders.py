@@ -1,7 +1,9 @@
 """Images in class folders, found without torch: `train/<class>/...` and `test/<class>/...` or `val/<class>/...`."""
 
 import hashlib
+import itertools
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,32 +48,20 @@ def find_images(root: Path, test_names: tuple[str, ...]) -> ClassFolders:
     """
     train_folder, test_folder = _split_folders(root, test_names)
     train, test = _images_by_class(train_folder), _images_by_class(test_folder)
-    label_of = {name: label for label, name in enumerate(train)}
     if len(train) < 2:
         found = f"only the class '{min(train)}'" if train else "no folder at all"
         raise DataError(f"{train_folder}: expected one folder for each of two or more classes, found {found}")
     for name in test:
         if name not in train:
-            raise DataError(
-                f"{test_folder / name}: a class that {train_folder} lacks; the classes there are {_some(list(train))}; "
-                "rename the folder, or add training images"
-            )
+            known = f"the classes there are {_some(list(train))}; rename the folder, or add training images"
+            raise DataError(f"{test_folder / name}: a class that {train_folder} lacks; {known}")
     for name, paths in train.items():
         if not paths:
-            endings = ", ".join(SUFFIXES)
-            raise DataError(
-                f"{train_folder / name}: no images here (files that end in {endings}); add some, or remove the folder"
-            )
+            wanted = f"files that end in {', '.join(SUFFIXES)}"
+            raise DataError(f"{train_folder / name}: no images here ({wanted}); add some, or remove the folder")
     if not any(test.values()):
         raise DataError(f"{test_folder}: no images in its class folders; the test set needs some")
-    train_images, test_images = (
-        ImageList(
-            [path for paths in images.values() for path in paths],
-            [label_of[name] for name, paths in images.items() for _ in paths],
-        )
-        for images in (train, test)
-    )
-    return ClassFolders(list(train), train_images, test_images)
+    return ClassFolders(list(train), _listed(train, train), _listed(test, train))
 
 
 def _split_folders(root: Path, test_names: tuple[str, ...]) -> tuple[Path, Path]:
@@ -103,6 +93,11 @@ def _images_by_class(folder: Path) -> dict[str, list[str]]:
         for name in sorted(next(os.walk(folder, onerror=refuse))[1])
         if not name.startswith(".")
     }
+
+
+def _listed(images: dict[str, list[str]], classes: Iterable[str]) -> ImageList:
+    labels = {name: label for label, name in enumerate(classes)}
+    return ImageList([*itertools.chain(*images.values())], [labels[name] for name in images for _ in images[name]])
 
 
 def _some(names: list[str]) -> str:

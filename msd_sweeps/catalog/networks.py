@@ -55,17 +55,14 @@ class Pair(NamedTuple):
         finest = max(1, self.image_size // reduction)
         for scale in scales:
             if scale > finest:
-                raise ValueError(
-                    f"method.scales: scale {scale} is finer than the feature map; "
-                    f"the finest scale of {self} on {self.data} is {finest}"
-                )
+                hint = f"the finest scale of {self} on {self.data} is {finest}"
+                raise ValueError(f"method.scales: scale {scale} is finer than the feature map; {hint}")
 
     def check_classifiers(self, *roles: str) -> None:
         """Raises ValueError where the classifier of the student or the teacher cannot label regions."""
         for role in roles:
             model = getattr(self, role)
             if not NETWORKS[model].classifies_regions:
-                raise ValueError(
-                    f"method: the classifier of the {role} {model} does not read its last feature map, so it cannot "
-                    "label regions; use msd with regions: all and projector: linear"
-                )
+                problem = f"the classifier of the {role} {model} does not read its last feature map"
+                hint = "it cannot label regions; use msd with regions: all and projector: linear"
+                raise ValueError(f"method: {problem}, so {hint}")

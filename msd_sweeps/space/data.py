@@ -52,18 +52,15 @@ class Data(Settings):
             if self.content is not None:
                 raise ValueError(f"content: {self.name} is known; leave it out")
             if self.image_size is not None and self.image_size < size:
-                raise ValueError(
-                    f"image_size: {self.name} has images of {size} px, which are only scaled up, found "
-                    f"{self.image_size}; give more, or leave it out"
-                )
+                only = f"{self.name} has images of {size} px, which are only scaled up"
+                raise ValueError(f"image_size: {only}, found {self.image_size}; give more, or leave it out")
         elif self.content is None:
             if self.name == "folder" and self.image_size is None:
                 raise ValueError("image_size: missing; folder needs the side of its images in pixels, such as 32 or 64")
             try:
-                facts, fingerprint = _examine(self.name, self.path, self.image_size)
+                content = _examine(self.name, self.path, self.image_size)
             except DataError as error:
                 raise ValueError(f"root: {error}") from error
-            content = Content(fingerprint=fingerprint, **facts._asdict())
             object.__setattr__(self, "content", content)  # frozen, but still under construction
         return self
 
@@ -99,26 +96,24 @@ class Data(Settings):
         return self.source | self.model_dump(mode="json", include={"train_samples", "val_fraction", "split_seed"})
 
 
-def _examine(name: str, root: Path, image_size: int | None) -> tuple[Dataset, str]:
-    """The sizes of a data set that the user brings, and a fingerprint of its content.
+def _examine(name: str, root: Path, image_size: int | None) -> Content:
+    """The sizes of a data set that the user brings, and a fingerprint of its files. Raises DataError.
 
     Class folders: from the names and sizes of the files. Tensor files: from headers, labels and a checksum.
-    Raises DataError.
     """
     if name in TEST_FOLDERS:
         found = image_folders.find_images(root, TEST_FOLDERS[name])
         facts = Dataset(len(found.classes), image_size or 224, len(found.train.paths), len(found.test.paths))
-        if name == "imagenet":
-            return facts, IMAGENET if facts._replace(image_size=224) == _IMAGENET else found.fingerprint(root)
-        mark = found.fingerprint(root)
+        is_whole = name == "imagenet" and facts._replace(image_size=224) == _IMAGENET
+        mark = IMAGENET if is_whole else found.fingerprint(root)
     else:
         facts = tensor_files.measure(root, image_size)
         mark = tensor_files.fingerprint(root)
-    size = (facts.train_images + facts.test_images) * 3 * facts.image_size**2
-    if size > _LARGEST_RESIDENT_BYTES:
+    images = facts.train_images + facts.test_images
+    size = images * 3 * facts.image_size**2
+    if size > _LARGEST_RESIDENT_BYTES and name != "imagenet":
         raise DataError(
-            f"{root}: {facts.train_images + facts.test_images:,} images of {facts.image_size} px take "
-            f"{size / 2**30:.0f} GiB in memory, where {name} keeps them; use a smaller image_size, or class folders "
-            "with name: imagenet, which reads images as it goes"
+            f"{root}: {images:,} images of {facts.image_size} px take {size / 2**30:.0f} GiB in memory, where {name} "
+            "keeps them; use a smaller image_size, or class folders with name: imagenet, which reads images as it goes"
         )
-    return facts, mark
+    return Content(fingerprint=mark, **facts._asdict())

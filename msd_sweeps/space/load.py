@@ -117,10 +117,8 @@ def find(name: str, folder: Path, near: Path | None = None) -> Path:
 def checked_name(name: str) -> str:
     """The name of a sweep, safe as the name of a folder. Raises InputError."""
     if not name or len(name) > 100 or name[0] in ".-" or not all(c.isalnum() or c in "._-+" for c in name):
-        raise InputError(
-            f"--name {name!r}: a name has letters, digits and . _ - + only, does not begin with . or -, "
-            "and is at most 100 characters long"
-        )
+        expected = "letters, digits and . _ - + only, does not begin with . or -, and is at most 100 characters long"
+        raise InputError(f"--name {name!r}: a name has {expected}")
     if name in _RESERVED:
         raise InputError(f"--name {name}: this name is taken by the platform itself; choose another")
     return name

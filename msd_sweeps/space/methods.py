@@ -16,7 +16,6 @@ from msd_sweeps.space.settings import Count, Positive, Settings, Weight
 
 Scales = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 Epochs = Annotated[int, Field(ge=0)]
-Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 METHODS: dict[str, type["MethodSettings"]] = {}
 """The settings of every method by its name."""
@@ -108,9 +107,10 @@ class MsdSettings(LogitSettings):
 
     @model_validator(mode="after")
     def _check_choices(self) -> Self:
-        if self.scale_weights is not None and len(self.scale_weights) != len(self.scales):
-            raise ValueError(f"scale_weights: {len(self.scale_weights)} weights for {len(self.scales)} scales")
-        if self.scale_weights is not None and not any(self.scale_weights):
+        weights = self.scale_weights
+        if weights is not None and len(weights) != len(self.scales):
+            raise ValueError(f"scale_weights: {len(weights)} weights for {len(self.scales)} scales")
+        if weights is not None and not any(weights):
             raise ValueError("scale_weights: cannot all be 0")
         if self.projector == "heads" and self.tap == "stages":
             raise ValueError("projector: 'heads' reads the last feature map only; use tap: last")
@@ -124,10 +124,8 @@ class MsdSettings(LogitSettings):
         pair.check_scales(self.scales)
         student, teacher = NETWORKS[pair.student].channels, NETWORKS[pair.teacher].channels
         if self.projector == "none" and student != teacher:
-            raise ValueError(
-                f"method.projector: 'none' needs equal widths, but {pair} taps {teacher} and {student} channels; "
-                "use 'linear' or 'heads'"
-            )
+            problem = f"'none' needs equal widths, but {pair} taps {teacher} and {student} channels"
+            raise ValueError(f"method.projector: {problem}; use 'linear' or 'heads'")
         if self.projector == "heads":
             pair.check_classifiers("student", "teacher")
         elif self.regions != "all":
@@ -204,7 +202,7 @@ class MemorySettings(LogitSettings):
     """A loss that contrasts a feature with remembered features of other images."""
 
     num_negatives: Count = 16384
-    momentum: Momentum = 0.5
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """How much of a remembered feature stays when its image is seen again."""
     width: Count = 128
     """Of the space in which features are compared."""
@@ -272,7 +270,7 @@ class SddSettings(MethodSettings):
     name: Literal["sdd"]
     distiller = "msd_sweeps.distill.losses.sdd:Sdd"
     form: Literal["kd", "dkd"] = "kd"
-    """What is computed for each region."""
+    """What is computed for each region: kd has ce_weight and kd_weight, dkd all weights but kd_weight, and a warm-up."""
     scales: Scales = (1, 2)
     """(1, 2) for networks of one family, (1, 2, 4) across families."""
     disagree_weight: Weight = 2.0
@@ -280,18 +278,14 @@ class SddSettings(MethodSettings):
     ce_weight: Weight = Field(default_factory=lambda values: 1.0 if values.get("form") == "dkd" else 0.1)
     """When absent 0.1 for the form kd and 1.0 for the form dkd."""
     kd_weight: Weight = 0.9
-    """For the form kd."""
     target_weight: Weight = 1.0
-    """For the form dkd."""
     non_target_weight: Weight = 8.0
-    """For the form dkd; by pair as for `dkd`."""
+    """By pair as for the method dkd."""
     temperature: Positive = 4.0
     warmup_epochs: Epochs = 20
-    """For the form dkd."""
 
     @property
     def term_weights(self) -> dict[str, float]:
-        """The weights of the terms that the form has."""
         names = ["kd_weight"] if self.form == "kd" else ["target_weight", "non_target_weight"]
         return {name: getattr(self, name) for name in ["ce_weight", *names]}
 

@@ -19,10 +19,8 @@ def changed(trial: Trial, changes: Changes, where: str = "") -> Trial:
         tree["data"]["content"] = None  # other files: they are examined again
     for position, (path, value) in enumerate(changes.items(), 1):
         if path == "method.name" and value != tree["method"]["name"]:
-            raise InputError(
-                f"{where}{path}: another method has other settings, so replace it whole: method={{name: {value}}}, or "
-                f"in a space 'method: {{choices: [{{name: {value}}}]}}'"
-            )
+            whole = f"method={{name: {value}}}, or in a space 'method: {{choices: [{{name: {value}}}]}}'"
+            raise InputError(f"{where}{path}: another method has other settings, so replace it whole: {whole}")
         *sections, last = path.split(".")
         inside: Any = tree
         for section in sections:

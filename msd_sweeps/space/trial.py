@@ -83,17 +83,13 @@ class Trial(Settings):
                 raise ValueError(f"{role}.model: unknown network '{model}'; {nearest(model, NETWORKS)}")
             made_for, found = NETWORKS[model].image_size, self.data.facts.image_size
             if found != made_for and not NETWORKS[model].other_sizes:
-                raise ValueError(
-                    f"{role}.model: {model} takes images of {made_for} px only, and {self.data.name} has {found} px; "
-                    "choose another network, or data of that size"
-                )
+                problem = f"{model} takes images of {made_for} px only, and {self.data.name} has {found} px"
+                raise ValueError(f"{role}.model: {problem}; choose another network, or data of that size")
         pair = Pair(self.teacher.model, self.student.model, self.data.name, self.data.facts.image_size)
         self.method.check_pair(pair)
-        train_images = min(self.train_images, self.data.train_samples or self.train_images)
-        if train_images < self.recipe.batch_size:
-            raise ValueError(
-                f"recipe.batch_size: {self.recipe.batch_size} is more than the {train_images} training images"
-            )
+        size, images = self.recipe.batch_size, self._used_images
+        if size > images:
+            raise ValueError(f"recipe.batch_size: {size} is more than the {images} training images")
         return self
 
     @property
@@ -117,8 +113,11 @@ class Trial(Settings):
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps in an epoch. The images that do not fill a last batch are left out of that epoch."""
-        images = self.train_images
-        return min(images, self.data.train_samples or images) // self.recipe.batch_size
+        return self._used_images // self.recipe.batch_size
+
+    @property
+    def _used_images(self) -> int:
+        return min(self.train_images, self.data.train_samples or self.train_images)
 
     @property
     def id(self) -> str:
