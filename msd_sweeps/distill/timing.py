@@ -17,8 +17,7 @@ from msd_sweeps.distill.data.loading import Images, Splits
 from msd_sweeps.distill.device import choose_device
 from msd_sweeps.distill.models.folding import fold_batch_norm
 from msd_sweeps.distill.stepping import graphs as capture
-from msd_sweeps.space.overrides import changed
-from msd_sweeps.space.trial import Trial
+from msd_sweeps.space.trial import Trial, changed
 
 _WARM_UP_STEPS = capture.WARM_UP_STEPS + 2
 """A GPU captures its graphs meanwhile."""

@@ -15,8 +15,7 @@ from msd_sweeps.report.results import Results
 from msd_sweeps.report.stats import Interval, aggregate
 from msd_sweeps.report.table_formats import Column, Table
 from msd_sweeps.report.tables import difference_cell, mean_text, p_text
-from msd_sweeps.space.overrides import flatten
-from msd_sweeps.space.settings import Settings
+from msd_sweeps.space.settings import Settings, flatten
 from msd_sweeps.space.trial import Trial
 
 _METHODS = {"none": "student_scratch", "kd": "KD", "msd": "MSDCRD"}

@@ -11,7 +11,7 @@ from msd_sweeps.report.frames import Frames
 from msd_sweeps.report.stats import Interval, mean_interval
 from msd_sweeps.space.designs import Values
 from msd_sweeps.space.errors import InputError
-from msd_sweeps.space.overrides import flatten
+from msd_sweeps.space.settings import flatten
 from msd_sweeps.space.trial import Metric, Trial
 
 _NOT_COMPARED = ("seed", "data.val_fraction", "data.root")

@@ -11,8 +11,8 @@ from msd_sweeps.report.cells import Cell, short_path, value_text
 from msd_sweeps.report.comparisons import difference_columns, difference_of, with_holm
 from msd_sweeps.space.designs import LEFT_OUT, Sweep, Values, changes_of
 from msd_sweeps.space.errors import InputError
-from msd_sweeps.space.overrides import changed
 from msd_sweeps.space.schema import Choices
+from msd_sweeps.space.trial import changed
 
 COLUMNS = ("factor", "level", "reference", *difference_columns(None))
 
@@ -78,7 +78,7 @@ def factors_of(sweep: Sweep, cells: Sequence[Cell]) -> list[Factor]:
         return [_measured(one, [other for other in factors if other is not one], cells) for one in factors]
     if space.design == "one_at_a_time":
         factors = [_factor(name, _levels(parameter)) for name, parameter in space.parameters.items()]
-        return [_measured(_with_base(one, cells, sweep.conditions.in_base(one.name)), None, cells) for one in factors]
+        return [_measured(_with_base(one, cells, sweep.conditions.base.get(one.name)), None, cells) for one in factors]
     if space.design == "leave_one_out":
         parts = _factor(LEFT_OUT, {part: part for part in space.without})
         full = "full" if "full" not in parts.levels else "the full method"

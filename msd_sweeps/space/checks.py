@@ -5,15 +5,13 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from msd_sweeps.space.conditions import Condition, is_number
 from msd_sweeps.space.designs import LEFT_OUT, PlannedTrial, Sweep, changes_of, levels_of
 from msd_sweeps.space.errors import InputError, KeyPath, nearest
-from msd_sweeps.space.overrides import changed, flatten, overlap
-from msd_sweeps.space.schema import Changes, Choices, Parameter
-from msd_sweeps.space.settings import Where, shown
-from msd_sweeps.space.trial import COSTS, Trial, student_cost
+from msd_sweeps.space.schema import Choices
+from msd_sweeps.space.settings import Changes, Where, flatten, overlap, shown
+from msd_sweeps.space.trial import COSTS, Trial, changed, student_cost
 
 _MOST_TRIALS = 20_000
 _LONGEST_LABEL = 100
@@ -25,40 +23,34 @@ Problems = Iterator[tuple[KeyPath, str]]
 """Keys of a space, and what is wrong there."""
 
 
-class Sources(NamedTuple):
-    """Where a sweep was written."""
+def check_reachable(sweep: Sweep, where: Where, in_base: Where, set_in_base: Changes) -> None:
+    """Check a sweep whole. Raises InputError that names file, line and key.
 
-    space: Where
-    base: Where
-    set_in_base: Changes
-    """The settings of the base from the command line."""
-
-
-def check_reachable(sweep: Sweep, sources: Sources) -> None:
-    """Check a sweep whole. Raises InputError that names file, line and key."""
+    where, in_base: places of the keys of space and base. set_in_base: the base's settings from the command line.
+    """
     written = list(_written(sweep))
-    _refuse(sources, _condition_problems(sweep), _path_problems(sweep, written))
-    _check_base(sweep, sources, written)
-    _refuse(sources, _label_problems(sweep, written), _count_problems(sweep))
-    full = changed(sweep.base, sweep.space.full, sources.space(("full",)))
+    _refuse(where, _condition_problems(sweep), _path_problems(sweep, written))
+    _check_base(sweep, in_base, set_in_base, written)
+    _refuse(where, _label_problems(sweep, written), _count_problems(sweep))
+    full = changed(sweep.base, sweep.space.full, where(("full",)))
     for key, changes in written:
         start = full if key[0] == "without" else sweep.base
         if key[0] == "parameters":  # beside values with which the parameter counts
             start = changed(sweep.base, changes_of(sweep.space, sweep.conditions.example(str(key[1]))))
-        check_weights(changed(start, changes, sources.space(key)), sources.space(key))
-    _refuse(sources, _unmeasured(sweep))
+        check_weights(changed(start, changes, where(key)), where(key))
+    _refuse(where, _unmeasured(sweep))
     try:  # building a trial checks it
         planned = list(sweep.search_corners() if sweep.space.design == "search" else sweep.cells())
     except InputError as error:  # no change alone is wrong, only several together
-        raise InputError(f"{sources.space(('parameters',))}{error}") from error
+        raise InputError(f"{where(('parameters',))}{error}") from error
     same = _equal_costs(sweep, planned) if sweep.space.design == "search" else _equal_cells(planned)
-    _refuse(sources, same, _baseline_problems(sweep, planned))
+    _refuse(where, same, _baseline_problems(sweep, planned))
 
 
-def _refuse(sources: Sources, *checks: Problems) -> None:
+def _refuse(where: Where, *checks: Problems) -> None:
     """Raises InputError for the first problem."""
     for key, problem in itertools.chain(*checks):
-        raise InputError(sources.space(key) + problem)
+        raise InputError(where(key) + problem)
 
 
 def check_weights(trial: Trial, where: str) -> None:
@@ -98,53 +90,47 @@ def _condition_problems(sweep: Sweep) -> Problems:
         yield ("parameters", name, "when"), problem
         return
     for name, condition in conditions.of.items():
-        subject = sweep.space.parameters.get(condition.subject)
-        problem = _on_base(sweep, condition) if subject is None else _on_parameter(sweep, condition, subject)
+        problem = _never_holds(sweep, condition)
         if not problem and sweep.space.design == "one_at_a_time" and not conditions.counts(name, {}):
-            problem = (
-                f"'{condition}' does not hold for the base, and a one_at_a_time design varies each parameter alone; "
-                "change the base, or use a grid"
-            )
+            alone = "and a one_at_a_time design varies each parameter alone; change the base, or use a grid"
+            problem = f"'{condition}' does not hold for the base, {alone}"
         if problem:
             yield ("parameters", name, "when"), problem
 
 
-def _on_base(sweep: Sweep, condition: Condition) -> str:
-    """The problem of a condition on a setting of the base; empty where there is none."""
-    base, subject, parameters = flatten(sweep.base.model_dump(mode="json")), condition.subject, sweep.space.parameters
-    for name, parameter in parameters.items():
-        levels = levels_of(parameter)
-        paths = {path for level in levels for path in changes_of(sweep.space, {name: level})}
-        if any(f"{subject}.".startswith(f"{path}.") for path in paths):
-            return f"'{subject}' is set by the parameter '{name}'; compare that one, for example {name} == {levels[0]}"
-    if subject not in base:
-        if any(path.startswith(f"{subject}.") for path in base):
-            return f"'{subject}' is a whole section of the base; name a setting in it"
-        return f"'{subject}' is neither a parameter nor a setting of the base; {nearest(subject, [*parameters, *base])}"
-    found = base[subject]
-    if condition.is_order and not is_number(found):
-        return f"'{subject}' is {shown(found)} in the base, which has no order; use == or in"
-    if not condition.holds(found):
-        return f"'{condition}' never holds, for the base has {shown(found)}; remove the parameter, or change the base"
-    return ""
-
-
-def _on_parameter(sweep: Sweep, condition: Condition, subject: Parameter) -> str:
-    """The problem of a condition on another parameter; empty where there is none."""
-    levels = levels_of(subject)
-    if isinstance(subject, Choices):
-        described = ", ".join(map(str, levels[:10]))
-        if condition.is_order and not all(map(is_number, levels)):
-            return f"'{condition.subject}' is one of {described}, which have no order; use == or in"
+def _never_holds(sweep: Sweep, condition: Condition) -> str:
+    """Why a condition cannot hold; empty where it can."""
+    name, parameters = condition.subject, sweep.space.parameters
+    if name in parameters:
+        subject = parameters[name]
+        levels = levels_of(subject)
+        if isinstance(subject, Choices):
+            found = f"one of {', '.join(map(str, levels[:10]))}"
+        else:
+            found = f"one of {subject.low:g} to {subject.high:g}"
+            wanted = condition.value if condition.operator == "in" else [condition.value]
+            levels += [value for value in wanted if is_number(value) and subject.low <= value <= subject.high]
     else:
-        wanted = condition.value if condition.operator == "in" else [condition.value]
-        levels += [value for value in wanted if is_number(value) and subject.low <= value <= subject.high]
-        described = f"{subject.low:g} to {subject.high:g}"
-    # Where the subject does not count itself, the condition is on the base's value.
-    can_be_base = subject.when is not None and condition.holds(sweep.conditions.in_base(condition.subject))
-    if can_be_base or any(map(condition.holds, levels)):
-        return ""
-    return f"'{condition}' never holds: '{condition.subject}' is one of {described}"
+        base = flatten(sweep.base.model_dump(mode="json"))
+        for other, parameter in parameters.items():
+            first = levels_of(parameter)[0]
+            paths = {path for level in levels_of(parameter) for path in changes_of(sweep.space, {other: level})}
+            if any(f"{name}.".startswith(f"{path}.") for path in paths):
+                return f"'{name}' is set by the parameter '{other}'; compare that one, for example {other} == {first}"
+        if any(path.startswith(f"{name}.") for path in base):
+            return f"'{name}' is a whole section of the base; name a setting in it"
+        if name not in base:
+            return f"'{name}' is neither a parameter nor a setting of the base; {nearest(name, [*parameters, *base])}"
+        levels, found = [base[name]], f"{shown(base[name])} in the base"
+    if condition.is_order and not all(map(is_number, levels)):
+        return f"'{name}' is {found}, and has no order; use == or in"
+    if name in sweep.conditions.of:  # where the subject does not count itself, the condition is on the base's value
+        levels.append(sweep.conditions.base.get(name))
+    if not any(map(condition.holds, levels)):
+        return (
+            f"'{condition}' never holds: '{name}' is {found}; remove the parameter, or change the condition or the base"
+        )
+    return ""
 
 
 def _decided(sweep: Sweep) -> dict[str, str]:
@@ -174,20 +160,20 @@ def _path_problems(sweep: Sweep, written: Written) -> Problems:
         owners[path] = owner
 
 
-def _check_base(sweep: Sweep, sources: Sources, written: Written) -> None:
+def _check_base(sweep: Sweep, where: Where, settings: Changes, written: Written) -> None:
     """The base sets nothing that the space decides, and its teacher's file exists. Raises InputError."""
     in_base = flatten(sweep.base.model_dump(mode="json"))
     for path, reason in _decided(sweep).items():
-        if in_base[path] or path in sources.set_in_base:
-            raise InputError(f"{sources.base(tuple(path.split('.')))}has no effect on this sweep; {reason}")
+        if in_base[path] or path in settings:
+            raise InputError(f"{where(tuple(path.split('.')))}has no effect on this sweep; {reason}")
     for key, changes in written:
-        for path in sources.set_in_base:
+        for path in settings:
             if key[0] == "parameters" and path in changes:
                 raise InputError(
                     f"--set {path}: the space varies it with the parameter '{key[1]}', so it would have no effect; "
                     f"--set parameters.{key[1]}=... changes what is tried"
                 )
-    check_weights(sweep.base, sources.base(("teacher", "weights")))
+    check_weights(sweep.base, where(("teacher", "weights")))
 
 
 def _label_problems(sweep: Sweep, written: Written) -> Problems:

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from msd_sweeps.space.conditions import parse_condition
 from msd_sweeps.space.errors import InputError
-from msd_sweeps.space.overrides import changed, flatten
-from msd_sweeps.space.schema import Changes, Choices, Parameter, Space
-from msd_sweeps.space.trial import Trial
+from msd_sweeps.space.schema import Choices, Parameter, Space
+from msd_sweeps.space.settings import Changes, flatten
+from msd_sweeps.space.trial import Trial, changed
 
 LEFT_OUT = "left out"
 """The factor of a leave_one_out design; its level is the part that is left out."""
@@ -34,7 +34,7 @@ class Conditions:
 
     def __init__(self, space: Space, base: Trial | None):
         self._parameters = space.parameters
-        self._base = {} if base is None else flatten(base.model_dump(mode="json"))
+        self.base = {} if base is None else flatten(base.model_dump(mode="json"))
         self.of = {
             name: parse_condition(parameter.when)
             for name, parameter in space.parameters.items()
@@ -61,14 +61,10 @@ class Conditions:
         condition = self.of.get(name)
         return condition.subject if condition and condition.subject in self._parameters else None
 
-    def in_base(self, path: str) -> Any:
-        """The base's value at a dotted path; None where it has none."""
-        return self._base.get(path)
-
     def counts(self, name: str, values: Values) -> bool:
         """Whether a parameter counts beside the values of the parameters before it."""
         condition = self.of.get(name)
-        return condition is None or condition.holds(values.get(condition.subject, self.in_base(condition.subject)))
+        return condition is None or condition.holds(values.get(condition.subject, self.base.get(condition.subject)))
 
     def example(self, name: str) -> Values:
         """Values of other parameters beside which this parameter counts, if choices and bounds show any."""
@@ -188,16 +184,14 @@ class Sweep:
             yield PlannedTrial(full, "full", "design", ({},))
             for label, changes in space.without.items():
                 yield PlannedTrial(changed(full, changes), f"without {label}", "design", ({LEFT_OUT: label},))
-        else:
-            if space.design == "grid":
-                chosen = self.conditions.every_combination()
-            else:
-                yield PlannedTrial(base, "base", "design", ({},))
-                parameters = space.parameters.items()
-                chosen = ({name: level} for name, parameter in parameters for level in levels_of(parameter))
-            for values in chosen:
-                trial = changed(base, changes_of(space, values))
-                yield PlannedTrial(trial, cell_label(values), "design", (values,))
+        places: Iterable[Values] = ()
+        if space.design == "grid":
+            places = self.conditions.every_combination()
+        elif space.design == "one_at_a_time":
+            yield PlannedTrial(base, "base", "design", ({},))
+            places = ({name: level} for name, one in space.parameters.items() for level in levels_of(one))
+        for values in places:
+            yield PlannedTrial(changed(base, changes_of(space, values)), cell_label(values), "design", (values,))
         for label, changes in space.also.items():
             yield PlannedTrial(changed(base, changes), label, "design")
 

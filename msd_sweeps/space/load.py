@@ -4,14 +4,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from msd_sweeps.space.checks import Sources, check_reachable, check_weights
+from msd_sweeps.space.checks import check_reachable, check_weights
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.errors import InputError, KeyPath, nearest
-from msd_sweeps.space.overrides import changed, overlap
-from msd_sweeps.space.schema import Changes, Space
-from msd_sweeps.space.settings import Where, key_paths
+from msd_sweeps.space.schema import Space
+from msd_sweeps.space.settings import Changes, Where, key_paths, overlap
 from msd_sweeps.space.strict_yaml import Document, parse, parse_scalar
-from msd_sweeps.space.trial import Trial
+from msd_sweeps.space.trial import Trial, changed
 
 SHIPPED = Path("search_spaces")
 _RESERVED = ("teachers", "timings.json")
@@ -54,7 +53,7 @@ def load(
     base_document = parse(find(checked.base, SHIPPED / "bases", near=file.parent))
     name = name or (file.stem if base is None else f"{file.stem}-{Path(base).stem}")
     sweep = Sweep(checked_name(name), checked, _base_trial(base_document, of_base))
-    check_reachable(sweep, Sources(where, _where(base_document, of_base), of_base))
+    check_reachable(sweep, where, _where(base_document, of_base), of_base)
     return sweep
 
 

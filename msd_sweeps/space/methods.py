@@ -270,7 +270,7 @@ class SddSettings(MethodSettings):
     name: Literal["sdd"]
     distiller = "msd_sweeps.distill.losses.sdd:Sdd"
     form: Literal["kd", "dkd"] = "kd"
-    """What is computed for each region: kd has ce_weight and kd_weight, dkd all weights but kd_weight, and a warm-up."""
+    """What is computed for each region; kd has ce_weight and kd_weight, dkd the other weights and the warm-up."""
     scales: Scales = (1, 2)
     """(1, 2) for networks of one family, (1, 2, 4) across families."""
     disagree_weight: Weight = 2.0

@@ -7,12 +7,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag, field_validator, model_validator
 
 from msd_sweeps.space.conditions import parse_condition
-from msd_sweeps.space.settings import Count, Seed, Settings
+from msd_sweeps.space.settings import Changes, Count, Seed, Settings
 from msd_sweeps.space.trial import COSTS, Metric, MetricName
 
 MOST_CHOICES = 1000
-Changes = dict[str, JsonValue]
-"""Dotted paths of a trial and the values they get."""
 
 
 def _distinct(seeds: list[int]) -> list[int]:

@@ -3,10 +3,10 @@
 import json
 import re
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, Tag, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
 from msd_sweeps.space.errors import InputError, KeyPath, nearest
@@ -16,6 +16,8 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
+Changes = dict[str, JsonValue]
+"""Dotted paths of a trial and the values they get."""
 Where = Callable[[KeyPath], str]
 """Names the place of a key, and ends with ": " where it is not empty."""
 
@@ -127,6 +129,22 @@ def key_paths(tree: Any, key: tuple[str, ...] = ()) -> dict[str, tuple[str, ...]
     return found
 
 
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested dictionaries by their dotted paths; lists stay whole, empty dictionaries are left out."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether two dotted paths are the same, or one is a section that holds the other."""
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+
+
 def _resolved(kind: Any, location: Iterable[int | str]) -> tuple[KeyPath, Any]:
     """The key in the file at a location of pydantic's, which has the tags of unions too; and the type that is there."""
     key: list[int | str] = []
@@ -136,9 +154,8 @@ def _resolved(kind: Any, location: Iterable[int | str]) -> tuple[KeyPath, Any]:
             kind = members.get(part)
             continue
         (kind,) = members.values()
-        if _is_model(kind):
-            field = kind.model_fields.get(part)
-            kind = field and field.annotation
+        if fields := getattr(kind, "model_fields", None):
+            kind = fields[part].annotation if part in fields else None
         else:  # list[...], tuple[..., ...] or dict[str, ...]
             kind = next((inner for inner in get_args(kind) if inner not in (str, ...)), None)
         key.append(part)
@@ -154,9 +171,5 @@ def _members(kind: Any) -> dict[Any, Any]:
         return dict.fromkeys(tags, inner) or _members(inner)
     if get_origin(kind) in (Union, types.UnionType):
         return {tag: one for part in get_args(kind) if part is not type(None) for tag, one in _members(part).items()}
-    name = kind.model_fields.get("name") if _is_model(kind) else None
+    name = getattr(kind, "model_fields", {}).get("name")
     return {get_args(name.annotation)[0] if name else kind: kind}
-
-
-def _is_model(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)

@@ -49,13 +49,12 @@ def parse(path: Path) -> Document:
     """
     lines: dict[KeyPath, int] = {(): 1}
     data = _read(_text(path), lambda line: f"{path}:{line + 1}: ", lines)
-    if isinstance(data, dict):
-        return Document(path, data, lines)
-    wanted = "expected a mapping of keys to values"
-    if data is None:
-        raise InputError(f"{path}:1: the file is empty; {wanted}")
-    kind = "a list" if isinstance(data, list) else "a single value"
-    raise InputError(f"{path}:{lines[()]}: {wanted} at the top level, found {kind}")
+    if not isinstance(data, dict):
+        found = (
+            "nothing, the file is empty" if data is None else "a list" if isinstance(data, list) else "a single value"
+        )
+        raise InputError(f"{path}:{lines[()]}: expected a mapping of keys to values at the top level, found {found}")
+    return Document(path, data, lines)
 
 
 def parse_scalar(text: str, where: str) -> Any:

@@ -11,9 +11,9 @@ from pydantic import Field, model_validator
 from msd_sweeps.catalog.datasets import DATASETS, file_sha256
 from msd_sweeps.catalog.networks import NETWORKS, Pair
 from msd_sweeps.space.data import Data
-from msd_sweeps.space.errors import nearest
+from msd_sweeps.space.errors import InputError, nearest
 from msd_sweeps.space.methods import Method
-from msd_sweeps.space.settings import Count, Positive, Seed, Settings, Weight
+from msd_sweeps.space.settings import Changes, Count, Positive, Seed, Settings, Weight, dotted, key_paths
 
 IDENTITY_VERSION = 2
 """Raised when a change of the code changes what a configuration trains, so that old results are not reused."""
@@ -149,6 +149,31 @@ class Trial(Settings):
         fields["data"] = self.data.identified
         fields["teacher"] = teacher_identity(self)
         return fields
+
+
+def changed(trial: Trial, changes: Changes, where: str = "") -> Trial:
+    """A trial with the values at some paths replaced.
+
+    Raises InputError, which begins with `where`, for an unknown path or a value that does not fit.
+    """
+    tree = trial.model_dump(mode="json")
+    if {"data.name", "data.root", "data.image_size"} & set(changes):
+        tree["data"]["content"] = None  # other files: they are examined again
+    for position, (path, value) in enumerate(changes.items(), 1):
+        if path == "method.name" and value != tree["method"]["name"]:
+            whole = f"method={{name: {value}}}, or in a space 'method: {{choices: [{{name: {value}}}]}}'"
+            raise InputError(f"{where}{path}: another method has other settings, so replace it whole: {whole}")
+        *sections, last = path.split(".")
+        inside: Any = tree
+        for section in sections:
+            inside = inside.get(section) if isinstance(inside, dict) else None
+        if not isinstance(inside, dict) or last not in inside:
+            raise InputError(f"{where}'{path}' is not a setting; {nearest(path, key_paths(tree))}")
+        inside[last] = value
+        if path == "method" and position < len(changes):
+            # Later paths may name the defaults of the new method.
+            tree = Trial.of_tree(tree, dotted(where)).model_dump(mode="json")
+    return Trial.of_tree(tree, dotted(where))
 
 
 def teacher_identity(trial: Trial) -> dict[str, Any]:

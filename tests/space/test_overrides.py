@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import load
-from msd_sweeps.space.overrides import changed, flatten, overlap
-from msd_sweeps.space.trial import Trial
+from msd_sweeps.space.settings import flatten, overlap
+from msd_sweeps.space.trial import Trial, changed
 from tests.space.spaces import BASE
 
 SETTABLE = {

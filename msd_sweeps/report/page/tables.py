@@ -11,8 +11,7 @@ from msd_sweeps.report.figures.search import NO_RESULT
 from msd_sweeps.report.results import Results
 from msd_sweeps.report.table_formats import Column, Table
 from msd_sweeps.report.tables import Row, difference_cell, difference_text, mean_text, p_text
-from msd_sweeps.space.overrides import flatten
-from msd_sweeps.space.schema import Changes
+from msd_sweeps.space.settings import Changes, flatten
 from msd_sweeps.space.trial import Trial
 
 MOST_OF_FRONT = 30
