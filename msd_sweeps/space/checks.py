@@ -127,9 +127,7 @@ def _never_holds(sweep: Sweep, condition: Condition) -> str:
     if name in sweep.conditions.of:  # where the subject does not count itself, the condition is on the base's value
         levels.append(sweep.conditions.base.get(name))
     if not any(map(condition.holds, levels)):
-        return (
-            f"'{condition}' never holds: '{name}' is {found}; remove the parameter, or change the condition or the base"
-        )
+        return f"'{condition}' never holds: '{name}' is {found}; remove the parameter, or change the condition or base"
     return ""
 
 
