@@ -8,7 +8,7 @@ from msd_sweeps.space.errors import InputError
 
 _LONGEST = 300
 _FORM = re.compile(r"\s*([^\s=!<>]+)\s*(==|!=|<=|>=|<|>|\sin\s)\s*(\S.*?)\s*", re.DOTALL)
-_EXPECTED = "expected '<parameter or path> <operator> <value>', such as recipe.lr > 0, with == != < <= > >= or in"
+_EXPECTED = "expected '<parameter or path> <operator> <value>', such as a.b > 0, with one of == != < <= > >= in"
 _ORDERS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 

@@ -35,11 +35,7 @@ class Conditions:
     def __init__(self, space: Space, base: Trial | None):
         self._parameters = space.parameters
         self.base = {} if base is None else flatten(base.model_dump(mode="json"))
-        self.of = {
-            name: parse_condition(parameter.when)
-            for name, parameter in space.parameters.items()
-            if parameter.when is not None
-        }
+        self.of = {name: parse_condition(one.when) for name, one in self._parameters.items() if one.when is not None}
         """The condition of each parameter that has one."""
         self.order = self._ordered()
         """The parameters, each after the parameter that its condition names."""

@@ -1,5 +1,6 @@
 """From the names on a command line to a checked sweep: files found and read, settings applied, all of it checked."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -104,11 +105,8 @@ def find(name: str, folder: Path, near: Path | None = None) -> Path:
     package_root = Path(__file__).resolve().parents[2]
     folders = [Path(), *([near, near / "bases"] if near else []), folder, package_root / folder]
     for candidate in folders:
-        try:
-            if (candidate / file_name).is_file():
-                return candidate / file_name
-        except (OSError, ValueError):  # a name that no file can have
-            break
+        if os.path.isfile(candidate / file_name):  # unlike Path.is_file, False for a name that no file can have
+            return candidate / file_name
     known = {path.stem for candidate in (folder, package_root / folder) for path in candidate.glob("*.yaml")}
     raise InputError(f"{name}: no such file, nor one of that name in {folder}/; {nearest(Path(file_name).stem, known)}")
 

@@ -176,10 +176,8 @@ class Tracking(Settings):
     def _refuse_secrets(cls, uri: str | None) -> str | None:
         """A space is recorded in the ledger and shown in reports."""
         if uri is not None and "@" in uri.partition("://")[2].partition("/")[0]:
-            raise ValueError(
-                "keep user and password out of the space; set MLFLOW_TRACKING_URI in the environment, or "
-                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-            )
+            hint = "MLFLOW_TRACKING_URI in the environment, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            raise ValueError(f"keep user and password out of the space; set {hint}")
         return uri
 
 
@@ -263,11 +261,7 @@ class Space(Settings):
         for name, parameter in self.parameters.items():
             if isinstance(parameter, Range) and self.design != "search":
                 raise ValueError(f"parameters.{name}: a {self.design} design needs choices, not a range")
-        return self
-
-    @model_validator(mode="after")
-    def _check_honesty(self) -> Self:
-        """The score by which winners are chosen must not be the score that is reported."""
+        # The score by which winners are chosen must not be the score that is reported.
         value, seed = self.report.value, self.search.seed
         if self.design == "search" and value.startswith("val_"):
             hint = f"where {value} is not measured; use {value.replace('val_', 'test_')}"

@@ -50,9 +50,7 @@ def parse(path: Path) -> Document:
     lines: dict[KeyPath, int] = {(): 1}
     data = _read(_text(path), lambda line: f"{path}:{line + 1}: ", lines)
     if not isinstance(data, dict):
-        found = (
-            "nothing, the file is empty" if data is None else "a list" if isinstance(data, list) else "a single value"
-        )
+        found = {list: "a list", type(None): "an empty file"}.get(type(data), "a single value")
         raise InputError(f"{path}:{lines[()]}: expected a mapping of keys to values at the top level, found {found}")
     return Document(path, data, lines)
 
