@@ -41,11 +41,7 @@ class ClassFolders(NamedTuple):
 
 
 def find_images(root: Path, test_names: tuple[str, ...]) -> ClassFolders:
-    """All images of both splits; the test images lie in the first folder of `test_names` that exists.
-
-    Raises DataError for missing folders, fewer than two classes, a class without images, and a test class that
-    is not among the training classes.
-    """
+    """All images of both splits; tests lie in the first of `test_names` that exists. Raises DataError."""
     train_folder, test_folder = _split_folders(root, test_names)
     train, test = _images_by_class(train_folder), _images_by_class(test_folder)
     if len(train) < 2:

@@ -1,8 +1,4 @@
-"""What is known of every network without building it. This module needs no torch.
-
-The facts are measured on `msd_sweeps.distill.models.NETWORKS`: `python -m msd_sweeps.schema` writes them to
-`networks.json`.
-"""
+"""What is known of every network without building it, as `python -m msd_sweeps.schema` measures it. Without torch."""
 
 import json
 from collections.abc import Iterable

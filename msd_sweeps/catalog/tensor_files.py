@@ -10,7 +10,7 @@ import hashlib
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any
 
 from msd_sweeps.catalog.datasets import DataError, Dataset, file_sha256
 
@@ -19,13 +19,6 @@ if TYPE_CHECKING:
 
 _CLASSES = "training labels must be 0, 1, ... with at least two classes"
 _POINT = "point data.root at the file or folder (--set data.root=PATH)"
-
-
-class LabelledImages(NamedTuple):
-    """One split. images: one uint8 array [N, ...], or one encoded image (PNG, JPEG, ...) each; labels: int64 [N]."""
-
-    images: "np.ndarray | list[bytes]"
-    labels: "np.ndarray"
 
 
 def fingerprint(root: Path) -> str:
@@ -41,15 +34,14 @@ def measure(root: Path, image_size: int | None) -> Dataset:
 
     image_size: the side to which images are scaled; needed where they are encoded, or not square and of one size.
     """
-    is_npz = _is_npz(root)
-    train, test = (_npz_labels(root, split) if is_npz else _parquet(root, split)[0] for split in ("train", "test"))
-    sides = {_npz_side(root, "train", len(train)), _npz_side(root, "test", len(test))} if is_npz else {None}
+    train, test = _labels(root, "train"), _labels(root, "test")
+    sides = {_npz_side(root, "train", len(train)), _npz_side(root, "test", len(test))} if _is_npz(root) else {None}
     present = set(train.tolist())
     num_classes = max(present) + 1
     if num_classes < 2:
         raise DataError(f"{root}: {_CLASSES}; only label 0")
     if len(present) < num_classes:
-        missing = min(set(range(num_classes)) - present)
+        missing = next(label for label in range(num_classes) if label not in present)
         raise DataError(f"{root}: {_CLASSES}; label {missing} is missing among {len(present)} classes")
     if unknown := set(test.tolist()) - present:
         raise DataError(f"{root}: label {min(unknown)} of the test set does not occur in the training set")
@@ -60,18 +52,21 @@ def measure(root: Path, image_size: int | None) -> Dataset:
     return Dataset(num_classes, side, len(train), len(test))
 
 
-def read(root: Path, split: str) -> LabelledImages:
-    """The images and labels of a split (train or test). Raises DataError."""
+def read(root: Path, split: str) -> "tuple[np.ndarray | list[bytes], np.ndarray]":
+    """The images and labels of a split (train or test). Raises DataError.
+
+    images: one uint8 array [N, ...], or one encoded image (PNG, JPEG, ...) each; labels: int64 [N].
+    """
+    labels = _labels(root, split)
     if _is_npz(root):
-        return LabelledImages(_npz_array(root, f"{split}_images"), _npz_labels(root, split))
-    labels, images = _parquet(root, split, "image")
-    images = [value.get("bytes") if isinstance(value, dict) else value for value in images]
+        return _npz_array(root, f"{split}_images"), labels
+    images = [value.get("bytes") if isinstance(value, dict) else value for value in _parquet(root, split, "image")]
     for index, image in enumerate(images):
         if not isinstance(image, bytes):
             expected = "the bytes of an encoded image (PNG, JPEG, ...), bare or under 'bytes'"
             found = f"image {index} of the {split} split is {type(image).__name__}"
             raise DataError(f"{root}: {found}; expected {expected}")
-    return LabelledImages(images, labels)
+    return images, labels
 
 
 def image_layout(shape: tuple[int, ...]) -> tuple[int, int] | None:
@@ -109,10 +104,6 @@ def _npz_array(root: Path, name: str) -> "np.ndarray":
     return _from_npz(root, name, lambda file: read_array(file, allow_pickle=False))  # pickles could run code
 
 
-def _npz_labels(root: Path, split: str) -> "np.ndarray":
-    return _checked_labels(_npz_array(root, f"{split}_labels"), f"{root}: {split} labels")
-
-
 def _npz_side(root: Path, split: str, num_labels: int) -> int | None:
     """The side of the images of a split, None where they are not square; from the header alone."""
     from numpy.lib import format as npy
@@ -141,37 +132,35 @@ def _shards(root: Path, split: str) -> list[Path]:
     return paths
 
 
-def _parquet(root: Path, split: str, *names: str) -> list[Any]:
-    """The labels [N] of a split, and a list of each column that is named. Raises DataError."""
-    import numpy as np
+def _parquet(root: Path, split: str, column: str) -> list[Any]:
+    """A column of a split. Raises DataError."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns: dict[str, list[Any]] = {name: [] for name in ("label", *names)}
+    values: list[Any] = []
     for path in _shards(root, split):
         try:
             file = pq.ParquetFile(path)
             known = file.schema_arrow.names
-            for name in ("image", "label"):
-                if name not in known:
-                    has = ", ".join(known)
-                    raise DataError(f"{path}: no column '{name}'; it has {has}; expected 'image' and 'label'")
-            table = file.read(columns=list(columns))
+            if missing := {"image", "label"} - set(known):
+                has = f"it has {', '.join(known)}; expected 'image' and 'label'"
+                raise DataError(f"{path}: no column '{min(missing)}'; {has}")
+            values += file.read(columns=[column])[column].to_pylist()
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{path}: cannot be read as Parquet: {error}") from error
-        for name, column in columns.items():
-            column += table[name].to_pylist()
-    labels, *others = columns.values()
-    if not labels:
+    if not values:
         raise DataError(f"{root}: no rows of the {split} split")
-    return [_checked_labels(np.asarray(labels), f"{root}: {split} labels"), *others]
+    return values
 
 
-def _checked_labels(labels: "np.ndarray", where: str) -> "np.ndarray":
-    """Labels as int64 [N]; a last dimension of 1 is dropped."""
+def _labels(root: Path, split: str) -> "np.ndarray":
+    """The labels of a split, int64 [N]; a last dimension of 1 is dropped. Raises DataError."""
+    import numpy as np
+
+    labels = _npz_array(root, f"{split}_labels") if _is_npz(root) else np.asarray(_parquet(root, split, "label"))
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) == 0 or labels.min() < 0:
         found = f"{labels.dtype} {list(labels.shape)}"
-        raise DataError(f"{where}: expected whole numbers [N] from 0 on, one per image; found {found}")
+        raise DataError(f"{root}: {split} labels: expected whole numbers [N] from 0 on, one per image; found {found}")
     return labels.astype("int64")

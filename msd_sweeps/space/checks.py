@@ -57,10 +57,8 @@ def check_weights(trial: Trial, where: str) -> None:
     """Raises InputError, which begins with `where`, if the teacher's file does not exist."""
     weights = trial.teacher.weights
     if weights is not None and not Path(weights).is_file():
-        raise InputError(
-            f"{where}no such file: {weights}; give the path of a .safetensors, .pth or .pt file, or leave the key "
-            "out to train the teacher"
-        )
+        hint = "give the path of a .safetensors, .pth or .pt file, or leave the key out to train the teacher"
+        raise InputError(f"{where}no such file: {weights}; {hint}")
 
 
 def _written(sweep: Sweep) -> Iterator[tuple[KeyPath, Changes]]:
@@ -167,10 +165,8 @@ def _check_base(sweep: Sweep, where: Where, settings: Changes, written: Written)
     for key, changes in written:
         for path in settings:
             if key[0] == "parameters" and path in changes:
-                raise InputError(
-                    f"--set {path}: the space varies it with the parameter '{key[1]}', so it would have no effect; "
-                    f"--set parameters.{key[1]}=... changes what is tried"
-                )
+                varied = f"the space varies it with the parameter '{key[1]}', so it would have no effect"
+                raise InputError(f"--set {path}: {varied}; --set parameters.{key[1]}=... changes what is tried")
     check_weights(sweep.base, where(("teacher", "weights")))
 
 

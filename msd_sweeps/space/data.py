@@ -97,10 +97,7 @@ class Data(Settings):
 
 
 def _examine(name: str, root: Path, image_size: int | None) -> Content:
-    """The sizes of a data set that the user brings, and a fingerprint of its files. Raises DataError.
-
-    Class folders: from the names and sizes of the files. Tensor files: from headers, labels and a checksum.
-    """
+    """The sizes of a data set that the user brings, and a fingerprint of its files. Raises DataError."""
     if name in TEST_FOLDERS:
         found = image_folders.find_images(root, TEST_FOLDERS[name])
         facts = Dataset(len(found.classes), image_size or 224, len(found.train.paths), len(found.test.paths))

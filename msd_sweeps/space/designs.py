@@ -23,14 +23,11 @@ _MOST_LEVELS = 40_000
 
 Values = dict[str, Any]
 """A choice of the sampler, or a place in a design: parameter name to value, or to the label of a set of changes. A
-parameter whose condition does not hold is absent."""
+parameter whose condition does not hold is absent, and keeps the base's value."""
 
 
 class Conditions:
-    """Which parameters of a space count. A parameter that does not count keeps the base's value.
-
-    Raises ValueError(parameter, problem) where conditions form a circle.
-    """
+    """Which parameters of a space count. Raises ValueError(parameter, problem) where conditions form a circle."""
 
     def __init__(self, space: Space, base: Trial | None):
         self._parameters = space.parameters
@@ -88,10 +85,7 @@ class Conditions:
         return self.distinct(itertools.product(*(levels_of(self._parameters[name]) for name in self.order)))
 
     def corners(self) -> Iterator[Values]:
-        """The combinations of choices, with the bounds of the ranges.
-
-        Of very many combinations: all of any two parameters, and a fixed draw of the others.
-        """
+        """All combinations of choices and bounds; of very many, all of any two parameters and a fixed draw of the rest."""
         levels = [levels_of(self._parameters[name]) for name in self.order]
         if math.prod(map(len, levels)) <= _MOST_CORNERS:
             return self.every_combination()

@@ -9,7 +9,7 @@ from msd_sweeps.space.checks import check_reachable, check_weights
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.errors import InputError, KeyPath, nearest
 from msd_sweeps.space.schema import Space
-from msd_sweeps.space.settings import Changes, Where, key_paths, overlap
+from msd_sweeps.space.settings import Changes, Where, overlap, paths
 from msd_sweeps.space.strict_yaml import Document, parse, parse_scalar
 from msd_sweeps.space.trial import Trial, changed
 
@@ -25,10 +25,7 @@ def load(
     num_samples: int | None = None,
     name: str | None = None,
 ) -> Sweep:
-    """Read a space and its base, apply `path=value` settings, and check every trial that can be reached.
-
-    Raises InputError that names file, line and key.
-    """
+    """Read a space and its base, apply `path=value` settings, and check every trial in reach. Raises InputError."""
     file = find(space, SHIPPED)
     document = parse(file)
     overrides = dict(map(setting, settings))
@@ -40,11 +37,11 @@ def load(
         if checked.design != "search":
             raise InputError(f"--num-samples {num_samples}: only a search samples, and this is a {checked.design}")
         of_space["search.num_samples"] = num_samples
-    known = key_paths(checked.model_dump(mode="json"))
+    known = paths(checked.model_dump(mode="json"))
     for path, value in of_space.items():
         if path not in known:
             raise InputError(f"--set '{path}' is not a setting; {nearest(path, known)}")
-        *sections, last = known[path]
+        (*sections, last), _ = known[path]
         inside = tree
         for section in sections:
             inside = inside.setdefault(section, {})
@@ -97,10 +94,7 @@ def _where(document: Document, overrides: Changes) -> Where:
 
 
 def find(name: str, folder: Path, near: Path | None = None) -> Path:
-    """A file by its path, or by its name in a folder: below the working directory, then beside the package.
-
-    Raises InputError.
-    """
+    """A file by its path, or by its name in a folder here or beside the package. Raises InputError."""
     file_name = name if name.endswith((".yaml", ".yml")) else f"{name}.yaml"
     package_root = Path(__file__).resolve().parents[2]
     folders = [Path(), *([near, near / "bases"] if near else []), folder, package_root / folder]

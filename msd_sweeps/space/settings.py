@@ -23,8 +23,7 @@ Where = Callable[[KeyPath], str]
 
 _MOST_ERRORS = 10
 _LONGEST_FOUND = 60
-_MAPPING = "a mapping of keys to values"
-_EXPECTED = {
+_EXPECTED = dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "a mapping of keys to values") | {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
     "float_type": "a number",
@@ -33,9 +32,6 @@ _EXPECTED = {
     "string_type": "text",
     "list_type": "a list",
     "tuple_type": "a list",
-    "dict_type": _MAPPING,
-    "model_type": _MAPPING,
-    "model_attributes_type": _MAPPING,
     "greater_than": "a number above {gt:g}",
     "greater_than_equal": "a number of at least {ge:g}",
     "less_than": "a number below {lt:g}",
@@ -118,26 +114,20 @@ def _at_key(message: str, key: KeyPath, tree: Any) -> tuple[KeyPath, str]:
     for part in key:
         tree = tree[part]
     as_written = tuple(int(part) if part.isdigit() else part for part in name.split("."))
-    return (*key, *key_paths(tree).get(name, as_written)), rest
+    return (*key, *paths(tree).get(name, (as_written, None))[0]), rest
 
 
-def key_paths(tree: Any, key: tuple[str, ...] = ()) -> dict[str, tuple[str, ...]]:
-    """The keys of every section and value in nested dictionaries by their dotted path; keys may hold dots."""
-    found = {".".join(key): key} if key else {}
-    for part, value in tree.items() if isinstance(tree, dict) else ():
-        found |= key_paths(value, (*key, part))
+def paths(tree: Any, key: tuple[str, ...] = ()) -> dict[str, tuple[tuple[str, ...], Any]]:
+    """Keys and value of every section and value in nested dictionaries by their dotted path; keys may hold dots."""
+    found = {".".join(key): (key, tree)} if key else {}
+    for part, value in tree.items() if isinstance(tree, Mapping) else ():
+        found |= paths(value, (*key, part))
     return found
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
     """The values of nested dictionaries by their dotted paths; lists stay whole, empty dictionaries are left out."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+    return {path: value for path, (_, value) in paths(tree).items() if not isinstance(value, Mapping)}
 
 
 def overlap(one: str, other: str) -> bool:

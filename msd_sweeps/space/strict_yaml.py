@@ -42,13 +42,21 @@ class Document(NamedTuple):
 
 
 def parse(path: Path) -> Document:
-    """Read a mapping from a YAML file.
-
-    Raises InputError with file and line for a file that cannot be read, is too large, is malformed, nests too
-    deeply, repeats a key, or uses a tag or an alias.
-    """
+    """Read a mapping from a YAML file. Raises InputError with file and line for what cannot be read, or is refused."""
+    content = b""
+    try:
+        size = path.stat().st_size
+        if size > _LARGEST_FILE_BYTES:
+            raise InputError(f"{path}: {size:,} bytes; a space or base is at most {_LARGEST_FILE_BYTES:,} bytes")
+        content = path.read_bytes()
+        text = content.decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        line, byte = content.count(b"\n", 0, error.start) + 1, content[error.start]
+        raise InputError(f"{path}:{line}: not UTF-8 text (found the byte 0x{byte:02x}); save it as UTF-8") from error
     lines: dict[KeyPath, int] = {(): 1}
-    data = _read(_text(path), lambda line: f"{path}:{line + 1}: ", lines)
+    data = _read(text, lambda line: f"{path}:{line + 1}: ", lines)
     if not isinstance(data, dict):
         found = {list: "a list", type(None): "an empty file"}.get(type(data), "a single value")
         raise InputError(f"{path}:{lines[()]}: expected a mapping of keys to values at the top level, found {found}")
@@ -58,23 +66,6 @@ def parse(path: Path) -> Document:
 def parse_scalar(text: str, where: str) -> Any:
     """One value as it would stand in a YAML file, for `--set path=value`. Raises InputError that begins `where`."""
     return _read(text, lambda line: f"{where}: ", {})
-
-
-def _text(path: Path) -> str:
-    content = b""
-    try:
-        size = path.stat().st_size
-        if size > _LARGEST_FILE_BYTES:
-            raise InputError(f"{path}: {size:,} bytes; a space or base is at most {_LARGEST_FILE_BYTES:,} bytes")
-        content = path.read_bytes()
-        return content.decode("utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"{path}:{line}: not UTF-8 text (found the byte 0x{content[error.start]:02x}); save it as UTF-8"
-        ) from error
 
 
 def _read(text: str, place: Place, lines: dict[KeyPath, int]) -> Any:

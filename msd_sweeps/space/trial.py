@@ -13,7 +13,7 @@ from msd_sweeps.catalog.networks import NETWORKS, Pair
 from msd_sweeps.space.data import Data
 from msd_sweeps.space.errors import InputError, nearest
 from msd_sweeps.space.methods import Method
-from msd_sweeps.space.settings import Changes, Count, Positive, Seed, Settings, Weight, dotted, key_paths
+from msd_sweeps.space.settings import Changes, Count, Positive, Seed, Settings, Weight, dotted, paths
 
 IDENTITY_VERSION = 2
 """Raised when a change of the code changes what a configuration trains, so that old results are not reused."""
@@ -152,10 +152,7 @@ class Trial(Settings):
 
 
 def changed(trial: Trial, changes: Changes, where: str = "") -> Trial:
-    """A trial with the values at some paths replaced.
-
-    Raises InputError, which begins with `where`, for an unknown path or a value that does not fit.
-    """
+    """A trial with the values at some paths replaced. Raises InputError, which begins with `where`."""
     tree = trial.model_dump(mode="json")
     if {"data.name", "data.root", "data.image_size"} & set(changes):
         tree["data"]["content"] = None  # other files: they are examined again
@@ -168,7 +165,7 @@ def changed(trial: Trial, changes: Changes, where: str = "") -> Trial:
         for section in sections:
             inside = inside.get(section) if isinstance(inside, dict) else None
         if not isinstance(inside, dict) or last not in inside:
-            raise InputError(f"{where}'{path}' is not a setting; {nearest(path, key_paths(tree))}")
+            raise InputError(f"{where}'{path}' is not a setting; {nearest(path, paths(tree))}")
         inside[last] = value
         if path == "method" and position < len(changes):
             # Later paths may name the defaults of the new method.
@@ -202,10 +199,7 @@ class Metric(Settings):
 
 
 def student_cost(name: str, config: dict[str, Any]) -> float:
-    """The cost of a trial's student by its name: parameters, or millions of multiply-adds per image.
-
-    config: the trial, as the ledger has it. Classes are counted as in `architectures`.
-    """
+    """The parameters of the student of a recorded trial, or its millions of multiply-adds per image."""
     model, data = NETWORKS[config["student"]["model"]], config["data"]
     if name == "student_parameters":
         return float(model.parameters)
