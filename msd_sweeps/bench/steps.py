@@ -28,8 +28,7 @@ from msd_sweeps.records.files import write_whole
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import load_base
 from msd_sweeps.space.methods import METHODS
-from msd_sweeps.space.overrides import changed
-from msd_sweeps.space.trial import Trial
+from msd_sweeps.space.trial import Trial, changed
 
 FLOOR, PEERS = "student without a teacher", "kd as peers run it"
 Timings = dict[str, list[float]]

@@ -24,8 +24,7 @@ from msd_sweeps.records import ledger
 from msd_sweeps.records.object_store import local_folder
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import load_base
-from msd_sweeps.space.overrides import changed
-from msd_sweeps.space.trial import Trial
+from msd_sweeps.space.trial import Trial, changed
 
 PACKED, ALONE, DOCUMENTED = (
     "packed in a slot (pack: auto)",

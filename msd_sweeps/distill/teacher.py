@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from msd_sweeps.catalog.files import file_sha256
+from msd_sweeps.catalog.datasets import file_sha256
 from msd_sweeps.distill import checkpoint, models
 from msd_sweeps.distill.cohort import Cohort, evaluate
 from msd_sweeps.distill.data import loading as data

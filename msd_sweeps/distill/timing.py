@@ -15,8 +15,7 @@ from msd_sweeps.distill.cohort import Cohort, train_epoch
 from msd_sweeps.distill.data.splits import Images, Splits
 from msd_sweeps.distill.device import choose_device
 from msd_sweeps.distill.stepping import WARM_UP_STEPS
-from msd_sweeps.space.overrides import changed
-from msd_sweeps.space.trial import Trial
+from msd_sweeps.space.trial import Trial, changed
 
 Step = Callable[[], object]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from msd_sweeps.records.ledger import Record
-from msd_sweeps.space.overrides import flatten
+from msd_sweeps.space.settings import flatten
 
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",

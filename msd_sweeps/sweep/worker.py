@@ -11,7 +11,7 @@ import ray.train
 import ray.train.torch
 import torch
 
-from msd_sweeps.catalog.files import file_sha256
+from msd_sweeps.catalog.datasets import file_sha256
 from msd_sweeps.distill import checkpoint, teacher
 from msd_sweeps.distill.cohort import Cohort
 from msd_sweeps.distill.data import loading as data

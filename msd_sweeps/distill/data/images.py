@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from msd_sweeps.catalog.files import DataError
+from msd_sweeps.catalog.datasets import DataError
 
 Item = TypeVar("Item")
 

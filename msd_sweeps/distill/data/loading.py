@@ -9,8 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from msd_sweeps.catalog import image_folders, tensor_files
-from msd_sweeps.catalog.datasets import IMAGENET, TEST_FOLDERS
-from msd_sweeps.catalog.files import DataError
+from msd_sweeps.catalog.datasets import IMAGENET, TEST_FOLDERS, DataError
 from msd_sweeps.distill.data.images import decode, squares
 from msd_sweeps.distill.data.splits import ImageFiles, Images, Split, Splits
 from msd_sweeps.distill.models.imagenet import torchvision

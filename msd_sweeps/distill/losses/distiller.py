@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Size, Tensor, nn
 
 from msd_sweeps.distill.models.network import Network, Taps
-from msd_sweeps.space.method_base import LogitSettings, MethodSettings
+from msd_sweeps.space.methods import LogitSettings, MethodSettings
 
 AnySettings = TypeVar("AnySettings", bound=MethodSettings)
 Stage = TypeVar("Stage")
