@@ -15,6 +15,7 @@ from msd_sweeps.space.trial import COSTS, Trial, changed, student_cost
 
 _MOST_TRIALS = 20_000
 _LONGEST_LABEL = 100
+_BOUNDS = ("low", "high")
 _WINNER = re.compile(r"winner [0-9]+")
 
 Written = list[tuple[KeyPath, Changes]]
@@ -65,11 +66,9 @@ def _written(sweep: Sweep) -> Iterator[tuple[KeyPath, Changes]]:
     space = sweep.space
     for name, parameter in space.parameters.items():
         for index, level in enumerate(levels_of(parameter)):
-            if isinstance(parameter, Choices):
-                key: KeyPath = ("parameters", name, "choices", level if parameter.labels else index)
-            else:
-                key = ("parameters", name, ("low", "high")[index])
-            yield key, changes_of(space, {name: level})
+            is_listed = isinstance(parameter, Choices) and not parameter.labels
+            place = ("choices", index if is_listed else level) if isinstance(parameter, Choices) else (_BOUNDS[index],)
+            yield ("parameters", name, *place), changes_of(space, {name: level})
     yield ("full",), space.full
     labelled: dict[KeyPath, dict[str, Changes]] = {("without",): space.without, ("also",): space.also}
     if space.design == "search":

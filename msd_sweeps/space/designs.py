@@ -85,7 +85,7 @@ class Conditions:
         return self.distinct(itertools.product(*(levels_of(self._parameters[name]) for name in self.order)))
 
     def corners(self) -> Iterator[Values]:
-        """All combinations of choices and bounds; of very many, all of any two parameters and a fixed draw of the rest."""
+        """All combinations of choices and bounds; of very many, every pair of levels and a fixed draw of the rest."""
         levels = [levels_of(self._parameters[name]) for name in self.order]
         if math.prod(map(len, levels)) <= _MOST_CORNERS:
             return self.every_combination()
