@@ -124,10 +124,8 @@ class MsdSettings(LogitSettings):
         pair.check_scales(self.scales)
         student, teacher = NETWORKS[pair.student].channels, NETWORKS[pair.teacher].channels
         if self.projector == "none" and student != teacher:
-            problem = (
-                f"'none' needs equal widths, but {pair.teacher} -> {pair.student} taps {teacher} and {student} channels"
-            )
-            raise ValueError(f"method.projector: {problem}; use 'linear' or 'heads'")
+            found = f"{pair.teacher} -> {pair.student} taps {teacher} and {student} channels"
+            raise ValueError(f"method.projector: 'none' needs equal widths, but {found}; use 'linear' or 'heads'")
         if self.projector == "heads":
             pair.check_classifiers("student", "teacher")
         elif self.regions != "all":

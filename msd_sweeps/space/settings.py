@@ -147,8 +147,7 @@ def _resolved(kind: Any, location: Iterable[int | str]) -> tuple[KeyPath, Any]:
         else:  # list[...], tuple[..., ...] or dict[str, ...]
             kind = next((inner for inner in get_args(kind) if inner not in (str, ...)), None)
         key.append(part)
-    members = _members(kind)
-    return tuple(key), next(iter(members.values())) if len(members) == 1 else kind
+    return tuple(key), list(_members(kind).values())[-1]
 
 
 def _members(kind: Any) -> dict[Any, Any]:
