@@ -3,7 +3,7 @@
 import json
 import re
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, Tag, ValidationError
@@ -118,14 +118,14 @@ def _at_key(message: str, key: KeyPath, tree: Any) -> tuple[KeyPath, str]:
 def paths(tree: Any, key: tuple[str, ...] = ()) -> dict[str, tuple[tuple[str, ...], Any]]:
     """Keys and value of every section and value in nested dictionaries by their dotted path; keys may hold dots."""
     found = {".".join(key): (key, tree)} if key else {}
-    for part, value in tree.items() if isinstance(tree, Mapping) else ():
+    for part, value in tree.items() if isinstance(tree, dict) else ():
         found |= paths(value, (*key, part))
     return found
 
 
-def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
+def flatten(tree: dict[str, Any]) -> dict[str, Any]:
     """The values of nested dictionaries by their dotted paths; lists stay whole, empty dictionaries are left out."""
-    return {path: value for path, (_, value) in paths(tree).items() if not isinstance(value, Mapping)}
+    return {path: value for path, (_, value) in paths(tree).items() if not isinstance(value, dict)}
 
 
 def overlap(one: str, other: str) -> bool:
