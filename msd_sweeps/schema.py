@@ -1,8 +1,4 @@
-"""Write the files that follow from the code: `python -m msd_sweeps.schema`.
-
-These are the JSON schemas of spaces and bases, for editors, and the facts of all networks, which are measured so that a
-plan needs no torch.
-"""
+"""Write the JSON schemas for editors and the measured facts of all networks: `python -m msd_sweeps.schema`."""
 
 import argparse
 import functools
@@ -51,10 +47,7 @@ def schema_text(model: type[Settings]) -> str:
 
 @functools.cache
 def facts_text() -> str:
-    """The facts of all networks as JSON, one network a line.
-
-    A network whose package is missing keeps the facts on file. Raises ModuleNotFoundError where it has none.
-    """
+    """The facts of all networks as JSON; those on file where a package is missing, else raises ModuleNotFoundError."""
     from msd_sweeps.distill import models
 
     lines = []

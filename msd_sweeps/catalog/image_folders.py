@@ -30,10 +30,7 @@ class ClassFolders(NamedTuple):
     test: ImageList
 
     def fingerprint(self, root: Path) -> str:
-        """A hash of all relative paths and file sizes: cheap, and enough to notice added, lost and cut files.
-
-        An image that is replaced by another of exactly the same size is not noticed.
-        """
+        """A hash of all paths and file sizes: an image replaced by another of exactly the same size is not noticed."""
         digest = hashlib.sha256()
         for path in (*self.train.paths, *self.test.paths):
             digest.update(f"{path}\0{(root / path).stat().st_size}\0".encode("utf-8", "surrogateescape"))

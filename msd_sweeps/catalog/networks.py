@@ -42,16 +42,13 @@ class Pair(NamedTuple):
     data: str
     image_size: int
 
-    def __str__(self) -> str:
-        return f"{self.teacher} -> {self.student}"
-
     def check_scales(self, scales: Iterable[int]) -> None:
         """Raises ValueError for a scale that divides the smaller of both last feature maps into less than pixels."""
         reduction = max(NETWORKS[self.student].reduction, NETWORKS[self.teacher].reduction)
         finest = max(1, self.image_size // reduction)
         for scale in scales:
             if scale > finest:
-                hint = f"the finest scale of {self} on {self.data} is {finest}"
+                hint = f"the finest scale of {self.teacher} -> {self.student} on {self.data} is {finest}"
                 raise ValueError(f"method.scales: scale {scale} is finer than the feature map; {hint}")
 
     def check_classifiers(self, *roles: str) -> None:

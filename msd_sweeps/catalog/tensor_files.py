@@ -60,9 +60,9 @@ def read(root: Path, split: str) -> "tuple[np.ndarray | list[bytes], np.ndarray]
     labels = _labels(root, split)
     if _is_npz(root):
         return _npz_array(root, f"{split}_images"), labels
-    column = _parquet(root, split, "image")
-    images: list[Any] = [value.get("bytes") if isinstance(value, dict) else value for value in column]
-    for index, image in enumerate(images):
+    images = _parquet(root, split, "image")
+    for index, value in enumerate(images):
+        images[index] = image = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(image, bytes):
             expected = "the bytes of an encoded image (PNG, JPEG, ...), bare or under 'bytes'"
             found = f"image {index} of the {split} split is {type(image).__name__}"

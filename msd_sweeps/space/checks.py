@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from msd_sweeps.space.conditions import Condition, is_number
+from msd_sweeps.space.conditions import ORDERS, Condition, is_number
 from msd_sweeps.space.designs import LEFT_OUT, PlannedTrial, Sweep, changes_of, levels_of
 from msd_sweeps.space.errors import InputError, KeyPath, nearest
 from msd_sweeps.space.schema import Choices
@@ -15,7 +15,6 @@ from msd_sweeps.space.trial import COSTS, Trial, changed, student_cost
 
 _MOST_TRIALS = 20_000
 _LONGEST_LABEL = 100
-_WINNER = re.compile(r"winner [0-9]+")
 
 Written = list[tuple[KeyPath, Changes]]
 """Every set of changes that a space writes out, by its key."""
@@ -65,11 +64,10 @@ def _written(sweep: Sweep) -> Iterator[tuple[KeyPath, Changes]]:
     space = sweep.space
     for name, parameter in space.parameters.items():
         for index, level in enumerate(levels_of(parameter)):
+            place: KeyPath = ("low", "high")[index : index + 1]
             if isinstance(parameter, Choices):
-                key: KeyPath = ("parameters", name, "choices", level if parameter.labels else index)
-            else:
-                key = ("parameters", name, ("low", "high")[index])
-            yield key, changes_of(space, {name: level})
+                place = ("choices", level if parameter.labels else index)
+            yield ("parameters", name, *place), changes_of(space, {name: level})
     yield ("full",), space.full
     labelled: dict[KeyPath, dict[str, Changes]] = {("without",): space.without, ("also",): space.also}
     if space.design == "search":
@@ -120,7 +118,7 @@ def _never_holds(sweep: Sweep, condition: Condition) -> str:
         if name not in base:
             return f"'{name}' is neither a parameter nor a setting of the base; {nearest(name, [*parameters, *base])}"
         levels, found = [base[name]], f"{shown(base[name])} in the base"
-    if condition.is_order and not all(map(is_number, levels)):
+    if condition.operator in ORDERS and not all(map(is_number, levels)):
         return f"'{name}' is {found}, and has no order; use == or in"
     if name in sweep.conditions.of:  # where the subject does not count itself, the condition is on the base's value
         levels.append(sweep.conditions.base.get(name))
@@ -131,10 +129,9 @@ def _never_holds(sweep: Sweep, condition: Condition) -> str:
 
 def _decided(sweep: Sweep) -> dict[str, str]:
     """The paths that something else decides, and what that is."""
-    decided = {"seed": "seeds stand in the space: seeds, or search.seed and confirm.seeds"}
-    if sweep.space.design == "search":
-        decided["data.val_fraction"] = "the share held out by a search is search.val_fraction"
-    return decided
+    fraction = {"data.val_fraction": "the share held out by a search is search.val_fraction"}
+    seed = {"seed": "seeds stand in the space: seeds, or search.seed and confirm.seeds"}
+    return seed | fraction if sweep.space.design == "search" else seed
 
 
 def _path_problems(sweep: Sweep, written: Written) -> Problems:
@@ -180,7 +177,7 @@ def _label_problems(sweep: Sweep, written: Written) -> Problems:
             continue
         if not label.strip() or not label.isprintable() or len(label) > _LONGEST_LABEL:
             yield key, f"a label is printable text of at most {_LONGEST_LABEL} characters, found {label[:30]!r}"
-        if is_row and (label in taken or _WINNER.fullmatch(label)):
+        if is_row and (label in taken or re.fullmatch(r"winner [0-9]+", label)):
             yield key, f"the label '{label}' is taken by another row of the table; choose another"
 
 
@@ -202,11 +199,10 @@ def _count_problems(sweep: Sweep) -> Problems:
 def _unmeasured(sweep: Sweep) -> Problems:
     """A validation score needs a held-out part; only a search holds one out by itself."""
     space = sweep.space
-    metric = space.metrics[0]
-    settings = (("metric", "name", metric.name, metric), ("report", "value", space.report.value, space.report))
-    for section, key, name, settings_of in settings:
-        is_held_out = space.design == "search" or sweep.base.data.val_fraction
-        if name.startswith("val_") and key in settings_of.model_fields_set and not is_held_out:
+    is_held_out = space.design == "search" or sweep.base.data.val_fraction
+    for section, key, settings in (("metric", "name", space.metrics[0]), ("report", "value", space.report)):
+        name = getattr(settings, key)
+        if name.startswith("val_") and key in settings.model_fields_set and not is_held_out:
             test = name.replace("val_", "test_")
             problem = f"{name} is measured only where data.val_fraction is above 0"
             yield (section, key), f"{problem}; use {test}, or --set data.val_fraction=0.1"

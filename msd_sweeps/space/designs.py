@@ -85,7 +85,7 @@ class Conditions:
         return self.distinct(itertools.product(*(levels_of(self._parameters[name]) for name in self.order)))
 
     def corners(self) -> Iterator[Values]:
-        """All combinations of choices and bounds; of many, all of any two parameters and a fixed draw of the rest."""
+        """All combinations of choices and bounds; of very many, every pair of levels and a fixed draw of the rest."""
         levels = [levels_of(self._parameters[name]) for name in self.order]
         if math.prod(map(len, levels)) <= _MOST_CORNERS:
             return self.every_combination()
@@ -138,8 +138,7 @@ class PlannedTrial(NamedTuple):
     phase: str
     """search, confirm or design."""
     levels: tuple[Values, ...] = ()
-    """The level of each factor, once for each place of the design that the trial fills: a value, or the label of a set
-    of changes. Empty for a cell beside the design, such as a baseline."""
+    """The factors' levels (values or labels) at each place of the design that it fills; empty for a cell beside it."""
     search_trial: str = ""
     """The id of the search trial whose configuration is confirmed."""
 
@@ -241,8 +240,7 @@ def changes_of(space: Space, values: Values) -> Changes:
     """The changes of the base that give it these values."""
     changes: Changes = {}
     for name, value in values.items():
-        parameter = space.parameters[name]
-        labels = parameter.labels if isinstance(parameter, Choices) else {}
+        labels = getattr(space.parameters[name], "labels", {})
         changes |= labels[value] if labels else {name: value}
     return changes
 

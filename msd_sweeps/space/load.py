@@ -14,8 +14,6 @@ from msd_sweeps.space.strict_yaml import Document, parse, parse_scalar
 from msd_sweeps.space.trial import Trial, changed
 
 SHIPPED = Path("search_spaces")
-_RESERVED = ("teachers", "timings.json")
-"""Other names in the folder of the sweeps."""
 
 
 def load(
@@ -110,6 +108,6 @@ def checked_name(name: str) -> str:
     if not name or len(name) > 100 or name[0] in ".-" or not all(c.isalnum() or c in "._-+" for c in name):
         expected = "letters, digits and . _ - + only, does not begin with . or -, and is at most 100 characters long"
         raise InputError(f"--name {name!r}: a name has {expected}")
-    if name in _RESERVED:
+    if name in ("teachers", "timings.json"):  # these lie in the folder of the sweeps, too
         raise InputError(f"--name {name}: this name is taken by the platform itself; choose another")
     return name

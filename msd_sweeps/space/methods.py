@@ -1,8 +1,8 @@
 """The registry of methods: the settings of each, without torch, and the module that computes its loss.
 
-A class below that has a literal `name` is a method. `METHODS`, the schema, the benchmarks and the tests over all
-methods follow from these classes. Defaults are those of the CIFAR-100 tables: RepDistiller's for the methods it has,
-mdistiller's for the others, and each method's own reference code where neither has it.
+A class below that has a literal `name` is a method: `METHODS`, the schema, the benchmarks and the tests follow from
+these classes. Defaults are those of the CIFAR-100 tables: RepDistiller's for the methods it has, mdistiller's for the
+others, and each method's own reference code where neither has it.
 """
 
 import functools
@@ -124,8 +124,8 @@ class MsdSettings(LogitSettings):
         pair.check_scales(self.scales)
         student, teacher = NETWORKS[pair.student].channels, NETWORKS[pair.teacher].channels
         if self.projector == "none" and student != teacher:
-            problem = f"'none' needs equal widths, but {pair} taps {teacher} and {student} channels"
-            raise ValueError(f"method.projector: {problem}; use 'linear' or 'heads'")
+            found = f"{pair.teacher} -> {pair.student} taps {teacher} and {student} channels"
+            raise ValueError(f"method.projector: 'none' needs equal widths, but {found}; use 'linear' or 'heads'")
         if self.projector == "heads":
             pair.check_classifiers("student", "teacher")
         elif self.regions != "all":

@@ -1,7 +1,7 @@
 """The schema of a space file. A space names a base and lists the settings that it varies."""
 
+import functools
 import json
-from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag, field_validator, model_validator
@@ -68,9 +68,8 @@ class Range(Settings):
         return all(isinstance(number, int) for number in (self.low, self.high, self.step or 1))
 
 
-def _told_by(kind: Callable[[Any], str | None], expected: str) -> Discriminator:
-    """The member of a union by a function; without one the error says what was expected."""
-    return Discriminator(kind, custom_error_type="union", custom_error_message=expected)
+_ToldBy = functools.partial(Discriminator, custom_error_type="union")
+"""The member of a union by a function; where it finds none, the error has the message that is given."""
 
 
 class Choices(Settings):
@@ -79,9 +78,9 @@ class Choices(Settings):
     choices: Annotated[
         Annotated[list[JsonValue], Field(min_length=1, max_length=MOST_CHOICES), Tag("list")]
         | Annotated[dict[str, Changes], Field(min_length=1, max_length=MOST_CHOICES), Tag("labels")],
-        _told_by(
+        _ToldBy(
             lambda value: {list: "list", dict: "labels"}.get(type(value)),
-            "expected a list of values, or labels with the changes that they stand for",
+            custom_error_message="expected a list of values, or labels with the changes that they stand for",
         ),
     ]
     when: When = None
@@ -189,7 +188,7 @@ def _kind_of_parameter(value: Any) -> str | None:
 
 Parameter = Annotated[
     Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")],
-    _told_by(_kind_of_parameter, "expected {choices: [...]} or {low: ..., high: ...}"),
+    _ToldBy(_kind_of_parameter, custom_error_message="expected {choices: [...]} or {low: ..., high: ...}"),
 ]
 
 
@@ -228,7 +227,7 @@ class Space(Settings):
         return self.metric if isinstance(self.metric, list) else [self.metric]
 
     @model_validator(mode="after")
-    def _check_metrics(self) -> Self:
+    def _check_design(self) -> Self:
         is_list, is_search = isinstance(self.metric, list), self.design == "search"
         if is_list and not is_search:
             raise ValueError("metric: only a search optimises several metrics; give one")
@@ -246,10 +245,6 @@ class Space(Settings):
         if is_list and kind != "none":
             hint = "this search has several; use none, or give one metric"
             raise ValueError(f"scheduler.type: {kind} stops trials by one metric, and {hint}")
-        return self
-
-    @model_validator(mode="after")
-    def _check_design(self) -> Self:
         for section, (designs, hint) in _DESIGNS_OF.items():
             is_given = getattr(self, section) != type(self).model_fields[section].default
             if is_given and self.design not in designs:
@@ -258,9 +253,9 @@ class Space(Settings):
             raise ValueError("without: a leave_one_out design needs at least one part to leave out")
         if self.design != "leave_one_out" and not self.parameters:
             raise ValueError(f"parameters: a {self.design} design needs at least one")
-        for name, parameter in self.parameters.items():
+        for path, parameter in self.parameters.items():
             if isinstance(parameter, Range) and self.design != "search":
-                raise ValueError(f"parameters.{name}: a {self.design} design needs choices, not a range")
+                raise ValueError(f"parameters.{path}: a {self.design} design needs choices, not a range")
         # The score by which winners are chosen must not be the score that is reported.
         value, seed = self.report.value, self.search.seed
         if self.design == "search" and value.startswith("val_"):

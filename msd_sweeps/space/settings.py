@@ -3,7 +3,7 @@
 import json
 import re
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, Tag, ValidationError
@@ -73,8 +73,7 @@ def shown(value: Any) -> str:
 def _messages(model: type[Settings], errors: Iterable[ErrorDetails], tree: Any) -> list[tuple[KeyPath, str]]:
     """One message for each mistake; what the members of a union expect of one value is one message."""
     messages: list[tuple[KeyPath, str]] = []
-    expected: dict[KeyPath, list[str]] = {}
-    found: dict[KeyPath, Any] = {}
+    expected: dict[KeyPath, tuple[Any, list[str]]] = {}
     for item in errors:
         key, _ = _resolved(model, item["loc"])
         kind, context = item["type"], item.get("ctx", {})
@@ -91,18 +90,17 @@ def _messages(model: type[Settings], errors: Iterable[ErrorDetails], tree: Any) 
             messages.append((key, f"the key 'name' is missing, which says what {key[-1]} it is; add it"))
         elif kind in _EXPECTED or (message.startswith("expected ") and kind != "value_error"):
             wanted = _EXPECTED[kind].format(**context) if kind in _EXPECTED else message.removeprefix("expected ")
-            expected.setdefault(key, []).append(wanted)
-            found[key] = item["input"]
+            expected.setdefault(key, (item["input"], []))[1].append(wanted)
         elif kind != "default_factory_not_called":  # it follows from another error
             messages.append(_at_key(message, key, tree) if kind == "value_error" else (key, message))
-    for key, wanted_here in expected.items():
+    for key, (found, wanted_here) in expected.items():
         wanted_of_key = list(dict.fromkeys(wanted_here))
         if "a number" in wanted_of_key and "a whole number" in wanted_of_key:
             wanted_of_key.remove("a whole number")
-        text = f"expected {' or '.join(wanted_of_key)}, found {shown(found[key])}"
-        words = re.findall(r"'([^']+)'", text.partition(", found")[0])
-        hint = nearest(found[key], words, only_close=True) if isinstance(found[key], str) else ""
-        messages.append((key, f"{text}; {hint}" if hint else text))
+        text = " or ".join(wanted_of_key)
+        words = re.findall(r"'([^']+)'", text)
+        hint = nearest(found, words, only_close=True) if isinstance(found, str) else ""
+        messages.append((key, f"expected {text}, found {shown(found)}" + "; " * bool(hint) + hint))
     return messages
 
 
@@ -120,14 +118,14 @@ def _at_key(message: str, key: KeyPath, tree: Any) -> tuple[KeyPath, str]:
 def paths(tree: Any, key: tuple[str, ...] = ()) -> dict[str, tuple[tuple[str, ...], Any]]:
     """Keys and value of every section and value in nested dictionaries by their dotted path; keys may hold dots."""
     found = {".".join(key): (key, tree)} if key else {}
-    for part, value in tree.items() if isinstance(tree, Mapping) else ():
+    for part, value in tree.items() if isinstance(tree, dict) else ():
         found |= paths(value, (*key, part))
     return found
 
 
-def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
+def flatten(tree: dict[str, Any]) -> dict[str, Any]:
     """The values of nested dictionaries by their dotted paths; lists stay whole, empty dictionaries are left out."""
-    return {path: value for path, (_, value) in paths(tree).items() if not isinstance(value, Mapping)}
+    return {path: value for path, (_, value) in paths(tree).items() if not isinstance(value, dict)}
 
 
 def overlap(one: str, other: str) -> bool:
@@ -149,8 +147,7 @@ def _resolved(kind: Any, location: Iterable[int | str]) -> tuple[KeyPath, Any]:
         else:  # list[...], tuple[..., ...] or dict[str, ...]
             kind = next((inner for inner in get_args(kind) if inner not in (str, ...)), None)
         key.append(part)
-    members = _members(kind)
-    return tuple(key), next(iter(members.values())) if len(members) == 1 else kind
+    return tuple(key), list(_members(kind).values())[-1]
 
 
 def _members(kind: Any) -> dict[Any, Any]:

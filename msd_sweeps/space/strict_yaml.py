@@ -77,14 +77,12 @@ def _read(text: str, place: Place, lines: dict[KeyPath, int]) -> Any:
     try:
         _check_events(text, place)
         root = yaml.compose(text, Loader=_LOADER)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line if mark else 0
-        problem = ", ".join(filter(None, (error.context, error.problem)))
-        raise InputError(f"{place(line)}not valid YAML: {problem}{_advice(text, line, problem)}") from error
     except yaml.YAMLError as error:
-        line = text.count("\n", 0, getattr(error, "position", 0))
-        raise InputError(f"{place(line)}not valid YAML: {error}") from error
+        is_marked = isinstance(error, yaml.MarkedYAMLError)  # a character that YAML forbids has a position alone
+        mark = (error.problem_mark or error.context_mark) if is_marked else None
+        line = mark.line if mark else text.count("\n", 0, getattr(error, "position", 0))
+        problem = ", ".join(filter(None, (error.context, error.problem))) if is_marked else str(error)
+        raise InputError(f"{place(line)}not valid YAML: {problem}{_advice(text, line, problem)}") from error
     return None if root is None else _value(root, (), place, lines)
 
 

@@ -139,16 +139,12 @@ class Trial(Settings):
     @property
     def stream_key(self) -> str:
         """Trials with the same key can share one pass of the teacher over one stream of batches."""
-        names = ("batch_size", "precision", "crop_padding", "flip")
-        recipe = {name: getattr(self.recipe, name) for name in names}
+        recipe = self.recipe.model_dump(include={"batch_size", "precision", "crop_padding", "flip"})
         fields = self._identified()
         return identity([fields["data"], fields["teacher"], recipe, self.stream_seed])
 
     def _identified(self) -> dict[str, Any]:
-        fields = self.model_dump(mode="json")
-        fields["data"] = self.data.identified
-        fields["teacher"] = teacher_identity(self)
-        return fields
+        return self.model_dump(mode="json") | {"data": self.data.identified, "teacher": teacher_identity(self)}
 
 
 def changed(trial: Trial, changes: Changes, where: str = "") -> Trial:
