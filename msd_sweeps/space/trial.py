@@ -196,8 +196,8 @@ class Metric(Settings):
 
 def student_cost(name: str, config: dict[str, Any]) -> float:
     """The parameters of the student of a recorded trial, or its millions of multiply-adds per image."""
-    model, data = NETWORKS[config["student"]["model"]], config["data"]
+    model = NETWORKS[config["student"]["model"]]
     if name == "student_parameters":
         return float(model.parameters)
-    side = (data.get("content") or data).get("image_size") or DATASETS[data["name"]].image_size
-    return model.multiply_adds_at(side)
+    data = config["data"]
+    return model.multiply_adds_at((data.get("content") or data).get("image_size") or DATASETS[data["name"]].image_size)
