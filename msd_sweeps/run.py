@@ -26,10 +26,6 @@ def main(arguments: list[str] | None = None, trainer: "Trainer | None" = None) -
     """Run the command; returns the exit code. trainer: what trains, instead of the package's own."""
     try:
         options = parse_options(arguments)
-        if options.submit is not None or str(options.address).startswith("ray://"):
-            from msd_sweeps.sweep.submit import submit
-
-            return submit(options)
         options.reach_store()
         if options.sync_mlflow:
             from msd_sweeps.sweep.finish import sync_mlflow

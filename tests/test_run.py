@@ -85,6 +85,14 @@ def test_resources_that_are_not_there_are_refused_while_planning(capsys, monkeyp
     assert list(Path().iterdir()) == []
 
 
+@pytest.mark.parametrize("address", ["ray://HEAD:10001", "HEAD"])
+def test_an_address_that_no_driver_can_join_is_refused_with_what_to_do(address, capsys):
+    with pytest.raises(SystemExit) as exit_code:
+        run.main(["--space", "scales.yaml", "--address", address])
+    assert exit_code.value.code == 2
+    assert f"found {address}; from other machines send a job: ray job submit" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -1,6 +1,7 @@
 """The options of `python -m msd_sweeps.run`, typed; nothing here decides a number of a trial."""
 
 import argparse
+import re
 import shlex
 from pathlib import Path
 
@@ -14,7 +15,8 @@ examples:
   python -m msd_sweeps.run --resume --name scales
   python -m msd_sweeps.run --add-seeds 3 --name scales
   python -m msd_sweeps.run --space scales.yaml --storage s3://BUCKET/runs
-  python -m msd_sweeps.run --space scales.yaml --submit http://HEAD:8265 --storage /runs --reports /reports
+  ray job submit --address http://HEAD:8265 --working-dir . -- python -m msd_sweeps.run --space scales.yaml \\
+      --address auto --storage /shared/runs --reports /shared/reports
 
 The same command with the same name goes on where it stopped and trains nothing twice.
 
@@ -34,7 +36,6 @@ class Options(argparse.Namespace):
     num_samples: int | None = None
     settings: list[str] = []
     address: str | None = None
-    submit: str | None = None
     num_cpus: int | None = None
     storage: Path = Path("runs")
     """This machine's folder of sweeps; the working copy where an object store is used."""
@@ -94,16 +95,8 @@ def parser() -> argparse.ArgumentParser:
     add("--num-samples", type=_count, metavar="N", help="trials of a search, instead of the space's")
     settings = "change the base (recipe.epochs=2, data.root=/data) or the space (resources.pack=4); repeatable"
     add("--set", action="append", metavar="PATH=VALUE", dest="settings", help=settings)
-    address = (
-        "drive the sweep on a running Ray cluster that this machine belongs to: auto or HOST:PORT (default: a local "
-        "Ray); from other machines ray://HEAD:10001 is the same as --submit http://HEAD:8265"
-    )
-    add("--address", help=address)
-    submit = (
-        "send the sweep to a running Ray cluster as a job and follow it; its paths are the cluster's, and --storage "
-        "(if no URI) and --reports absolute"
-    )
-    add("--submit", metavar="http://HOST:8265", help=submit)
+    address = "drive the sweep on a running Ray cluster that this machine belongs to (default: a local Ray)"
+    add("--address", type=_address, metavar="auto|HOST:PORT", help=address)
     add("--num-cpus", type=_count, metavar="N", help="CPUs that a local Ray may use (default: all)")
     storage = (
         "where sweeps and teachers are kept (runs): a folder, or s3://BUCKET/FOLDER and the like (gs, abfs, hdfs, "
@@ -122,6 +115,16 @@ def parser() -> argparse.ArgumentParser:
         add(flag, action="store_true", help=help_text)
     add("-v", "--verbose", action="store_true", help="show what Ray prints")
     return command
+
+
+def _address(text: str) -> str:
+    """auto or HOST:PORT. Raises argparse.ArgumentTypeError."""
+    if text == "auto" or re.fullmatch(r"[^/]+:\d+", text):
+        return text
+    raise argparse.ArgumentTypeError(
+        f"expected auto or HOST:PORT of a cluster that this machine belongs to, found {text}; from other machines send "
+        "a job: ray job submit --address http://HEAD:8265 --working-dir . -- python -m msd_sweeps.run --address auto ..."
+    )
 
 
 def _count(text: str) -> int:

@@ -34,7 +34,7 @@ def session(address: str | None, cpus: int | None, verbose: bool) -> Iterator[No
     """
     on_sigterm = signal.getsignal(signal.SIGTERM)
     if address not in (None, "auto"):
-        check_address(str(address))
+        _knock(str(address))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import ray
@@ -118,20 +118,13 @@ def _start_local(cpus: int, verbose: bool, level: int) -> None:
             return
 
 
-def check_address(address: str) -> None:
-    """Knock at HOST:PORT before Ray does, which would wait for long. Raises InputError."""
+def _knock(address: str) -> None:
+    """Connect to HOST:PORT before Ray does, which would wait for long. Raises InputError."""
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise InputError(f"--address {address}: expected auto or HOST:PORT")
-    knock(f"--address {address}", host, int(port))
-
-
-def knock(option: str, host: str, port: int) -> None:
-    """Raises InputError, which begins with the option, where nothing answers."""
     try:
-        socket.create_connection((host, port), timeout=10).close()
+        socket.create_connection((host, int(port)), timeout=10).close()
     except OSError as error:
-        raise InputError(f"{option}: nothing answers there ({error})") from error
+        raise InputError(f"--address {address}: nothing answers there ({error})") from error
 
 
 def nodes() -> list[Node]:
