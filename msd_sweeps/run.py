@@ -26,9 +26,10 @@ def main(arguments: list[str] | None = None, trainer: "Trainer | None" = None) -
     """Run the command; returns the exit code. trainer: what trains, instead of the package's own."""
     try:
         options = parse_options(arguments)
-        options.reach_store()
+        if options.store is not None:
+            options.store.size()  # a store that does not answer is told before anything starts
         if options.sync_mlflow:
-            from msd_sweeps.sweep.finish import sync_mlflow
+            from msd_sweeps.sweep.launch import sync_mlflow
 
             return sync_mlflow(options)
         plan = _plan(options)
@@ -54,8 +55,7 @@ def _plan(options: Options) -> Plan:
 
 
 def _launch(plan: Plan, options: Options, trainer: "Trainer | None") -> int:
-    from msd_sweeps.sweep.finish import finish
-    from msd_sweeps.sweep.launch import run_sweep
+    from msd_sweeps.sweep.launch import finish, run_sweep
     from msd_sweeps.sweep.stopping import Interrupted, SweepStopped, noted_signals
 
     again = options.resume_command(plan.sweep.name)

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
 from msd_sweeps.records.object_store import local_folder
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         from msd_sweeps.sweep.prepare import prepare_teacher
 
         try:
-            ready = prepare_teacher(trial, options.storage, lambda text: print(text, flush=True))
+            ready = prepare_teacher(trial, options.storage, _say)
         except (DataError, TeacherError) as error:
             raise InputError(str(error)) from error
     except InputError as error:
@@ -41,6 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     print(f"weights   {ready.weights}")
     return 0
+
+
+def _say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,12 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from msd_sweeps.catalog.files import file_sha256
@@ -20,6 +21,7 @@ from msd_sweeps.distill.evaluation import evaluate
 from msd_sweeps.distill.models.folding import fold_batch_norm
 from msd_sweeps.distill.models.network import Network
 from msd_sweeps.records.files import write_whole
+from msd_sweeps.records.header import TeacherRecord
 from msd_sweeps.records.object_store import Place
 from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.methods import NoneSettings
@@ -34,21 +36,11 @@ class TeacherError(Exception):
     """A teacher's file is absent, damaged, unsafe or of another network; the message says which and what to do."""
 
 
-class Teacher(NamedTuple):
-    """A teacher that is ready: where its weights lie and what it scores."""
+class Teacher(TeacherRecord):
+    """A teacher that is ready, as the ledger records it; its batch norms were folded when it was measured."""
 
-    key: str
-    model: str
-    source: str
-    """trained, or imported."""
-    weights: Path
+    weights: Path = Field(exclude=True)
     """A safetensors file in the cache."""
-    weights_sha256: str
-    test_top1: float
-    """Percent, in the precision and with the folded batch norms that students learn from."""
-    precision: str
-    seconds: float
-    """What making it took."""
 
 
 def cache_key(trial: Trial) -> str:
@@ -96,7 +88,7 @@ def prepare(
         seconds=round(seconds, 1),
     )
     write_whole(teacher.weights, content)
-    fields = teacher._asdict() | {"weights": teacher.weights.name}
+    fields = teacher.record() | {"weights": teacher.weights.name}
     write_whole(card, (json.dumps(fields, indent=1) + "\n").encode())
     checkpoint.remove(checkpoints or folder)
     return teacher

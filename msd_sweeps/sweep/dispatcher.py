@@ -10,14 +10,52 @@
 import asyncio
 import contextlib
 from collections import defaultdict
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
 from msd_sweeps.distill import checkpoint
 from msd_sweeps.records.object_store import StoreError, place
 from msd_sweeps.records.trial_record import EpochResult
-from msd_sweeps.sweep.job import MOST_ATTEMPTS, Job, Submission
+
+MOST_ATTEMPTS = 3
+"""A trial whose workers, or whose Tune actor, die this often has failed."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The files that a trial reads. Every worker has to find the same bytes as the driver did."""
+
+    data_sha256: str | None = None
+    """The hash of the data's content; None: not checked."""
+    weights: str | None = None
+    """The teacher's weights, a path or a URI; None: no teacher."""
+    weights_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a worker needs to train a trial, or to go on with it."""
+
+    trial: str
+    """The trial's id."""
+    config: str
+    """The trial's configuration as JSON, with absolute paths."""
+    stream: str
+    """Trials of the same stream can share a cohort."""
+    folder: str
+    """The trial's checkpoints, a path or a URI."""
+    inputs: Inputs = Inputs()
+    submission: int = 1
+    """The attempt with which the driver submitted the trial; a resubmitted trial has a larger number."""
+    attempt: int = 1
+    """The submission's number, and one more for each time that the workers died."""
+    reported: int = 0
+    """Epochs that the driver knows."""
+    positions: tuple[int, ...] | None = None
+    """Positions of the stream at which the trial can join, newest first; None: anywhere, for a new trial."""
+    afresh: bool = False
+    """Whether this attempt begins without a checkpoint although epochs were reported."""
 
 
 class Orders(NamedTuple):
@@ -45,7 +83,8 @@ class Dispatcher:
         """Slots whose workers have died and may come back, each with the handle of its controller."""
         self.dropped: set[tuple[int, str]] = set()
         """Slots, and the trials that leave them at their next epoch boundary."""
-        self.results: defaultdict[Submission, asyncio.Queue[EpochResult]] = defaultdict(asyncio.Queue)
+        self.results: defaultdict[tuple[str, int], asyncio.Queue[EpochResult]] = defaultdict(asyncio.Queue)
+        """By the id of a trial and the number of its submission."""
         self._submissions: dict[str, int] = {}
         """The newest submission of each trial."""
         self.changed = asyncio.Condition()
@@ -59,10 +98,10 @@ class Dispatcher:
         async with self.changed:
             self._let_go(job.trial)
             self._submissions[job.trial] = job.submission
-            if self.failure is not None:
-                self._fail(job, self.failure)
-            else:
+            if self.failure is None:
                 self.waiting.append(job)
+            else:
+                self._fail(job, self.failure)
             self.changed.notify_all()
 
     async def next_result(self, trial: str, submission: int, timeout: float) -> EpochResult | None:
@@ -174,21 +213,17 @@ class Dispatcher:
         async with self.changed:
             seats = self.seated.get(slot, {})
             for result in results:
-                job = seats.get(result.trial)
-                if job is None:
+                job, is_dropped = seats.get(result.trial), (slot, result.trial) in self.dropped
+                if job is None or (result.state == "running" and result.epoch <= job.reported):
                     continue
-                is_dropped = (slot, result.trial) in self.dropped
-                if result.state != "running":
+                if result.state == "running":
+                    seats[result.trial] = replace(job, reported=result.epoch)
+                else:
                     del seats[result.trial]
                     self.dropped.discard((slot, result.trial))
-                elif result.epoch <= job.reported:
-                    continue
-                if is_dropped:
-                    continue
-                if result.trial in seats:
-                    seats[result.trial] = replace(job, reported=result.epoch)
-                of_job = replace(result, slot=slot, attempt=job.attempt, afresh=job.afresh)
-                self.results[job.trial, job.submission].put_nowait(of_job)
+                if not is_dropped:
+                    of_job = replace(result, slot=slot, attempt=job.attempt, afresh=job.afresh)
+                    self.results[job.trial, job.submission].put_nowait(of_job)
 
     # --- inside
 

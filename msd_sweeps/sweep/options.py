@@ -63,11 +63,6 @@ class Options(argparse.Namespace):
         """The command that goes on with the sweep `name`."""
         return self.command("--resume --fresh" if self.fresh else "--resume", name)
 
-    def reach_store(self) -> None:
-        """Ask the object store for an answer, if there is one. Raises StoreError."""
-        if self.store is not None:
-            self.store.size()
-
 
 def parse_options(arguments: list[str] | None = None) -> Options:
     """Read a command line. Exits with 2 where it is wrong. Raises StoreError for a URI that cannot be used."""
@@ -90,18 +85,14 @@ def parser() -> argparse.ArgumentParser:
     add("--space", metavar="FILE", help="the space: a path, or the name of a file in search_spaces/")
     add("--base", metavar="FILE", help="another base than the space's: a path, or a name in search_spaces/bases/")
     add("--name", help="the sweep's name: its folder under --storage and reports/ (default: from space and base)")
-    seeds = "extend the finished sweep --name by N fresh seeds, and train only what is new"
-    add("--add-seeds", type=_count, metavar="N", help=seeds)
+    add("--add-seeds", type=_count, metavar="N", help="extend the finished sweep --name by N fresh seeds")
     add("--num-samples", type=_count, metavar="N", help="trials of a search, instead of the space's")
     settings = "change the base (recipe.epochs=2, data.root=/data) or the space (resources.pack=4); repeatable"
     add("--set", action="append", metavar="PATH=VALUE", dest="settings", help=settings)
     address = "drive the sweep on a running Ray cluster that this machine belongs to (default: a local Ray)"
     add("--address", type=_address, metavar="auto|HOST:PORT", help=address)
     add("--num-cpus", type=_count, metavar="N", help="CPUs that a local Ray may use (default: all)")
-    storage = (
-        "where sweeps and teachers are kept (runs): a folder, or s3://BUCKET/FOLDER and the like (gs, abfs, hdfs, "
-        "file); a store's working copy is in runs/copies"
-    )
+    storage = "where sweeps and teachers are kept (runs): a folder, or a URI (s3, gs, abfs, hdfs, file; see cluster/)"
     add("--storage", type=place, metavar="DIR|URI", help=storage)
     add("--reports", type=local_folder, metavar="DIR", help="where reports are written (reports)")
     flags = {
@@ -122,8 +113,8 @@ def _address(text: str) -> str:
     if text == "auto" or re.fullmatch(r"[^/]+:\d+", text):
         return text
     raise argparse.ArgumentTypeError(
-        f"expected auto or HOST:PORT of a cluster that this machine belongs to, found {text}; from other machines send "
-        "a job: ray job submit --address http://HEAD:8265 --working-dir . -- python -m msd_sweeps.run --address auto ..."
+        f"expected auto or HOST:PORT of a cluster that this machine belongs to, found {text}; from other machines "
+        "send a job: ray job submit --address http://HEAD:8265 --working-dir . -- python -m msd_sweeps.run ..."
     )
 
 

@@ -1,37 +1,31 @@
-"""What the parts of one launch share: the sweep's folder and its ledger, opened, and closed in the end."""
+"""What the parts of one launch share: the sweep, its folder, its ledger, and who follows the ledger."""
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from msd_sweeps.distill import checkpoint
 from msd_sweeps.plan.slots import SlotPlan
-from msd_sweeps.records.header import DataRecord, TeacherRecord, header_of
-from msd_sweeps.records.ledger import FILE_NAME, Ledger, Record, read
-from msd_sweeps.records.mlflow_sync import Mirror, choose_uri, is_synced
+from msd_sweeps.records.header import DataRecord, TeacherRecord
+from msd_sweeps.records.ledger import Ledger, Record
+from msd_sweeps.records.mlflow_sync import Mirror
 from msd_sweeps.records.object_store import Place, StoreError
-from msd_sweeps.records.trial_record import trials_of
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.trial import Trial
-from msd_sweeps.sweep.job import Inputs
-from msd_sweeps.sweep.lock import locked
+from msd_sweeps.sweep.dispatcher import Inputs
 from msd_sweeps.sweep.options import Options
 from msd_sweeps.sweep.progress import Progress
-from msd_sweeps.sweep.remaining import Trials, is_complete
-from msd_sweeps.sweep.resume import as_grown, refuse_another_space
+from msd_sweeps.sweep.resume import Trials, is_complete
 from msd_sweeps.sweep.stopping import Signals
 from msd_sweeps.sweep.store_sync import StoreSync, checkpoints_of
 
 JOURNAL = "optuna.journal"
 """The file of Optuna's study in a sweep's folder."""
-_MIRROR_SECONDS = 20.0
-_HURRIED_MIRROR_SECONDS = 6.0
-_COPY_SECONDS = 20.0
-_HURRIED_COPY_SECONDS = 3.0
-"""After a signal the whole command ends within 30 s, of which the slots need a part."""
+_CLOSE_SECONDS = 20.0, 20.0
+"""How long the end of a launch waits for the object store, and for MLflow."""
+_HURRIED_CLOSE_SECONDS = 3.0, 6.0
+"""The same after a signal: the whole command ends within 30 s, of which the slots need a part."""
 
 
 @dataclass
@@ -67,6 +61,16 @@ class Run:
         """Trials that this launch began to train."""
         return len(self.trials) - self._known - self.copied
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything that the sweep asks for has ended."""
+        return is_complete(self.sweep, self.trials)
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the object store, if there is one, has the whole ledger."""
+        return self.store_sync is None or self.store_sync.trouble is None
+
     def record(self, event: str, **fields: Any) -> Record:
         """Write one record to the ledger, and then show it and send it to MLflow. Raises LedgerError."""
         written = self.ledger.append(event, **fields)
@@ -79,27 +83,19 @@ class Run:
     def say(self, text: str) -> None:
         """Show the user a line."""
         if self.progress is not None:
-            self.progress.console.print(text, markup=False, soft_wrap=True)
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether everything that the sweep asks for has ended."""
-        return is_complete(self.sweep, self.trials)
-
-    @property
-    def is_stored(self) -> bool:
-        """Whether the object store, if there is one, has the whole ledger."""
-        return self.store_sync is None or self.store_sync.trouble is None
+            self.progress.say(text)
 
     @property
     def checkpoints(self) -> Place:
         """The folder with a folder of checkpoints for each trial: in the object store where there is one."""
         return checkpoints_of(self.folder.resolve() if self.store_sync is None else self.store_sync.store)
 
-    @property
-    def remove_checkpoints(self) -> Callable[[Place], None]:
-        """Deletes the checkpoints of a trial that has ended, in a store once the store's ledger has that end."""
-        return checkpoint.remove if self.store_sync is None else self.store_sync.remove_later
+    def remove_checkpoints(self, of_trial: Place) -> None:
+        """Delete the checkpoints of a trial that has ended, in a store once the store's ledger has that end."""
+        if self.store_sync is None:
+            checkpoint.remove(of_trial)
+        else:
+            self.store_sync.remove_later(of_trial)
 
     def remove_left_over_checkpoints(self) -> None:
         """Delete the checkpoints of trials that have ended: a driver can be killed before it does that."""
@@ -112,66 +108,24 @@ class Run:
 
     def close(self) -> None:
         """Close the ledger, copy the rest of it and send the rest to MLflow; after a signal in a hurry."""
-        is_hurried = bool(self.signals.received)
+        copy_seconds, mirror_seconds = _HURRIED_CLOSE_SECONDS if self.signals.received else _CLOSE_SECONDS
         self.ledger.close()
         if self.store_sync is not None:
-            self.store_sync.finish(_HURRIED_COPY_SECONDS if is_hurried else _COPY_SECONDS)
+            self.store_sync.finish(copy_seconds)
         if self.mirror is not None:
-            self.unsent = self.mirror.close(_HURRIED_MIRROR_SECONDS if is_hurried else _MIRROR_SECONDS)
+            self.unsent = self.mirror.close(mirror_seconds)
         if self.store_sync is not None and self.is_stored and self.is_complete:
             self.store_sync.remove_checkpoints()
 
 
-@contextmanager
-def opened(sweep: Sweep, options: Options, signals: Signals) -> Iterator[Run]:
-    """Lock a sweep's folder and open its ledger, fetched from the object store if there is one.
-
-    The run's sweep has the seeds and samples that were added to it before. Raises InputError where another driver runs
-    the sweep, or another space has its name; LedgerError.
-    """
-    folder = options.storage / sweep.name
-    path = folder / FILE_NAME
-    with locked(folder, sweep.name), _synced(options, sweep.name) as sync:
-        history = list(read(path)) if path.exists() else []
-        launches = header_of(path, history).launches
-        refuse_another_space(sweep, launches)
-        run = Run(as_grown(sweep, launches), folder, trials_of(history), Ledger(path), options, signals, sync)
-        uri, tracking = choose_uri(folder, sweep.space.tracking.uri), sweep.space.tracking
-        if not (run.is_complete and is_synced(folder, len(history), uri)):
-            run.remove_left_over_checkpoints()
-            run.mirror = Mirror(uri, tracking.experiment, sweep.name, folder, len(history))
-        del history  # of a long sweep it takes as much memory as all the rest
-        try:
-            yield run
-        finally:
-            run.close()
-
-
-@contextmanager
-def _synced(options: Options, name: str) -> Iterator[StoreSync | None]:
-    """Keep the ledger in the object store, if there is one; in the end say what the store lacks."""
-    if options.store is None:
-        yield None
-        return
-    sync = StoreSync(options.store / name, options.storage / name)
-    sync.begin()
-    try:
-        yield sync
-    finally:
-        sync.finish(_COPY_SECONDS)  # unless the run has done that
-        if sync.trouble is not None:
-            hint = (
-                f"\n{sync.store} lacks a part of the ledger, which is whole in {sync.folder}. "
-                f"To complete the copy, from this machine:\n  {options.resume_command(name)}"
-            )
-            print(f"error: {sync.trouble}{'' if sync.taken else hint}", file=sys.stderr)
-
-
-class OpenSlots(Protocol):
+class Slots(Protocol):
     """Slots that ask a dispatcher for jobs until they are closed."""
 
-    def close(self, timeout: float) -> bool:
-        """End the slots and wait up to `timeout` seconds; True when all have ended."""
+    def grow(self, slots: int) -> None:
+        """Start more until there are this many."""
+
+    def close(self, timeout: float) -> None:
+        """End the slots, and wait up to `timeout` seconds for that."""
 
 
 class Trainer(Protocol):
@@ -188,5 +142,5 @@ class Trainer(Protocol):
     def inputs(self, trial: Trial) -> Inputs:
         """The files of a trial."""
 
-    def open_slots(self, plan: SlotPlan, dispatcher: Any, folder: Path) -> OpenSlots:
+    def open_slots(self, plan: SlotPlan, dispatcher: Any, folder: Path) -> Slots:
         """Start the slots of a plan; `folder` is for what Ray leaves behind."""

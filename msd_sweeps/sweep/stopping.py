@@ -5,7 +5,7 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -64,25 +64,20 @@ def noted_signals() -> Iterator[Signals]:
             signal.signal(number, handler)
 
 
-class FirstFailures:
-    """Notices when the first trials of a launch all fail in the same way."""
+def common_failure(ends: Sequence[tuple[str, str, str]]) -> str | None:
+    """The message for the user where the first SAME_FAILURES ends are failures of one kind; None otherwise.
 
-    def __init__(self) -> None:
-        self._ways: list[str] = []
-        self._first = ""
-
-    def add(self, state: str, reason: str, traceback: str) -> str | None:
-        """Count how a trial ended. Gives the message for the user once SAME_FAILURES have failed in the same way."""
-        if len(self._ways) >= SAME_FAILURES:
-            return None
-        self._ways.append(way(state, reason, traceback))
-        self._first = self._first or traceback or reason
-        if len(self._ways) < SAME_FAILURES or len(set(self._ways)) > 1 or not self._ways[0]:
-            return None
-        return (
-            f"the first {SAME_FAILURES} trials failed in the same way, so the sweep was stopped; they stay failed "
-            f"under this name. The first of them:\n{self._first.rstrip()}"
-        )
+    ends: state, reason and traceback of each trial that has ended, in order.
+    """
+    first = ends[:SAME_FAILURES]
+    ways = {way(*end) for end in first}
+    if len(first) < SAME_FAILURES or len(ways) > 1 or "" in ways:
+        return None
+    _, reason, traceback = first[0]
+    return (
+        f"the first {SAME_FAILURES} trials failed in the same way, so the sweep was stopped; they stay failed "
+        f"under this name. The first of them:\n{(traceback or reason).rstrip()}"
+    )
 
 
 def way(state: str, reason: str, traceback: str) -> str:

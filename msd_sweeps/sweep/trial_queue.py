@@ -16,11 +16,11 @@ from msd_sweeps.records.trial_record import EpochResult, TrialRecord
 from msd_sweeps.space.choices import Values
 from msd_sweeps.space.designs import PlannedTrial
 from msd_sweeps.space.errors import InputError
-from msd_sweeps.sweep.job import MOST_ATTEMPTS, Job
-from msd_sweeps.sweep.remaining import every_search_trial, is_recorded, reported_trials, searched
+from msd_sweeps.sweep.dispatcher import MOST_ATTEMPTS, Job
+from msd_sweeps.sweep.resume import every_search_trial, is_recorded, reported_trials, searched
 from msd_sweeps.sweep.reuse import FinishedTrials
 from msd_sweeps.sweep.run_state import JOURNAL, Run, Trainer
-from msd_sweeps.sweep.stopping import FirstFailures
+from msd_sweeps.sweep.stopping import SAME_FAILURES, common_failure
 from msd_sweeps.sweep.study import Study
 
 _MOST_REPEATS = 25
@@ -43,33 +43,29 @@ class TrialQueue:
         """The jobs that were given out and have not ended, by the ids of their trials."""
         self.trouble: str | None = None
         """Why the sweep cannot go on."""
-        self._trainer, self._reuse = trainer, reuse
-        self._failures = FirstFailures()
-        self._end_whole_trials()
         self.study: Study | None = None
-        if self.sweep.space.design == "search":
-            journal = run.folder / JOURNAL
-            self.study = Study(self.sweep.space, self.sweep.name, journal, searched(self.trials), self.sweep.base)
+        self._trainer, self._reuse = trainer, reuse
+        self._first_ends: list[tuple[str, str, str]] = []
         self._asked: dict[str, int] = {}
         """The Optuna number of each search trial that runs."""
+        for trial in self.trials.values():
+            if not trial.is_final and trial.has_every_epoch:  # a driver was killed before it recorded the end
+                self._record_end(trial, "finished")
         self._interrupted = [trial for trial in self.trials.values() if not trial.is_final]
         self._searched = searched(self.trials)
         self._planned: list[PlannedTrial] | None = None
         """The trials after the search that have not begun; None before the search has ended."""
-
-    def _end_whole_trials(self) -> None:
-        """End the trials whose last epoch is recorded and whose end is not: a driver can be killed in between."""
-        for trial in self.trials.values():
-            if not trial.is_final and trial.has_every_epoch:
-                trial.apply(
-                    self.run.record("end", trial=trial.trial, attempt=trial.attempts, state="finished", reason="")
-                )
+        if self.sweep.space.design == "search":
+            journal = run.folder / JOURNAL
+            self.study = Study(self.sweep.space, self.sweep.name, journal, self._searched, self.sweep.base)
 
     # --- what runs next
 
     def next(self) -> Job | Pause:
         """The job of the next trial, whose start is recorded; or why there is none now."""
-        trial = self._next_trial()
+        trial = self._begin_next()
+        while isinstance(trial, TrialRecord) and trial.is_final:  # copied from another sweep
+            trial = self._begin_next()
         if isinstance(trial, Pause):
             return trial
         try:
@@ -81,16 +77,12 @@ class TrialQueue:
         self.running[trial.trial] = job
         return job
 
-    def _next_trial(self) -> TrialRecord | Pause:
-        while self._interrupted:
-            trial = self._resume(self._interrupted.pop(0))
-            if not trial.is_final:
-                return trial
-        while self.study is not None and len(self._searched) < self._search_size:
+    def _begin_next(self) -> TrialRecord | Pause:
+        if self._interrupted:
+            return self._resume(self._interrupted.pop(0))
+        if self.study is not None and len(self._searched) < self._search_size:
             sample = self._sample(self.study)
-            if sample is None:
-                break
-            if not sample.is_final:
+            if sample is not None:
                 return sample
         if self._planned is None:
             if not all(trial.is_final for trial in self._searched):
@@ -98,12 +90,9 @@ class TrialQueue:
             self._planned = reported_trials(self.sweep, self.trials)
         while self._planned:
             planned = self._planned.pop(0)
-            if planned.trial.id in self.trials:
-                self._name_winner(planned)
-                continue
-            trial = self._start(planned)
-            if not trial.is_final:
-                return trial
+            if planned.trial.id not in self.trials:
+                return self._start(planned)
+            self._name_winner(planned)
         # A trial that runs may have to be given out again.
         return Pause.WAIT if self.running else Pause.DONE
 
@@ -195,10 +184,8 @@ class TrialQueue:
     def _name_winner(self, planned: PlannedTrial) -> None:
         """Record that a baseline which began before the search ended is a winner, too."""
         if not is_recorded(planned, self.trials):
-            trial = self.trials[planned.trial.id]
-            levels, search_trial = list(planned.levels), planned.search_trial
-            names = {"label": planned.label, "levels": levels, "search_trial": search_trial}
-            trial.apply(self.run.record("label", trial=trial.trial, **names))
+            names = {"label": planned.label, "levels": list(planned.levels), "search_trial": planned.search_trial}
+            self.trials[planned.trial.id].apply(self.run.record("label", trial=planned.trial.id, **names))
 
     def _job(self, trial: TrialRecord) -> Job:
         """All that a worker needs. Raises StoreError where the trial's checkpoints cannot be looked for."""
@@ -246,7 +233,9 @@ class TrialQueue:
             return None
         trial = self.trials[name]
         self._record_end(trial, state, reason, traceback)
-        self.trouble = self.trouble or self._failures.add(state, reason, traceback)
+        if len(self._first_ends) < SAME_FAILURES:
+            self._first_ends.append((state, reason, traceback))
+            self.trouble = self.trouble or common_failure(self._first_ends)
         if trial.is_final:
             self.run.remove_checkpoints(place(job.folder))
         return job
@@ -281,9 +270,8 @@ class TrialQueue:
         self.run.record("restart", trial=trial.trial, attempt=trial.attempts, epochs_lost=len(trial.epochs))
 
     def _record_end(self, trial: TrialRecord, state: str, reason: str = "", traceback: str = "") -> None:
-        more = {"traceback": traceback} if traceback else {}
         fields = {"trial": trial.trial, "attempt": trial.attempts, "state": state, "reason": reason}
-        trial.apply(self.run.record("end", **fields, **more))
+        trial.apply(self.run.record("end", **fields, **({"traceback": traceback} if traceback else {})))
         number = self._asked.pop(trial.trial, None)
         if number is not None and self.study is not None and trial.is_final:
             self.study.tell(number, state, *values_of(self.sweep.space.metrics, trial))

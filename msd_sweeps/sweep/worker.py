@@ -18,11 +18,11 @@ from msd_sweeps.distill.data import loading as data
 from msd_sweeps.distill.data.loading import Splits
 from msd_sweeps.distill.device import choose_device
 from msd_sweeps.distill.models.network import Network
+from msd_sweeps.plan.slots import SlotPlan
 from msd_sweeps.records.object_store import StoreError, place
 from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.trial import Trial
-from msd_sweeps.sweep.dispatcher import Orders
-from msd_sweeps.sweep.job import Job
+from msd_sweeps.sweep.dispatcher import Job, Orders
 from msd_sweeps.sweep.stored_teachers import local_file
 
 _IDLE_SECONDS = 20.0
@@ -31,17 +31,12 @@ _UNSAVED_SECONDS = 600.0
 
 def serve(settings: dict[str, Any]) -> None:
     """Run one worker of a slot until the slot is closed; Ray Train calls it on every worker."""
-    torch.set_num_threads(settings["threads"])
+    plan: SlotPlan = settings["plan"]
+    torch.set_num_threads(plan.threads)
     context = ray.train.get_context()
-    worker = Worker(
-        settings["dispatcher"],
-        settings["slot"],
-        ray.train.torch.get_device() if torch.cuda.is_available() else choose_device(False),
-        context.get_world_rank(),
-        context.get_world_size(),
-        settings["threads_per_student"],
-    )
-    worker.run()
+    device = ray.train.torch.get_device() if torch.cuda.is_available() else choose_device(False)
+    ranks = context.get_world_rank(), context.get_world_size()
+    Worker(settings["dispatcher"], settings["slot"], device, *ranks, plan.threads_per_student).run()
 
 
 class Worker:
@@ -64,8 +59,8 @@ class Worker:
         self.cohort: Cohort | None = None
         self.jobs: dict[str, Job] = {}
         """The jobs of the cohort's students, by the ids of their trials."""
-        self._idle_since: float | None = None
-        self._waited = 0.0
+        self._trained: float | None = None
+        """When the last epoch ended."""
         self._saved = time.monotonic()
         """When the checkpoints were written last, or the slot had none to write."""
         self._splits: dict[str, Splits] = {}
@@ -79,9 +74,9 @@ class Worker:
             orders = self._orders()
             for trial in orders.drop:
                 self._forget(trial)
-            self._note_end()
             if orders.close:
                 return
+            was_empty = self.cohort is None or not self.cohort.students
             try:
                 results = [result for job in orders.admit for result in self.admit(job, orders.position)]
             except StoreError as error:  # no other slot can read there either; the next orders close this one
@@ -92,42 +87,32 @@ class Worker:
             self._report(results)
             if self.cohort is None or not self.cohort.students:
                 continue
-            self._note_idle_time()
+            now, waited = time.monotonic(), 0.0
+            if was_empty:  # the slot stood still between its last students and these
+                waited, self._saved = now - (self._trained or now), now
             results = self.cohort.run_epoch()
             for result in results:
-                result.metrics["wait_seconds"] = self._waited
+                result.metrics["wait_seconds"] = waited
             try:
                 self.save()
             except checkpoint.CheckpointError as error:  # no room, or no store; the next orders close this slot
                 ray.get(self.dispatcher.give_up.remote(self.slot, str(error)))
                 continue
             self.cohort.retire()
-            self._note_end()
+            self._trained = time.monotonic()
             self._report(results)
-
-    def _note_end(self) -> None:
-        if self.cohort is not None and not self.cohort.students and self._idle_since is None:
-            self._idle_since = time.perf_counter()
-
-    def _note_idle_time(self) -> None:
-        """How long the slot stood still between its last students and these; 0 in a running cohort."""
-        self._waited = 0.0
-        if self._idle_since is not None:
-            self._waited = time.perf_counter() - self._idle_since
-            self._idle_since, self._saved = None, time.monotonic()
 
     def _orders(self) -> Orders:
         """The same orders for all ranks: rank 0 asks."""
-        cohort = self.cohort
-        live = list(cohort.students) if cohort else []
-        stream, position = (cohort.key, cohort.position) if cohort else (None, 0)
-        box = [None]
+        box: list[Any] = [None]
         if self.rank == 0:
-            box[0] = ray.get(self.dispatcher.orders.remote(self.slot, stream, position, live, _IDLE_SECONDS))
+            cohort = self.cohort
+            state = (cohort.key, cohort.position, list(cohort.students)) if cohort else (None, 0, [])
+            box[0] = ray.get(self.dispatcher.orders.remote(self.slot, *state, _IDLE_SECONDS))
         if self.world_size > 1:
             torch.distributed.broadcast_object_list(box, 0)
-        assert box[0] is not None
-        return box[0]
+        orders: Orders = box[0]
+        return orders
 
     def admit(self, job: Job, position: int) -> list[EpochResult]:
         """Seat a trial, from its checkpoint if it has one; the results that the driver has not seen yet.

@@ -1,4 +1,4 @@
-"""The slots of a sweep as Ray Train's worker groups; more are started when the cluster grows."""
+"""The slots of a sweep as Ray Train's worker groups."""
 
 import threading
 import time
@@ -12,9 +12,7 @@ from ray.train import UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from msd_sweeps.plan.slots import SlotPlan
-from msd_sweeps.sweep.ray_session import nodes
 
-_LOOK_SECONDS = 3.0
 _CLOSE_SECONDS = 0.5
 _MOST_WORKER_DEATHS = 100
 
@@ -31,43 +29,27 @@ class _Vacate(UserCallback):
 
 
 class WorkerGroups:
-    """Each slot is a run of Ray Train in a thread of the driver.
-
-    A slot whose host is lost waits for room on that host or another. Slots are added while the cluster grows.
-    """
+    """Each slot is a run of Ray Train in a thread of the driver. One whose host is lost waits for room on any host."""
 
     def __init__(self, plan: SlotPlan, dispatcher: Any, folder: Path, serve: Callable[[dict[str, Any]], None]):
         self._plan, self._dispatcher, self._folder, self._serve = plan, dispatcher, folder, serve
         self._threads: list[threading.Thread] = []
-        self._closing = threading.Event()
-        for _ in range(plan.slots):
-            self._start()
-        self._watch = threading.Thread(target=self._grow, daemon=True)
-        self._watch.start()
+        self.grow(plan.slots)
 
-    def _start(self) -> None:
-        thread = threading.Thread(target=self._hold, args=(len(self._threads),), daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _grow(self) -> None:
-        """Start further slots as room for them appears."""
-        while len(self._threads) < self._plan.most and not self._closing.wait(_LOOK_SECONDS):
-            for _ in range(self._plan.slots_on(nodes()) - len(self._threads)):
-                self._start()
+    def grow(self, slots: int) -> None:
+        """Start more slots until there are this many."""
+        for slot in range(len(self._threads), slots):
+            self._threads.append(threading.Thread(target=self._hold, args=(slot,), daemon=True))
+            self._threads[-1].start()
 
     def _hold(self, slot: int) -> None:
+        """Run a slot to its end, and tell the dispatcher about it."""
         plan, failure = self._plan, None
         callbacks: list[Any] = [_Vacate(self._dispatcher, slot)]
         try:
             TorchTrainer(
                 self._serve,
-                train_loop_config={
-                    "dispatcher": self._dispatcher,
-                    "slot": slot,
-                    "threads": plan.threads,
-                    "threads_per_student": plan.threads_per_student,
-                },
+                train_loop_config={"dispatcher": self._dispatcher, "slot": slot, "plan": plan},
                 # NCCL refuses two workers on one GPU, which fractions allow.
                 torch_config=TorchConfig(backend="nccl" if plan.per_worker.get("GPU", 0) >= 1 else "gloo"),
                 scaling_config=ray.train.ScalingConfig(
@@ -91,17 +73,14 @@ class WorkerGroups:
         except Exception:
             return  # the dispatcher is gone, and nobody waits for this slot
 
-    def close(self, timeout: float) -> bool:
-        """End the slots and wait up to `timeout` seconds; True when all have ended.
+    def close(self, timeout: float) -> None:
+        """End the slots, and wait up to `timeout` seconds for that.
 
         A slot that waits for a host cannot end by itself, so its controller is killed: a thread that is still inside
         Ray when Ray is shut down takes the process with it.
         """
-        self._closing.set()
-        self._watch.join(timeout)
         end = time.monotonic() + timeout
         while (here := [thread for thread in self._threads if thread.is_alive()]) and time.monotonic() < end:
             for controller in ray.get(self._dispatcher.close.remote()):
                 ray.kill(controller)
             here[0].join(_CLOSE_SECONDS)
-        return not here

@@ -19,8 +19,7 @@ from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import load_base
 from msd_sweeps.space.schema import Space
 from msd_sweeps.sweep.lock import locked
-from msd_sweeps.sweep.remaining import is_complete
-from msd_sweeps.sweep.resume import refuse_another_space
+from msd_sweeps.sweep.resume import is_complete, refuse_another_space
 from msd_sweeps.sweep.run_state import Run
 from msd_sweeps.sweep.trial_queue import Pause, TrialQueue
 from tests.sweep.life import NoTraining, launch_record

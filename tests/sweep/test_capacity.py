@@ -5,7 +5,7 @@ import pytest
 from msd_sweeps.plan.packing import Packing
 from msd_sweeps.plan.slots import plan_slots
 from msd_sweeps.space.schema import Resources
-from msd_sweeps.sweep.capacity import Capacity
+from msd_sweeps.sweep.ray_session import Capacity
 
 LACK = "resources: 1 workers x 2 CPUs need 2 CPUs, have 0"
 
@@ -21,11 +21,13 @@ class Cluster:
     def capacity(self, **resources) -> Capacity:
         wanted = Resources(cpus_per_worker=2, pack=3, **resources)
         plan = plan_slots(wanted, self.nodes, 100, Packing(3, 2**20))
-        return Capacity(plan, wanted.wait_seconds, self.said.append, lambda: self.nodes, lambda: self.now)
+        self.seen = Capacity(plan, wanted.wait_seconds, self.said.append, lambda: self.nodes, lambda: self.now)
+        return self.seen
 
     def later(self, seconds: float, *cpus: int) -> None:
         self.now += seconds
         self.nodes = [{"CPU": count} for count in cpus]
+        self.seen.look()
 
 
 def test_seats_follow_the_nodes():
@@ -45,9 +47,9 @@ def test_without_room_for_long_the_sweep_is_told_what_is_needed_and_what_is_ther
     cluster.later(10)
     assert capacity.trouble is None
     assert capacity.seats == 3, "a trial may wait"
-    cluster.later(59)
+    cluster.later(56)
     assert capacity.trouble is None
-    cluster.later(2)
+    cluster.later(4)
     assert capacity.trouble == f"{LACK}; waited 60 s for nodes to join"
     assert cluster.said == [f"no room left: {LACK}; waiting 60 s for nodes to join"]
 

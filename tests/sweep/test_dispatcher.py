@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from msd_sweeps.distill import checkpoint
 from msd_sweeps.records.trial_record import EpochResult
-from msd_sweeps.sweep.dispatcher import Dispatcher
-from msd_sweeps.sweep.job import MOST_ATTEMPTS, Job
+from msd_sweeps.sweep.dispatcher import MOST_ATTEMPTS, Dispatcher, Job
 from tests.stores import flaky_store
 
 
