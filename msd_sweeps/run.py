@@ -19,10 +19,10 @@ from msd_sweeps.sweep.options import Options, parse_options
 from msd_sweeps.sweep.resume import chosen_sweep
 
 if TYPE_CHECKING:
-    from msd_sweeps.sweep.run_state import Trainer
+    from msd_sweeps.sweep.prepare import Distillation
 
 
-def main(arguments: list[str] | None = None, trainer: "Trainer | None" = None) -> int:
+def main(arguments: list[str] | None = None, trainer: "Distillation | None" = None) -> int:
     """Run the command; returns the exit code. trainer: what trains, instead of the package's own."""
     try:
         options = parse_options(arguments)
@@ -54,7 +54,7 @@ def _plan(options: Options) -> Plan:
     return Plan(sweep, step_seconds)
 
 
-def _launch(plan: Plan, options: Options, trainer: "Trainer | None") -> int:
+def _launch(plan: Plan, options: Options, trainer: "Distillation | None") -> int:
     from msd_sweeps.sweep.launch import finish, run_sweep
     from msd_sweeps.sweep.stopping import Interrupted, SweepStopped, noted_signals
 

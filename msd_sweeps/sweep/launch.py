@@ -7,8 +7,9 @@ Ray is started, and Ray Tune takes the trials from the queue. In the end the use
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from msd_sweeps.plan.plan import Plan, duration
 from msd_sweeps.records.header import CloseRecord, header_of
@@ -24,27 +25,28 @@ from msd_sweeps.sweep.lock import locked
 from msd_sweeps.sweep.options import Options
 from msd_sweeps.sweep.progress import Progress
 from msd_sweeps.sweep.resume import as_grown, existing_ledger, refuse_another_space
-from msd_sweeps.sweep.run_state import JOURNAL, Run, Trainer
+from msd_sweeps.sweep.run_state import JOURNAL, Run
 from msd_sweeps.sweep.stopping import Interrupted, Signals
 from msd_sweeps.sweep.store_sync import StoreSync
+
+if TYPE_CHECKING:
+    from msd_sweeps.sweep.prepare import Distillation
 
 _COPY_SECONDS = 20.0
 _SYNC_SECONDS = 60.0
 
 
-def run_sweep(plan: Plan, options: Options, signals: Signals, trainer: Trainer | None = None) -> Run:
+def run_sweep(plan: Plan, options: Options, signals: Signals, trainer: "Distillation | None" = None) -> Run:
     """Train what is missing of a sweep; the run, which is closed.
 
-    trainer: what trains; by default prepare.Distillation. Raises InputError for a name that another space has, for
-    missing data or teachers and for resources that are not there; Interrupted after a signal; SweepStopped.
+    trainer: what trains. Raises InputError for a name that another space has, for missing data or teachers and for
+    resources that are not there; Interrupted after a signal; SweepStopped.
     """
     with _opened(plan.sweep, options, signals) as run:
         if not run.is_complete:
-            if trainer is None:
-                from msd_sweeps.sweep.prepare import Distillation  # imported late: a complete sweep needs no torch
+            from msd_sweeps.sweep.prepare import Distillation  # imported late: a complete sweep needs no torch
 
-                trainer = Distillation()
-            _train(run, replace(plan, sweep=run.sweep), trainer)
+            _train(run, replace(plan, sweep=run.sweep), trainer or Distillation())
             record_step_seconds(options.storage, [trial for trial in run.trials.values() if not trial.source])
     return run
 
@@ -58,7 +60,13 @@ def _opened(sweep: Sweep, options: Options, signals: Signals) -> Iterator[Run]:
     """
     folder = options.storage / sweep.name
     path = folder / FILE_NAME
-    with locked(folder, sweep.name), _stored(options, sweep.name) as sync:
+    with ExitStack() as at_end:
+        at_end.enter_context(locked(folder, sweep.name))
+        sync = None
+        if options.store is not None:
+            sync = StoreSync(options.store / sweep.name, folder)
+            sync.begin()
+            at_end.callback(_finish_copy, sync, options.resume_command(sweep.name))
         history = list(read(path)) if path.exists() else []
         launches = header_of(path, history).launches
         refuse_another_space(sweep, launches)
@@ -68,33 +76,22 @@ def _opened(sweep: Sweep, options: Options, signals: Signals) -> Iterator[Run]:
             run.remove_left_over_checkpoints()
             run.mirror = Mirror(uri, tracking.experiment, sweep.name, folder, len(history))
         del history  # of a long sweep it takes as much memory as all the rest
-        try:
-            yield run
-        finally:
-            run.close()
+        at_end.callback(run.close)
+        yield run
 
 
-@contextmanager
-def _stored(options: Options, name: str) -> Iterator[StoreSync | None]:
-    """Keep the ledger in the object store, if there is one; in the end say what the store lacks."""
-    if options.store is None:
-        yield None
-        return
-    sync = StoreSync(options.store / name, options.storage / name)
-    sync.begin()
-    try:
-        yield sync
-    finally:
-        sync.finish(_COPY_SECONDS)  # unless the run has done that
-        if sync.trouble is not None:
-            hint = (
-                f"\n{sync.store} lacks a part of the ledger, which is whole in {sync.folder}. "
-                f"To complete the copy, from this machine:\n  {options.resume_command(name)}"
-            )
-            print(f"error: {sync.trouble}{'' if sync.taken else hint}", file=sys.stderr)
+def _finish_copy(sync: StoreSync, again: str) -> None:
+    """Copy the rest of the ledger, unless the run has done that, and say what the object store lacks."""
+    sync.finish(_COPY_SECONDS)
+    if sync.trouble is not None:
+        hint = (
+            f"\n{sync.store} lacks a part of the ledger, which is whole in {sync.folder}. "
+            f"To complete the copy, from this machine:\n  {again}"
+        )
+        print(f"error: {sync.trouble}{'' if sync.taken else hint}", file=sys.stderr)
 
 
-def _train(run: Run, plan: Plan, trainer: Trainer) -> None:
+def _train(run: Run, plan: Plan, trainer: "Distillation") -> None:
     """Record the launch, train, and record how the launch ended."""
     started = time.time()
     run.progress = Progress(run.sweep, run.trials, plan.trials)
@@ -118,14 +115,14 @@ def _train(run: Run, plan: Plan, trainer: Trainer) -> None:
             run.say(f"{run.begun} trials started{copied} in {duration(close.seconds)}")
 
 
-def _work_off(run: Run, plan: Plan, trainer: Trainer) -> None:
+def _work_off(run: Run, plan: Plan, trainer: "Distillation") -> None:
     """Train all that the trial queue has. Ray is started only if something is left to train."""
     from msd_sweeps.sweep.reuse import FinishedTrials
     from msd_sweeps.sweep.trial_queue import TrialQueue
 
     options = run.options
     reuse = None if options.fresh else FinishedTrials(options.storage, run.sweep.name, options.store)
-    queue = TrialQueue(run, trainer, reuse)
+    queue = TrialQueue(run, trainer.inputs, reuse)
     queue.reuse_fixed_trials()
     if run.is_complete:
         return

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -20,20 +20,25 @@ from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.trial import Trial
 from msd_sweeps.sweep.dispatcher import Inputs
-from msd_sweeps.sweep.run_state import Run, Slots
+from msd_sweeps.sweep.run_state import Run
 from msd_sweeps.sweep.stopping import SweepStopped
 from msd_sweeps.sweep.stored_teachers import fetch_teacher, keep_teacher
+
+if TYPE_CHECKING:
+    from msd_sweeps.sweep.worker_groups import WorkerGroups
 
 TEACHERS = "teachers"
 _QUIET_SECONDS = 10.0
 
 
 class Distillation:
-    """The Trainer of this package: students learn from teachers, in worker groups of Ray Train."""
+    """What trains: students learn from teachers. Tests of the platform have a class that trains nothing."""
 
     def __init__(self) -> None:
         self.device = ""
+        """The device's name, for the ledger; known once it is prepared."""
         self.pack: int | None = None
+        """Students to pack into a slot, where that was measured on this machine."""
         self._store: StorePath | None = None
         self._data: dict[str, DataRecord] = {}
         self._teachers: dict[str, teacher.Teacher] = {}
@@ -74,12 +79,11 @@ class Distillation:
         weights = ready.weights.resolve() if store is None else store / TEACHERS / ready.key / ready.weights.name
         return Inputs(self._data[_data_key(trial)].sha256, str(weights), ready.weights_sha256)
 
-    def open_slots(self, plan: SlotPlan, dispatcher: Any, folder: Path) -> Slots:
-        """Start the worker groups of a plan."""
-        from msd_sweeps.sweep.worker import serve
-        from msd_sweeps.sweep.worker_groups import WorkerGroups
+    def open_slots(self, plan: SlotPlan, dispatcher: Any, folder: Path) -> "WorkerGroups":
+        """Start the worker groups of a plan; `folder` is for what Ray leaves behind."""
+        from msd_sweeps.sweep.worker_groups import WorkerGroups  # imported late: `teach` needs no Ray
 
-        return WorkerGroups(plan, dispatcher, folder, serve)
+        return WorkerGroups(plan, dispatcher, folder)
 
 
 def _data_key(trial: Trial) -> str:

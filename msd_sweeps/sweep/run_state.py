@@ -3,17 +3,13 @@
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from msd_sweeps.distill import checkpoint
-from msd_sweeps.plan.slots import SlotPlan
-from msd_sweeps.records.header import DataRecord, TeacherRecord
 from msd_sweeps.records.ledger import Ledger, Record
 from msd_sweeps.records.mlflow_sync import Mirror
 from msd_sweeps.records.object_store import Place, StoreError
 from msd_sweeps.space.designs import Sweep
-from msd_sweeps.space.trial import Trial
-from msd_sweeps.sweep.dispatcher import Inputs
 from msd_sweeps.sweep.options import Options
 from msd_sweeps.sweep.progress import Progress
 from msd_sweeps.sweep.resume import Trials, is_complete
@@ -116,31 +112,3 @@ class Run:
             self.unsent = self.mirror.close(mirror_seconds)
         if self.store_sync is not None and self.is_stored and self.is_complete:
             self.store_sync.remove_checkpoints()
-
-
-class Slots(Protocol):
-    """Slots that ask a dispatcher for jobs until they are closed."""
-
-    def grow(self, slots: int) -> None:
-        """Start more until there are this many."""
-
-    def close(self, timeout: float) -> None:
-        """End the slots, and wait up to `timeout` seconds for that."""
-
-
-class Trainer(Protocol):
-    """What trains: `prepare.Distillation`; tests of the platform have one that trains nothing."""
-
-    device: str
-    """The device's name, for the ledger; known once it is prepared."""
-    pack: int | None
-    """Students to pack into a slot, where that was measured on this machine."""
-
-    def prepare(self, run: Run) -> list[DataRecord | TeacherRecord]:
-        """Make data and teachers ready; what the ledger keeps of them. Raises InputError, SweepStopped."""
-
-    def inputs(self, trial: Trial) -> Inputs:
-        """The files of a trial."""
-
-    def open_slots(self, plan: SlotPlan, dispatcher: Any, folder: Path) -> Slots:
-        """Start the slots of a plan; `folder` is for what Ray leaves behind."""

@@ -7,6 +7,7 @@ Every decision is in the ledger before anyone acts on it, so a sweep goes on fro
 
 import enum
 import functools
+from collections.abc import Callable
 from dataclasses import replace
 
 from msd_sweeps.distill import checkpoint
@@ -16,10 +17,11 @@ from msd_sweeps.records.trial_record import EpochResult, TrialRecord
 from msd_sweeps.space.choices import Values
 from msd_sweeps.space.designs import PlannedTrial
 from msd_sweeps.space.errors import InputError
-from msd_sweeps.sweep.dispatcher import MOST_ATTEMPTS, Job
+from msd_sweeps.space.trial import Trial
+from msd_sweeps.sweep.dispatcher import MOST_ATTEMPTS, Inputs, Job
 from msd_sweeps.sweep.resume import every_search_trial, is_recorded, reported_trials, searched
 from msd_sweeps.sweep.reuse import FinishedTrials
-from msd_sweeps.sweep.run_state import JOURNAL, Run, Trainer
+from msd_sweeps.sweep.run_state import JOURNAL, Run
 from msd_sweeps.sweep.stopping import SAME_FAILURES, common_failure
 from msd_sweeps.sweep.study import Study
 
@@ -36,15 +38,15 @@ class Pause(enum.Enum):
 class TrialQueue:
     """The trials of one launch, from the records that the ledger had when it began."""
 
-    def __init__(self, run: Run, trainer: Trainer, reuse: FinishedTrials | None = None):
-        """trainer: knows the files of a trial. reuse: finished trials of other sweeps, to copy instead of training."""
+    def __init__(self, run: Run, inputs: Callable[[Trial], Inputs], reuse: FinishedTrials | None = None):
+        """inputs: gives the files of a trial. reuse: finished trials of other sweeps, to copy instead of training."""
         self.run, self.sweep, self.trials = run, run.sweep, run.trials
         self.running: dict[str, Job] = {}
         """The jobs that were given out and have not ended, by the ids of their trials."""
         self.trouble: str | None = None
         """Why the sweep cannot go on."""
         self.study: Study | None = None
-        self._trainer, self._reuse = trainer, reuse
+        self._inputs, self._reuse = inputs, reuse
         self._first_ends: list[tuple[str, str, str]] = []
         self._asked: dict[str, int] = {}
         """The Optuna number of each search trial that runs."""
@@ -202,7 +204,7 @@ class TrialQueue:
             config=planned.placed.model_dump_json(),
             stream=planned.stream_key,
             folder=str(folder),
-            inputs=self._trainer.inputs(planned),
+            inputs=self._inputs(planned),
             submission=trial.attempts,
             attempt=trial.attempts,
             reported=len(trial.epochs),

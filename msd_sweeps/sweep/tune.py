@@ -17,17 +17,19 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialSch
 from ray.tune.search import Searcher
 
 from msd_sweeps.plan.slots import SlotPlan
-from msd_sweeps.sweep.dispatcher import Dispatcher
+from msd_sweeps.sweep.dispatcher import Dispatcher, Job
+from msd_sweeps.sweep.prepare import Distillation
 from msd_sweeps.sweep.ray_session import Capacity, nodes
-from msd_sweeps.sweep.run_state import Run, Slots, Trainer
+from msd_sweeps.sweep.run_state import Run
 from msd_sweeps.sweep.stopping import Interrupted, SweepStopped
 from msd_sweeps.sweep.trial_queue import Pause, TrialQueue
+from msd_sweeps.sweep.worker_groups import WorkerGroups
 
 _CLOSE_SECONDS = 20.0
 _POLL_SECONDS = 30.0
 
 
-def run_trials(run: Run, queue: TrialQueue, trainer: Trainer, plan: SlotPlan) -> None:
+def run_trials(run: Run, queue: TrialQueue, trainer: Distillation, plan: SlotPlan) -> None:
     """Train everything that the queue has, in the slots of the plan, which the trainer opens. Ray is initialised.
 
     Raises Interrupted after a signal, SweepStopped where the sweep cannot go on.
@@ -64,9 +66,9 @@ def run_trials(run: Run, queue: TrialQueue, trainer: Trainer, plan: SlotPlan) ->
     with run.signals.held(), ThreadPoolExecutor(1) as thread:
         try:
             thread.submit(tuner.fit).result()
-            if driver.is_ending:  # Tune's callbacks do not hear of the trials that end with Tune itself
+            if driver.why_ending:  # Tune's callbacks do not hear of the trials that end with Tune itself
                 for trial in list(queue.running):
-                    driver.end(trial, "interrupted", driver.why_ending)
+                    driver.drop(queue.end(trial, "interrupted", driver.why_ending))
         finally:  # as when the ledger cannot be written: a thread that is still inside Ray takes the process with it
             slots.close(_CLOSE_SECONDS)
     if driver.trouble:
@@ -81,7 +83,7 @@ class Driver(tune.Callback, tune.Stopper):
     Tune pickles its parts to disk; this one, which they share, stays in the driver's process.
     """
 
-    def __init__(self, run: Run, queue: TrialQueue, dispatcher: Any, slots: Slots, capacity: Capacity):
+    def __init__(self, run: Run, queue: TrialQueue, dispatcher: Any, slots: WorkerGroups, capacity: Capacity):
         self.run, self.queue, self.dispatcher, self.slots, self.capacity = run, queue, dispatcher, slots, capacity
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[()]]:
@@ -94,17 +96,13 @@ class Driver(tune.Callback, tune.Stopper):
         return self.queue.trouble or taken
 
     @property
-    def is_ending(self) -> bool:
-        """Whether nothing new begins: after a signal, or in trouble."""
-        return bool(self.trouble or self.run.signals.received)
-
-    @property
     def why_ending(self) -> str:
-        return "the sweep was stopped" if self.trouble else signal.Signals(self.run.signals.received[0]).name
+        """Why nothing new begins: trouble, or the name of a signal; empty as long as the sweep goes on."""
+        received = self.run.signals.received
+        return "the sweep was stopped" if self.trouble else signal.Signals(received[0]).name if received else ""
 
-    def end(self, trial: str, state: str, reason: str) -> None:
-        """End a trial from outside: it leaves its slot."""
-        job = self.queue.end(trial, state, reason)
+    def drop(self, job: Job | None) -> None:
+        """Let a trial that was ended from outside leave its slot; None: it had ended."""
         if job is not None:
             self.dispatcher.drop.remote(job.trial, job.submission)
 
@@ -120,8 +118,9 @@ class Driver(tune.Callback, tune.Stopper):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         # A trial that has not ended by itself was stopped by the scheduler.
-        if not self.is_ending:
-            self.end(trial.config["trial"], "stopped", f"by {self.run.sweep.space.scheduler.type}")
+        if not self.why_ending:
+            scheduler = self.run.sweep.space.scheduler.type
+            self.drop(self.queue.end(trial.config["trial"], "stopped", f"by {scheduler}"))
         # Tune would keep statistics of each metric, some 50 KB a trial, and its JSON for as long as the sweep lasts.
         kept = trial.run_metadata
         kept.metric_analysis, kept.metric_n_steps, kept.last_result = {}, {}, {"done": True}
@@ -129,9 +128,7 @@ class Driver(tune.Callback, tune.Stopper):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The actor has died, not the trial's workers: the trial goes on from its checkpoint."""
-        job = self.queue.retry(trial.config["trial"], "its Tune actor died")
-        if job is not None:
-            self.dispatcher.drop.remote(job.trial, job.submission)
+        self.drop(self.queue.retry(trial.config["trial"], "its Tune actor died"))
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
@@ -141,7 +138,7 @@ class Driver(tune.Callback, tune.Stopper):
         self.capacity.look()
         self.slots.grow(self.capacity.slots)
         self.queue.trouble = self.queue.trouble or self.capacity.trouble
-        return self.is_ending
+        return bool(self.why_ending)
 
 
 class _Searcher(Searcher):

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from ray.train import UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from msd_sweeps.plan.slots import SlotPlan
+from msd_sweeps.sweep.worker import serve
 
 _CLOSE_SECONDS = 0.5
 _MOST_WORKER_DEATHS = 100
@@ -31,8 +31,9 @@ class _Vacate(UserCallback):
 class WorkerGroups:
     """Each slot is a run of Ray Train in a thread of the driver. One whose host is lost waits for room on any host."""
 
-    def __init__(self, plan: SlotPlan, dispatcher: Any, folder: Path, serve: Callable[[dict[str, Any]], None]):
-        self._plan, self._dispatcher, self._folder, self._serve = plan, dispatcher, folder, serve
+    def __init__(self, plan: SlotPlan, dispatcher: Any, folder: Path):
+        """folder: for what Ray leaves behind."""
+        self._plan, self._dispatcher, self._folder = plan, dispatcher, folder
         self._threads: list[threading.Thread] = []
         self.grow(plan.slots)
 
@@ -48,7 +49,7 @@ class WorkerGroups:
         callbacks: list[Any] = [_Vacate(self._dispatcher, slot)]
         try:
             TorchTrainer(
-                self._serve,
+                serve,
                 train_loop_config={"dispatcher": self._dispatcher, "slot": slot, "plan": plan},
                 # NCCL refuses two workers on one GPU, which fractions allow.
                 torch_config=TorchConfig(backend="nccl" if plan.per_worker.get("GPU", 0) >= 1 else "gloo"),

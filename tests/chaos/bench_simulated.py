@@ -54,7 +54,7 @@ folder = Path("runs/direct")
 ledger = Ledger(folder / "ledger.jsonl")
 ledger.append("sweep", **launch_record(sweep))
 sweep.fixed_trials
-queue = TrialQueue(Run(sweep, folder, {}, ledger), Simulation())
+queue = TrialQueue(Run(sweep, folder, {}, ledger), Simulation().inputs)
 began, before = time.perf_counter(), resident()
 while not isinstance(job := queue.next(), Pause):
     queue.result(EpochResult(job.trial, "finished", 1, 0, 0.0, invented(job.trial, 1, True), slot=0))

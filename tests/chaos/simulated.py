@@ -33,7 +33,7 @@ from msd_sweeps.records.object_store import place
 from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.trial import Trial
 from msd_sweeps.sweep.dispatcher import Inputs, Job
-from msd_sweeps.sweep.run_state import Run, Slots
+from msd_sweeps.sweep.run_state import Run
 
 _IDLE_SECONDS = 20.0
 _MOST_STARTS = 100
@@ -226,7 +226,7 @@ class Simulation:
     def inputs(self, trial: Trial) -> Inputs:
         return Inputs()
 
-    def open_slots(self, plan: SlotPlan, dispatcher: Any, folder: Path) -> Slots:
+    def open_slots(self, plan: SlotPlan, dispatcher: Any, folder: Path) -> SimulatedSlots:
         return SimulatedSlots(plan, dispatcher)
 
 

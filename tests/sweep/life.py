@@ -63,13 +63,9 @@ def launch_record(sweep: Sweep) -> dict:
     ).record()
 
 
-class NoTraining:
-    """A trainer whose trials read no files."""
-
-    device, pack = "none", None
-
-    def inputs(self, trial: Trial) -> Inputs:
-        return Inputs()
+def no_inputs(trial: Trial) -> Inputs:
+    """Of trials that read no files."""
+    return Inputs()
 
 
 class Life:
@@ -85,7 +81,7 @@ class Life:
         trials = trials_of(json.loads(json.dumps(self.records)))
         ledger = SimpleNamespace(append=self._append)
         run = Run(self.sweep, self.folder, trials, ledger)  # type: ignore[arg-type]
-        self.queue = TrialQueue(run, NoTraining(), self.reuse)  # type: ignore[arg-type]
+        self.queue = TrialQueue(run, no_inputs, self.reuse)
 
     def _append(self, event: str, **fields) -> dict:
         self.records.append({"event": event, **fields})

@@ -22,7 +22,7 @@ from msd_sweeps.sweep.lock import locked
 from msd_sweeps.sweep.resume import is_complete, refuse_another_space
 from msd_sweeps.sweep.run_state import Run
 from msd_sweeps.sweep.trial_queue import Pause, TrialQueue
-from tests.sweep.life import NoTraining, launch_record
+from tests.sweep.life import launch_record, no_inputs
 
 EPOCHS = 3
 BASE = load_base("digits", [f"recipe.epochs={EPOCHS}"])
@@ -73,7 +73,7 @@ class AnyLife(RuleBasedStateMachine):
         self.ledger = Ledger(self.path)
         self.ledger.append("sweep", **launch_record(self.sweep))
         run = Run(self.sweep, self.folder, trials, self.ledger)
-        self.queue = TrialQueue(run, NoTraining())  # type: ignore[arg-type]
+        self.queue = TrialQueue(run, no_inputs)
         for name in set(self.untold) & set(trials):
             self.ended[name] = ("finished", EPOCHS)
         self.untold = []
