@@ -32,9 +32,14 @@ def main(arguments: list[str] | None = None, trainer: "Distillation | None" = No
             from msd_sweeps.sweep.launch import sync_mlflow
 
             return sync_mlflow(options)
-        plan = _plan(options)
-        slots = plan.slots_here(options.num_cpus) if options.address is None else None
-        print(plan.text(slots), flush=True)
+        sweep = chosen_sweep(options)
+        step_seconds = recorded_step_seconds(options.storage, sweep.base)
+        if options.estimate:
+            from msd_sweeps.distill.timing import measure
+
+            step_seconds = measure(sweep.base)
+        plan = Plan(sweep, step_seconds)
+        print(plan.text(None if options.address else plan.slots_here(options.num_cpus)), flush=True)
         return 0 if options.dry_run else _launch(plan, options, trainer)
     except (InputError, StoreError, LayoutError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -42,16 +47,6 @@ def main(arguments: list[str] | None = None, trainer: "Distillation | None" = No
     except LedgerError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-
-
-def _plan(options: Options) -> Plan:
-    sweep = chosen_sweep(options)
-    step_seconds = recorded_step_seconds(options.storage, sweep.base)
-    if options.estimate:
-        from msd_sweeps.distill.timing import measure
-
-        step_seconds = measure(sweep.base)
-    return Plan(sweep, step_seconds)
 
 
 def _launch(plan: Plan, options: Options, trainer: "Distillation | None") -> int:

@@ -24,7 +24,7 @@ from msd_sweeps.space.schema import Tracking
 from msd_sweeps.sweep.lock import locked
 from msd_sweeps.sweep.options import Options
 from msd_sweeps.sweep.progress import Progress
-from msd_sweeps.sweep.resume import as_grown, existing_ledger, refuse_another_space
+from msd_sweeps.sweep.resume import continued, existing_ledger
 from msd_sweeps.sweep.run_state import JOURNAL, Run
 from msd_sweeps.sweep.stopping import Interrupted, Signals
 from msd_sweeps.sweep.store_sync import StoreSync
@@ -69,8 +69,7 @@ def _opened(sweep: Sweep, options: Options, signals: Signals) -> Iterator[Run]:
             at_end.callback(_finish_copy, sync, options.resume_command(sweep.name))
         history = list(read(path)) if path.exists() else []
         launches = header_of(path, history).launches
-        refuse_another_space(sweep, launches)
-        run = Run(as_grown(sweep, launches), folder, trials_of(history), Ledger(path), options, signals, sync)
+        run = Run(continued(sweep, launches), folder, trials_of(history), Ledger(path), options, signals, sync)
         uri, tracking = choose_uri(folder, sweep.space.tracking.uri), sweep.space.tracking
         if not (run.is_complete and is_synced(folder, len(history), uri)):
             run.remove_left_over_checkpoints()

@@ -25,7 +25,7 @@ from msd_sweeps.sweep.stopping import SweepStopped
 from msd_sweeps.sweep.stored_teachers import fetch_teacher, keep_teacher
 
 if TYPE_CHECKING:
-    from msd_sweeps.sweep.worker_groups import WorkerGroups
+    from msd_sweeps.sweep.worker import WorkerGroups
 
 TEACHERS = "teachers"
 _QUIET_SECONDS = 10.0
@@ -81,7 +81,7 @@ class Distillation:
 
     def open_slots(self, plan: SlotPlan, dispatcher: Any, folder: Path) -> "WorkerGroups":
         """Start the worker groups of a plan; `folder` is for what Ray leaves behind."""
-        from msd_sweeps.sweep.worker_groups import WorkerGroups  # imported late: `teach` needs no Ray
+        from msd_sweeps.sweep.worker import WorkerGroups  # imported late: `teach` needs no Ray
 
         return WorkerGroups(plan, dispatcher, folder)
 

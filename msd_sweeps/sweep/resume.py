@@ -18,7 +18,7 @@ from msd_sweeps.records.ledger import FILE_NAME
 from msd_sweeps.records.ranking import best_first, measured
 from msd_sweeps.records.stored_ledger import StoredLedger
 from msd_sweeps.records.trial_record import TrialRecord, trials_of
-from msd_sweeps.space.choices import Values, every_choice
+from msd_sweeps.space.choices import every_choice
 from msd_sweeps.space.designs import PlannedTrial, Sweep, fresh_seeds
 from msd_sweeps.space.errors import InputError, nearest
 from msd_sweeps.space.load import checked_name, load
@@ -96,44 +96,36 @@ def _extended(options: Options, count: int) -> Sweep:
     return replace(sweep, space=validated(Space, tree, lambda key: f"--add-seeds {count}: "))
 
 
-def refuse_another_space(sweep: Sweep, launches: list[Launch]) -> None:
-    """Raises InputError with the differences where the ledger of this name was begun with another space.
+def continued(sweep: Sweep, launches: list[Launch]) -> Sweep:
+    """The sweep with the seeds and samples that its last launch had: what was added is never given up.
 
-    A search and the seeds may grow; resources, tracking, the report and the places of files may change.
+    Raises InputError with the differences where the ledger of this name was begun with another space. A search and the
+    seeds may grow; resources, tracking, the report and the places of files may change.
     """
     if not launches:
-        return
+        return sweep
+    first, asked = (
+        {"space": one.space.model_dump(mode="json"), "base": one.base.model_dump(mode="json")}
+        for one in (launches[0], sweep)
+    )
     differences = []
-    for key, old, new in _differences(_settings_of(launches[0].sweep), _settings_of(sweep)):
+    for key, old, new in _differences(first, asked):
         has_grown = key in _SEEDS and set(new or ()) >= set(old or ())
         has_grown |= key == "space.search.num_samples" and None not in (old, new) and new >= old
         if not (has_grown or key in _LOCATIONS or f"{key}.".startswith(_FREE)):
-            differences.append(f"  {key}: {json.dumps(old)} there, {json.dumps(new)} here")
+            differences.append(f"\n  {key}: {json.dumps(old)} there, {json.dumps(new)} here")
     if differences:
-        raise InputError(
-            f"the name '{sweep.name}' is taken by a sweep with another space; choose another --name.\n"
-            + "\n".join(differences)
-        )
-
-
-def as_grown(sweep: Sweep, launches: list[Launch]) -> Sweep:
-    """The sweep with the seeds and samples that its last launch had: what was added is never given up."""
-    if not launches:
-        return sweep
+        taken = f"the name '{sweep.name}' is taken by a sweep with another space; choose another --name."
+        raise InputError(taken + "".join(differences))
     newest, space = launches[-1].space, sweep.space
-    seeds = list(dict.fromkeys([*newest.seeds, *space.seeds]))
     confirmed = list(dict.fromkeys([*newest.confirm.seeds, *space.confirm.seeds]))
     samples = max(newest.search.num_samples, space.search.num_samples)
     grown = {
-        "seeds": seeds,
+        "seeds": list(dict.fromkeys([*newest.seeds, *space.seeds])),
         "confirm": space.confirm.model_copy(update={"seeds": confirmed}),
         "search": space.search.model_copy(update={"num_samples": samples}),
     }
     return replace(sweep, space=space.model_copy(update=grown))
-
-
-def _settings_of(sweep: Sweep) -> dict[str, Any]:
-    return {"space": sweep.space.model_dump(mode="json"), "base": sweep.base.model_dump(mode="json")}
 
 
 def _differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -150,16 +142,16 @@ def searched(trials: Trials) -> list[TrialRecord]:
     return [trial for trial in trials.values() if trial.phase == "search"]
 
 
-def every_search_trial(sweep: Sweep) -> dict[str, tuple[PlannedTrial, Values]] | None:
+def every_search_trial(sweep: Sweep) -> dict[str, PlannedTrial] | None:
     """All trials that the search can reach, by their ids; None where they are more than twice the samples asked for."""
     choices = every_choice(sweep.space, sweep.conditions, 2 * sweep.space.search.num_samples)
     if choices is None:
         return None
-    found: dict[str, tuple[PlannedTrial, Values]] = {}
+    found: dict[str, PlannedTrial] = {}
     for values in choices:
         with contextlib.suppress(InputError):
             planned = sweep.search_trial(values)
-            found.setdefault(planned.trial.id, (planned, values))
+            found.setdefault(planned.trial.id, planned)
     return found
 
 
@@ -192,17 +184,16 @@ def reported_trials(sweep: Sweep, trials: Trials) -> list[PlannedTrial]:
 def is_recorded(planned: PlannedTrial, trials: Trials) -> bool:
     """Whether the ledger has the trial; False too where it has a winner as a mere baseline."""
     known = trials.get(planned.trial.id)
-    if known is None:
-        return False
-    return known.phase != "confirm" or bool(known.search_trial) or not planned.search_trial
+    return known is not None and (known.phase != "confirm" or bool(known.search_trial) or not planned.search_trial)
 
 
 def is_complete(sweep: Sweep, trials: Trials) -> bool:
     """Whether everything that a sweep asks for has ended."""
     if not trials or not all(trial.is_final for trial in trials.values()):
         return False
-    if sweep.space.design == "search" and len(searched(trials)) < sweep.space.search.num_samples:
+    count = len(searched(trials))
+    if sweep.space.design == "search" and count < sweep.space.search.num_samples:
         every = every_search_trial(sweep)
-        if every is None or len(searched(trials)) < len(every):
+        if every is None or count < len(every):
             return False
     return all(is_recorded(planned, trials) for planned in reported_trials(sweep, trials))

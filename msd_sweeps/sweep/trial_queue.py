@@ -14,7 +14,6 @@ from msd_sweeps.distill import checkpoint
 from msd_sweeps.records.object_store import StoreError, place
 from msd_sweeps.records.ranking import values_of
 from msd_sweeps.records.trial_record import EpochResult, TrialRecord
-from msd_sweeps.space.choices import Values
 from msd_sweeps.space.designs import PlannedTrial
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.trial import Trial
@@ -118,7 +117,7 @@ class TrialQueue:
         return asked if self._every is None else min(asked, len(self._every))
 
     @functools.cached_property
-    def _every(self) -> dict[str, tuple[PlannedTrial, Values]] | None:
+    def _every(self) -> dict[str, PlannedTrial] | None:
         return every_search_trial(self.sweep)
 
     def _sample(self, study: Study) -> TrialRecord | None:
@@ -138,9 +137,9 @@ class TrialQueue:
                 self._asked[planned.trial.id] = number
                 return self._start(planned)
             study.tell(number, known.state, *values_of(self.sweep.space.metrics, known))
-        for name, (planned, values) in (self._every or {}).items():
+        for name, planned in (self._every or {}).items():
             if name not in self.trials:
-                self._asked[name] = study.ask_again(values)
+                self._asked[name] = study.ask_again(planned.levels[0])
                 return self._start(planned)
         return None
 

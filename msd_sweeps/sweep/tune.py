@@ -23,7 +23,7 @@ from msd_sweeps.sweep.ray_session import Capacity, nodes
 from msd_sweeps.sweep.run_state import Run
 from msd_sweeps.sweep.stopping import Interrupted, SweepStopped
 from msd_sweeps.sweep.trial_queue import Pause, TrialQueue
-from msd_sweeps.sweep.worker_groups import WorkerGroups
+from msd_sweeps.sweep.worker import WorkerGroups
 
 _CLOSE_SECONDS = 20.0
 _POLL_SECONDS = 30.0

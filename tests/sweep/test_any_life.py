@@ -19,7 +19,7 @@ from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import load_base
 from msd_sweeps.space.schema import Space
 from msd_sweeps.sweep.lock import locked
-from msd_sweeps.sweep.resume import is_complete, refuse_another_space
+from msd_sweeps.sweep.resume import continued, is_complete
 from msd_sweeps.sweep.run_state import Run
 from msd_sweeps.sweep.trial_queue import Pause, TrialQueue
 from tests.sweep.life import launch_record, no_inputs
@@ -68,7 +68,7 @@ class AnyLife(RuleBasedStateMachine):
         self.lock.__enter__()
         history = list(ledger.read(self.path)) if self.path.exists() else []
         self.sweep = make(self.samples)
-        refuse_another_space(self.sweep, header_of(self.path, history).launches)
+        continued(self.sweep, header_of(self.path, history).launches)
         trials = trials_of(history)
         self.ledger = Ledger(self.path)
         self.ledger.append("sweep", **launch_record(self.sweep))
