@@ -9,14 +9,11 @@ from msd_sweeps.records.object_store import Place, StorePath, local_folder, plac
 
 _EPILOG = """\
 examples:
-  python -m msd_sweeps.run --space scales.yaml
   python -m msd_sweeps.run --space scales.yaml --base cifar100_resnet56_resnet20 --set teacher.weights=resnet56.pt
   python -m msd_sweeps.run --space ablation.yaml --set seeds='[0, 1, 2]' --name my-ablation --dry-run
   python -m msd_sweeps.run --resume --name scales
   python -m msd_sweeps.run --add-seeds 3 --name scales
   python -m msd_sweeps.run --space scales.yaml --storage s3://BUCKET/runs
-  ray job submit --address http://HEAD:8265 --working-dir . -- python -m msd_sweeps.run --space scales.yaml \\
-      --address auto --storage /shared/runs --reports /shared/reports
 
 The same command with the same name goes on where it stopped and trains nothing twice.
 
@@ -66,15 +63,6 @@ class Options(argparse.Namespace):
 
 def parse_options(arguments: list[str] | None = None) -> Options:
     """Read a command line. Exits with 2 where it is wrong. Raises StoreError for a URI that cannot be used."""
-    options = parser().parse_args(arguments, Options())
-    if isinstance(options.storage, StorePath):
-        options.storage.checked()
-        options.store, options.storage = options.storage, working_folder(options.storage)
-    return options
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line; the defaults are those of Options."""
     command = argparse.ArgumentParser(
         prog="python -m msd_sweeps.run",
         description="Launch a sweep, or go on with it, and compile its report.",
@@ -105,7 +93,11 @@ def parser() -> argparse.ArgumentParser:
     for flag, help_text in flags.items():
         add(flag, action="store_true", help=help_text)
     add("-v", "--verbose", action="store_true", help="show what Ray prints")
-    return command
+    options = command.parse_args(arguments, Options())
+    if isinstance(options.storage, StorePath):
+        options.storage.checked()
+        options.store, options.storage = options.storage, working_folder(options.storage)
+    return options
 
 
 def _address(text: str) -> str:

@@ -40,12 +40,8 @@ def sampler(search: Search, known: int) -> optuna.samplers.BaseSampler:
     return kind(seed=(search.seed + 1_000_003 * known) % 2**32, **settings)
 
 
-def distributions(space: Space) -> dict[str, BaseDistribution]:
-    """One distribution per parameter; choices are named by their JSON text or their label."""
-    return {name: _distribution(parameter) for name, parameter in space.parameters.items()}
-
-
-def _distribution(parameter: Parameter) -> BaseDistribution:
+def distribution_of(parameter: Parameter) -> BaseDistribution:
+    """The distribution of a parameter; choices are named by their JSON text or their label."""
     if isinstance(parameter, Choices):
         choices = parameter.choices
         return CategoricalDistribution(list(choices) if isinstance(choices, dict) else [*map(json.dumps, choices)])
@@ -74,8 +70,7 @@ class Study:
         """base: the trial whose settings the conditions of parameters may name."""
         self.space = space
         self._conditions = Conditions(space, base)
-        self._distributions = distributions(space)
-        self._asked: dict[int, optuna.Trial] = {}
+        self._distributions = {name: distribution_of(parameter) for name, parameter in space.parameters.items()}
         for old in (journal, journal.with_name(journal.name + ".lock")):
             old.unlink(missing_ok=True)
         known = list(records)
@@ -94,8 +89,8 @@ class Study:
             if record.is_final:
                 self.study.add_trial(self._frozen(record))
 
-    def ask(self, at_random: bool = False) -> tuple[int, Values]:
-        """The number of a new Optuna trial and the values that it chose, without parameters whose condition is false.
+    def ask(self, at_random: bool = False) -> tuple[optuna.Trial, Values]:
+        """A new Optuna trial and the values that it chose, without parameters whose condition is false.
 
         at_random: at random instead of by the sampler.
         """
@@ -104,31 +99,29 @@ class Study:
             self.study.sampler = self._random
         try:
             trial = self.study.ask()
-            self._asked[trial.number] = trial
             values: Values = {}
             for name in self._conditions.order:
                 if self._conditions.counts(name, values):
                     values[name] = self._decoded(name, _suggested(trial, name, self._distributions[name]))
         finally:
             self.study.sampler = own
-        return trial.number, values
+        return trial, values
 
-    def ask_again(self, values: Values) -> int:
-        """Register a choice that was made already, before an interruption; the number of its new Optuna trial."""
+    def ask_again(self, values: Values) -> optuna.Trial:
+        """Register a choice that was made already, before an interruption; its new Optuna trial."""
         self.study.enqueue_trial(self._encoded(values))
         return self.ask()[0]
 
-    def report(self, number: int, epoch: int, value: float | None) -> None:
+    def report(self, asked: optuna.Trial, epoch: int, value: float | None) -> None:
         """One intermediate value of the first metric; Optuna takes none of a study with several metrics."""
         if len(self.space.metrics) == 1 and value is not None and math.isfinite(value):
-            self._asked[number].report(value, epoch)
+            asked.report(value, epoch)
 
-    def tell(self, number: int, state: str, *values: float | None) -> None:
+    def tell(self, asked: optuna.Trial, state: str, *values: float | None) -> None:
         """How a trial ended, with its value of each metric."""
         optuna_state, known = self._outcome(state, values)
         # A pruned trial's value is its last intermediate one.
-        final_values = known if optuna_state == TrialState.COMPLETE else None
-        self.study.tell(self._asked.pop(number), final_values, state=optuna_state)
+        self.study.tell(asked, known if optuna_state == TrialState.COMPLETE else None, state=optuna_state)
 
     def _outcome(self, state: str, values: Iterable[float | None]) -> tuple[TrialState, list[float] | None]:
         """Optuna's state and values of a trial that ended; a failure where it lacks a finite value of a metric.

@@ -6,9 +6,10 @@ Every decision is in the ledger before anyone acts on it, so a sweep goes on fro
 """
 
 import enum
-import functools
 from collections.abc import Callable
 from dataclasses import replace
+
+import optuna
 
 from msd_sweeps.distill import checkpoint
 from msd_sweeps.records.object_store import StoreError, place
@@ -47,8 +48,8 @@ class TrialQueue:
         self.study: Study | None = None
         self._inputs, self._reuse = inputs, reuse
         self._first_ends: list[tuple[str, str, str]] = []
-        self._asked: dict[str, int] = {}
-        """The Optuna number of each search trial that runs."""
+        self._asked: dict[str, optuna.Trial] = {}
+        """The Optuna trial of each search trial that runs."""
         for trial in self.trials.values():
             if not trial.is_final and trial.has_every_epoch:  # a driver was killed before it recorded the end
                 self._record_end(trial, "finished")
@@ -57,6 +58,7 @@ class TrialQueue:
         self._planned: list[PlannedTrial] | None = None
         """The trials after the search that have not begun; None before the search has ended."""
         if self.sweep.space.design == "search":
+            self._every = every_search_trial(self.sweep)
             journal = run.folder / JOURNAL
             self.study = Study(self.sweep.space, self.sweep.name, journal, self._searched, self.sweep.base)
 
@@ -81,7 +83,7 @@ class TrialQueue:
     def _begin_next(self) -> TrialRecord | Pause:
         if self._interrupted:
             return self._resume(self._interrupted.pop(0))
-        if self.study is not None and len(self._searched) < self._search_size:
+        if self.study is not None and len(self._searched) < self.sweep.space.search.num_samples:
             sample = self._sample(self.study)
             if sample is not None:
                 return sample
@@ -93,7 +95,9 @@ class TrialQueue:
             planned = self._planned.pop(0)
             if planned.trial.id not in self.trials:
                 return self._start(planned)
-            self._name_winner(planned)
+            if not is_recorded(planned, self.trials):  # a baseline that began before the search ended has won, too
+                names = {"label": planned.label, "levels": list(planned.levels), "search_trial": planned.search_trial}
+                self.trials[planned.trial.id].apply(self.run.record("label", trial=planned.trial.id, **names))
         # A trial that runs may have to be given out again.
         return Pause.WAIT if self.running else Pause.DONE
 
@@ -110,33 +114,25 @@ class TrialQueue:
         """Whether the next trial may depend on the results of those that run."""
         return self.study is not None and self._planned is None
 
-    @functools.cached_property
-    def _search_size(self) -> int:
-        """How many search trials there will be: as many as asked for, or all that there are."""
-        asked = self.sweep.space.search.num_samples
-        return asked if self._every is None else min(asked, len(self._every))
-
-    @functools.cached_property
-    def _every(self) -> dict[str, PlannedTrial] | None:
-        return every_search_trial(self.sweep)
-
     def _sample(self, study: Study) -> TrialRecord | None:
         """A new trial of the search, from the sampler; None when nothing is left.
 
         Where the sampler only repeats what was tried, the trial is drawn at random, or taken from what is left.
         """
+        if self._every is not None and len(self._searched) >= len(self._every):
+            return None
         for attempt in range(2 * _MOST_REPEATS):
-            number, values = study.ask(at_random=attempt >= _MOST_REPEATS)
+            asked, values = study.ask(at_random=attempt >= _MOST_REPEATS)
             try:
                 planned = self.sweep.search_trial(values)
             except InputError:  # between bounds that were checked; the sampler learns to keep away
-                study.tell(number, "failed")
+                study.tell(asked, "failed")
                 continue
             known = self.trials.get(planned.trial.id)
             if known is None:
-                self._asked[planned.trial.id] = number
+                self._asked[planned.trial.id] = asked
                 return self._start(planned)
-            study.tell(number, known.state, *values_of(self.sweep.space.metrics, known))
+            study.tell(asked, known.state, *values_of(self.sweep.space.metrics, known))
         for name, planned in (self._every or {}).items():
             if name not in self.trials:
                 self._asked[name] = study.ask_again(planned.levels[0])
@@ -181,12 +177,6 @@ class TrialQueue:
             self._record_epoch(trial, replace(epoch, attempt=1))
         self._record_end(trial, found.state)
         return True
-
-    def _name_winner(self, planned: PlannedTrial) -> None:
-        """Record that a baseline which began before the search ended is a winner, too."""
-        if not is_recorded(planned, self.trials):
-            names = {"label": planned.label, "levels": list(planned.levels), "search_trial": planned.search_trial}
-            self.trials[planned.trial.id].apply(self.run.record("label", trial=planned.trial.id, **names))
 
     def _job(self, trial: TrialRecord) -> Job:
         """All that a worker needs. Raises StoreError where the trial's checkpoints cannot be looked for."""
@@ -273,6 +263,6 @@ class TrialQueue:
     def _record_end(self, trial: TrialRecord, state: str, reason: str = "", traceback: str = "") -> None:
         fields = {"trial": trial.trial, "attempt": trial.attempts, "state": state, "reason": reason}
         trial.apply(self.run.record("end", **fields, **({"traceback": traceback} if traceback else {})))
-        number = self._asked.pop(trial.trial, None)
-        if number is not None and self.study is not None and trial.is_final:
-            self.study.tell(number, state, *values_of(self.sweep.space.metrics, trial))
+        asked = self._asked.pop(trial.trial, None)
+        if asked is not None and self.study is not None and trial.is_final:
+            self.study.tell(asked, state, *values_of(self.sweep.space.metrics, trial))

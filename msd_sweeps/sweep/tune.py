@@ -59,6 +59,7 @@ def run_trials(run: Run, queue: TrialQueue, trainer: Distillation, plan: SlotPla
             callbacks=[driver],
             stop=driver,
             failure_config=tune.FailureConfig(max_failures=0),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             verbose=2 if run.options.verbose else 0,
         ),
     )
@@ -149,9 +150,6 @@ class _Searcher(Searcher):
         super().__init__(metric=metric.name, mode=metric.mode)
         self._driver = driver
 
-    def set_search_properties(self, *args: Any, **kwargs: Any) -> bool:
-        return True
-
     def suggest(self, trial_id: str) -> Any:
         queue, capacity = self._driver.queue, self._driver.capacity
         ahead = 0 if queue.is_searching else capacity.ahead
@@ -195,12 +193,6 @@ class _TrialActor(tune.Trainable):
     def get_auto_filled_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Nothing: Tune would keep host, process, dates and configuration of each trial as long as the sweep lasts."""
         return {}
-
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing: a trial's state is its student's checkpoint."""
-
-    def load_checkpoint(self, checkpoint: Any) -> None:
-        """Nothing to load."""
 
 
 class _Asha(AsyncHyperBandScheduler):
