@@ -29,14 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
         trial = load_base(options.base, settings)
 
         # Imported late: --help and mistakes in a base need no torch.
-        from msd_sweeps.distill.data.loading import DataError
-        from msd_sweeps.distill.teacher import TeacherError
         from msd_sweeps.sweep.prepare import prepare_teacher
 
-        try:
-            ready = prepare_teacher(trial, options.storage, _say)
-        except (DataError, TeacherError) as error:
-            raise InputError(str(error)) from error
+        ready = prepare_teacher(trial, options.storage, _say)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

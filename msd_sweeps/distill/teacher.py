@@ -24,6 +24,7 @@ from msd_sweeps.records.files import write_whole
 from msd_sweeps.records.header import TeacherRecord
 from msd_sweeps.records.object_store import Place
 from msd_sweeps.records.trial_record import EpochResult
+from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.methods import NoneSettings
 from msd_sweeps.space.trial import Student, Trial, identity, teacher_identity
 
@@ -32,7 +33,7 @@ _WRAPPERS = ("model", "state_dict", "net")
 _CARD = "teacher.json"
 
 
-class TeacherError(Exception):
+class TeacherError(InputError):
     """A teacher's file is absent, damaged, unsafe or of another network; the message says which and what to do."""
 
 

@@ -93,8 +93,9 @@ def _finish_copy(sync: StoreSync, again: str) -> None:
 def _train(run: Run, plan: Plan, trainer: "Distillation") -> None:
     """Record the launch, train, and record how the launch ended."""
     started = time.time()
-    run.progress = Progress(run.sweep, run.trials, plan.trials)
-    with run.progress.live:
+    progress = Progress(run.sweep, run.trials, plan.trials)
+    run.say, run.show = progress.say, progress.update
+    with progress.live:
         if run.store_sync is not None:
             run.store_sync.say = run.say
         entries = trainer.prepare(run)

@@ -62,7 +62,7 @@ class Distillation:
                 if teacher_key not in self._teachers:
                     self._teachers[teacher_key] = prepare_teacher(trial, run.options.storage, run.say, self._store)
                     records.append(self._teachers[teacher_key])
-            except (data.DataError, teacher.TeacherError) as error:
+            except data.DataError as error:
                 raise InputError(str(error)) from error
             except (StoreError, checkpoint.CheckpointError) as error:
                 raise SweepStopped(str(error)) from error
@@ -109,7 +109,7 @@ def prepare_teacher(
     """One teacher: from the cache in `storage`, imported from its file, or trained now.
 
     say: shows the user a line. store: the object store, where it is looked for first and kept for the workers. Raises
-    data.DataError, teacher.TeacherError, StoreError.
+    InputError for data or a teacher's file that cannot be used, StoreError.
     """
     epochs = trial.teacher.recipe.epochs
     last = time.monotonic()
@@ -125,7 +125,10 @@ def prepare_teacher(
     kept = None if store is None else store / TEACHERS / local.name
     if kept is not None:
         fetch_teacher(kept, local)
-    ready = teacher.prepare(trial, local.parent, choose_device(), progress, kept)
+    try:
+        ready = teacher.prepare(trial, local.parent, choose_device(), progress, kept)
+    except data.DataError as error:
+        raise InputError(str(error)) from error
     if kept is not None:
         keep_teacher(local, kept)
     on = f"on the test set of {trial.data.name}, {ready.precision}"

@@ -21,9 +21,6 @@ from msd_sweeps.space.errors import InputError
 from msd_sweeps.sweep import ENVIRONMENT
 from msd_sweeps.sweep.stopping import Interrupted, SweepStopped
 
-Say = Callable[[str], None]
-"""Shows the user a line."""
-
 _OBJECT_STORE_BYTES = 256 * 2**20
 _STARTS = 4
 _KNOCK_SECONDS = 10.0
@@ -48,7 +45,12 @@ def session(address: str | None, cpus: int | None, verbose: bool) -> Iterator[No
         if address is None:
             _start_local(cpus or local_cpus(), verbose, level)
         else:
-            _join(address, verbose, level)
+            if address != "auto":  # Ray would wait for long where nothing answers
+                host, _, port = address.rpartition(":")
+                socket.create_connection((host, int(port)), _KNOCK_SECONDS).close()
+            variables = {name: value for name, value in ENVIRONMENT.items() if name != "RAY_AUTH_MODE"}
+            environment = {"env_vars": variables}
+            ray.init(address=address, log_to_driver=verbose, logging_level=level, runtime_env=environment)
     except SystemExit as error:  # what Ray answers to SIGTERM
         raise Interrupted(signal.SIGTERM) from error
     except (ray.exceptions.AuthenticationError, OSError, RuntimeError, ValueError) as error:
@@ -69,15 +71,6 @@ def session(address: str | None, cpus: int | None, verbose: bool) -> Iterator[No
             _shut_down()
         finally:
             gc.enable()
-
-
-def _join(address: str, verbose: bool, level: int) -> None:
-    """Join a running cluster. Raises what Ray raises, and OSError."""
-    if address != "auto":  # Ray would wait for long where nothing answers
-        host, _, port = address.rpartition(":")
-        socket.create_connection((host, int(port)), _KNOCK_SECONDS).close()
-    environment = {name: value for name, value in ENVIRONMENT.items() if name != "RAY_AUTH_MODE"}
-    ray.init(address=address, log_to_driver=verbose, logging_level=level, runtime_env={"env_vars": environment})
 
 
 def _start_local(cpus: int, verbose: bool, level: int) -> None:
@@ -126,7 +119,7 @@ def nodes() -> list[Node]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def plan_for_cluster(plan: Plan, say: Say) -> SlotPlan:
+def plan_for_cluster(plan: Plan, say: Callable[[str], None]) -> SlotPlan:
     """The slots on the cluster that this session has joined, which has `wait_seconds` to grow.
 
     Raises InputError with what a slot needs and what the cluster has.
@@ -156,14 +149,11 @@ class Capacity:
         self,
         plan: SlotPlan,
         wait_seconds: float,
-        say: Say,
+        say: Callable[[str], None],
         nodes: Callable[[], Sequence[Node]],
         clock: Callable[[], float] = time.monotonic,
     ):
-        """wait_seconds: how long a sweep waits for nodes when there is room for none of its slots.
-
-        nodes: the nodes of now. clock: seconds.
-        """
+        """wait_seconds: how long to wait for nodes when there is room for no slot. nodes: what there is now."""
         self._plan, self._wait_seconds, self._say = plan, wait_seconds, say
         self._nodes, self._clock = nodes, clock
         self._looked, self._lack = clock(), ""
@@ -173,15 +163,9 @@ class Capacity:
         self.trouble: str | None = None
         """What a slot needs and the cluster has, once it had room for none of them for `wait_seconds`."""
 
-    @property
-    def seats(self) -> int:
-        """How many trials may run at once."""
-        return max(1, self.slots) * self._plan.pack
-
-    @property
-    def ahead(self) -> int:
-        """Trials to ask for beyond the seats: Tune keeps an idle actor only while a trial waits for it."""
-        return max(self._plan.pack, self._plan.slots)
+    def seats(self, and_ahead: bool = False) -> int:
+        """How many trials may run at once; with those that wait for a seat, as Tune keeps no idle actors without."""
+        return max(1, self.slots) * self._plan.pack + and_ahead * max(self._plan.pack, self._plan.slots)
 
     def look(self) -> None:
         """Look at the nodes, unless that was done a moment ago."""

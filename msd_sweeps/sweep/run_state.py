@@ -1,5 +1,6 @@
 """What the parts of one launch share: the sweep, its folder, its ledger, and who follows the ledger."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,6 @@ from msd_sweeps.records.mlflow_sync import Mirror
 from msd_sweeps.records.object_store import Place, StoreError
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.sweep.options import Options
-from msd_sweeps.sweep.progress import Progress
 from msd_sweeps.sweep.resume import Trials, is_complete
 from msd_sweeps.sweep.stopping import Signals
 from msd_sweeps.sweep.store_sync import StoreSync, checkpoints_of
@@ -40,7 +40,10 @@ class Run:
     """Copies the ledger into the object store, where there is one."""
     mirror: Mirror | None = None
     """Sends the records to MLflow; None where MLflow has all that there will be."""
-    progress: Progress | None = None
+    say: Callable[[str], None] = print
+    """Shows the user a line."""
+    show: Callable[[Record], None] = lambda record: None
+    """Shows the user a record that was just written."""
     unsent: int = 0
     """Records that MLflow had not taken in the end."""
 
@@ -72,14 +75,8 @@ class Run:
         written = self.ledger.append(event, **fields)
         if self.mirror is not None:
             self.mirror.more()
-        if self.progress is not None:
-            self.progress.update(written)
+        self.show(written)
         return written
-
-    def say(self, text: str) -> None:
-        """Show the user a line."""
-        if self.progress is not None:
-            self.progress.say(text)
 
     @property
     def checkpoints(self) -> Place:

@@ -151,9 +151,8 @@ class _Searcher(Searcher):
         self._driver = driver
 
     def suggest(self, trial_id: str) -> Any:
-        queue, capacity = self._driver.queue, self._driver.capacity
-        ahead = 0 if queue.is_searching else capacity.ahead
-        if len(queue.running) >= capacity.seats + ahead:
+        queue = self._driver.queue
+        if len(queue.running) >= self._driver.capacity.seats(and_ahead=not queue.is_searching):
             return None
         job = queue.next()
         if isinstance(job, Pause):

@@ -33,11 +33,11 @@ class Cluster:
 def test_seats_follow_the_nodes():
     cluster = Cluster(4)
     capacity = cluster.capacity()
-    assert capacity.seats == 6
+    assert capacity.seats() == 6
     cluster.later(10, 4, 2)
-    assert capacity.seats == 9
+    assert capacity.seats() == 9
     cluster.later(10, 2)
-    assert capacity.seats == 3
+    assert capacity.seats() == 3
     assert (capacity.trouble, cluster.said) == (None, [])
 
 
@@ -46,7 +46,7 @@ def test_without_room_for_long_the_sweep_is_told_what_is_needed_and_what_is_ther
     capacity = cluster.capacity(wait_seconds=60)
     cluster.later(10)
     assert capacity.trouble is None
-    assert capacity.seats == 3, "a trial may wait"
+    assert capacity.seats() == 3, "a trial may wait"
     cluster.later(56)
     assert capacity.trouble is None
     cluster.later(4)
@@ -69,7 +69,7 @@ def test_nodes_are_not_asked_for_at_every_step():
     cluster = Cluster(4)
     capacity = cluster.capacity()
     cluster.later(1)
-    assert (capacity.seats, capacity.trouble) == (6, None)
+    assert (capacity.seats(), capacity.trouble) == (6, None)
     assert cluster.said == []
 
 

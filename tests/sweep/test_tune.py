@@ -23,7 +23,7 @@ class Dispatched:
 
 
 def driver(life: Life, seats: int = 2, trouble: str | None = None) -> Driver:
-    capacity = SimpleNamespace(seats=seats, ahead=1, slots=3, trouble=trouble, look=lambda: None)
+    capacity = SimpleNamespace(slots=3, trouble=trouble, look=lambda: None, seats=lambda and_ahead: seats + and_ahead)
     slots: list[int] = []
     return Driver(life.queue.run, life.queue, Dispatched(), SimpleNamespace(grow=slots.append, grown=slots), capacity)
 
