@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None, trainer: "Distillation | None" = No
 
 def _launch(plan: Plan, options: Options, trainer: "Distillation | None") -> int:
     from msd_sweeps.sweep.launch import finish, run_sweep
-    from msd_sweeps.sweep.stopping import Interrupted, SweepStopped, noted_signals
+    from msd_sweeps.sweep.run_state import Interrupted, SweepStopped, noted_signals
 
     again = options.resume_command(plan.sweep.name)
     state = "nothing that was recorded is lost. To go on"

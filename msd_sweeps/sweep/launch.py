@@ -25,8 +25,7 @@ from msd_sweeps.sweep.lock import locked
 from msd_sweeps.sweep.options import Options
 from msd_sweeps.sweep.progress import Progress
 from msd_sweeps.sweep.resume import continued, existing_ledger
-from msd_sweeps.sweep.run_state import JOURNAL, Run
-from msd_sweeps.sweep.stopping import Interrupted, Signals
+from msd_sweeps.sweep.run_state import JOURNAL, Interrupted, Run, Signals
 from msd_sweeps.sweep.store_sync import StoreSync
 
 if TYPE_CHECKING:

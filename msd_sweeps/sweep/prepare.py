@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -20,12 +20,9 @@ from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.trial import Trial
 from msd_sweeps.sweep.dispatcher import Inputs
-from msd_sweeps.sweep.run_state import Run
-from msd_sweeps.sweep.stopping import SweepStopped
+from msd_sweeps.sweep.run_state import Run, SweepStopped
 from msd_sweeps.sweep.stored_teachers import fetch_teacher, keep_teacher
-
-if TYPE_CHECKING:
-    from msd_sweeps.sweep.worker import WorkerGroups
+from msd_sweeps.sweep.worker import WorkerGroups
 
 TEACHERS = "teachers"
 _QUIET_SECONDS = 10.0
@@ -79,10 +76,8 @@ class Distillation:
         weights = ready.weights.resolve() if store is None else store / TEACHERS / ready.key / ready.weights.name
         return Inputs(self._data[_data_key(trial)].sha256, str(weights), ready.weights_sha256)
 
-    def open_slots(self, plan: SlotPlan, dispatcher: Any, folder: Path) -> "WorkerGroups":
+    def open_slots(self, plan: SlotPlan, dispatcher: Any, folder: Path) -> WorkerGroups:
         """Start the worker groups of a plan; `folder` is for what Ray leaves behind."""
-        from msd_sweeps.sweep.worker import WorkerGroups  # imported late: `teach` needs no Ray
-
         return WorkerGroups(plan, dispatcher, folder)
 
 

@@ -19,7 +19,7 @@ from msd_sweeps.plan.plan import Plan
 from msd_sweeps.plan.slots import Node, SlotPlan
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.sweep import ENVIRONMENT
-from msd_sweeps.sweep.stopping import Interrupted, SweepStopped
+from msd_sweeps.sweep.run_state import Interrupted, SweepStopped
 
 _OBJECT_STORE_BYTES = 256 * 2**20
 _STARTS = 4

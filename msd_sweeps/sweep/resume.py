@@ -86,10 +86,9 @@ def _extended(options: Options, count: int) -> Sweep:
     if options.space is not None or not options.name:
         raise InputError("--add-seeds extends a sweep as its ledger describes it: give its --name, and no --space")
     sweep = _recorded(options, "--add-seeds")
-    if not is_complete(sweep, trials_of(ledger.read(options.storage / sweep.name / FILE_NAME))):
-        raise InputError(
-            f"--add-seeds: the sweep '{sweep.name}' is not finished; go on with --resume --name {sweep.name} first"
-        )
+    name = sweep.name
+    if not is_complete(sweep, trials_of(ledger.read(options.storage / name / FILE_NAME))):
+        raise InputError(f"--add-seeds: the sweep '{name}' is not finished; go on with --resume --name {name} first")
     tree = sweep.space.model_dump(mode="json")
     owner = tree["confirm"] if sweep.space.design == "search" else tree
     owner["seeds"] += fresh_seeds(sweep.space, count)
@@ -104,12 +103,9 @@ def continued(sweep: Sweep, launches: list[Launch]) -> Sweep:
     """
     if not launches:
         return sweep
-    first, asked = (
-        {"space": one.space.model_dump(mode="json"), "base": one.base.model_dump(mode="json")}
-        for one in (launches[0], sweep)
-    )
+    asked = {"space": sweep.space.model_dump(mode="json"), "base": sweep.base.model_dump(mode="json")}
     differences = []
-    for key, old, new in _differences(first, asked):
+    for key, old, new in _differences(launches[0].model_dump(mode="json", include={"space", "base"}), asked):
         has_grown = key in _SEEDS and set(new or ()) >= set(old or ())
         has_grown |= key == "space.search.num_samples" and None not in (old, new) and new >= old
         if not (has_grown or key in _LOCATIONS or f"{key}.".startswith(_FREE)):

@@ -1,7 +1,11 @@
-"""What the parts of one launch share: the sweep, its folder, its ledger, and who follows the ledger."""
+"""What the parts of one launch share: the sweep, its folder and its ledger, and how the launch ends early."""
 
-from collections.abc import Callable
-from contextlib import suppress
+import os
+import re
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +17,6 @@ from msd_sweeps.records.object_store import Place, StoreError
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.sweep.options import Options
 from msd_sweeps.sweep.resume import Trials, is_complete
-from msd_sweeps.sweep.stopping import Signals
 from msd_sweeps.sweep.store_sync import StoreSync, checkpoints_of
 
 JOURNAL = "optuna.journal"
@@ -22,6 +25,60 @@ _CLOSE_SECONDS = 20.0, 20.0
 """How long the end of a launch waits for the object store, and for MLflow."""
 _HURRIED_CLOSE_SECONDS = 3.0, 6.0
 """The same after a signal: the whole command ends within 30 s, of which the slots need a part."""
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SAME_FAILURES = 3
+"""The sweep stops when this many trials, the first to end, fail in the same way."""
+_PLACE = re.compile(r'^  File "(.+)", line (\d+)', re.MULTILINE)
+
+
+class Interrupted(Exception):
+    """A signal ended the sweep; it can be resumed."""
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.signal_number = number
+
+
+class SweepStopped(Exception):
+    """The sweep cannot go on as it is; the message says why and what to do."""
+
+
+class Signals:
+    """The signals that have come to this process."""
+
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        self._held = False
+
+    def note(self, number: int, frame: Any) -> None:
+        """Handle a signal. A second one ends the process at once; the sweep can be resumed all the same."""
+        if self.received:
+            os._exit(128 + number)
+        self.received.append(number)
+        if not self._held:
+            raise Interrupted(number)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Inside, a signal is only noted; outside, it raises Interrupted in the main thread."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+
+
+@contextmanager
+def noted_signals() -> Iterator[Signals]:
+    """Note the signals that end a sweep for as long as the context lasts, in the main thread alone."""
+    signals = Signals()
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, signals.note) for number in ENDING_SIGNALS} if is_main else {}
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @dataclass
@@ -109,3 +166,30 @@ class Run:
             self.unsent = self.mirror.close(mirror_seconds)
         if self.store_sync is not None and self.is_stored and self.is_complete:
             self.store_sync.remove_checkpoints()
+
+
+def common_failure(ends: Sequence[tuple[str, str, str]]) -> str | None:
+    """The message for the user where the first SAME_FAILURES ends are failures of one kind; None otherwise.
+
+    ends: state, reason and traceback of each trial that has ended, in order.
+    """
+    first = ends[:SAME_FAILURES]
+    ways = {way(*end) for end in first}
+    if len(first) < SAME_FAILURES or len(ways) > 1 or "" in ways:
+        return None
+    _, reason, traceback = first[0]
+    return (
+        f"the first {SAME_FAILURES} trials failed in the same way, so the sweep was stopped; they stay failed "
+        f"under this name. The first of them:\n{(traceback or reason).rstrip()}"
+    )
+
+
+def way(state: str, reason: str, traceback: str) -> str:
+    """The exception of a failure and where it was raised; empty for an end that is no failure."""
+    if state not in ("failed", "out_of_memory"):
+        return ""
+    places = _PLACE.findall(traceback)
+    if not places:
+        return reason
+    kind = traceback.strip().splitlines()[-1].partition(":")[0]
+    return f"{kind} {places[-1]}"

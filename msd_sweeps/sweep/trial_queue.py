@@ -21,8 +21,7 @@ from msd_sweeps.space.trial import Trial
 from msd_sweeps.sweep.dispatcher import MOST_ATTEMPTS, Inputs, Job
 from msd_sweeps.sweep.resume import every_search_trial, is_recorded, reported_trials, searched
 from msd_sweeps.sweep.reuse import FinishedTrials
-from msd_sweeps.sweep.run_state import JOURNAL, Run
-from msd_sweeps.sweep.stopping import SAME_FAILURES, common_failure
+from msd_sweeps.sweep.run_state import JOURNAL, SAME_FAILURES, Run, common_failure
 from msd_sweeps.sweep.study import Study
 
 _MOST_REPEATS = 25
@@ -61,8 +60,6 @@ class TrialQueue:
             self._every = every_search_trial(self.sweep)
             journal = run.folder / JOURNAL
             self.study = Study(self.sweep.space, self.sweep.name, journal, self._searched, self.sweep.base)
-
-    # --- what runs next
 
     def next(self) -> Job | Pause:
         """The job of the next trial, whose start is recorded; or why there is none now."""
@@ -200,8 +197,6 @@ class TrialQueue:
             positions=positions,
         )
 
-    # --- what became of it
-
     def result(self, result: EpochResult) -> None:
         """Record what a slot has reported of a trial that runs, and its end where it has ended."""
         if result.trial not in self.running:
@@ -240,8 +235,6 @@ class TrialQueue:
         if job is not None:
             self._interrupted.append(trial)
         return job
-
-    # --- the ledger and Optuna
 
     def _record_start(self, trial: TrialRecord, attempt: int, **source: str) -> None:
         trial.apply(self.run.record("start", attempt=attempt, **trial.start_fields(), **source))

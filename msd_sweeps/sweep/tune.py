@@ -20,8 +20,7 @@ from msd_sweeps.plan.slots import SlotPlan
 from msd_sweeps.sweep.dispatcher import Dispatcher, Job
 from msd_sweeps.sweep.prepare import Distillation
 from msd_sweeps.sweep.ray_session import Capacity, nodes
-from msd_sweeps.sweep.run_state import Run
-from msd_sweeps.sweep.stopping import Interrupted, SweepStopped
+from msd_sweeps.sweep.run_state import Interrupted, Run, SweepStopped
 from msd_sweeps.sweep.trial_queue import Pause, TrialQueue
 from msd_sweeps.sweep.worker import WorkerGroups
 

@@ -70,7 +70,7 @@ from msd_sweeps.records.mlflow_sync import _cursor, choose_uri
 from msd_sweeps.space.load import load
 from msd_sweeps.sweep.launch import run_sweep
 from msd_sweeps.sweep.options import Options
-from msd_sweeps.sweep.stopping import Signals
+from msd_sweeps.sweep.run_state import Signals
 sweep = load("space.yaml", None, [], None, "direct")
 folder = Path("runs/direct")
 if len(sys.argv) > 1:  # as it stands when MLflow has taken everything

@@ -15,8 +15,7 @@ from msd_sweeps.records.ledger import Ledger
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import load
 from msd_sweeps.sweep.lock import locked
-from msd_sweeps.sweep.run_state import Run
-from msd_sweeps.sweep.stopping import SAME_FAILURES, Interrupted, common_failure, noted_signals, way
+from msd_sweeps.sweep.run_state import SAME_FAILURES, Interrupted, Run, common_failure, noted_signals, way
 
 
 def failed(message: str = "no", kind: type[Exception] = ValueError) -> tuple[str, str, str]:
