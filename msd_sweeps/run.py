@@ -53,7 +53,7 @@ def _launch(plan: Plan, options: Options, trainer: "Distillation | None") -> int
     from msd_sweeps.sweep.launch import finish, run_sweep
     from msd_sweeps.sweep.run_state import Interrupted, SweepStopped, noted_signals
 
-    again = options.resume_command(plan.sweep.name)
+    again = options.command(plan.sweep.name)
     state = "nothing that was recorded is lost. To go on"
     with noted_signals() as signals:
         try:

@@ -23,15 +23,12 @@ MOST_ATTEMPTS = 3
 """A trial whose workers, or whose Tune actor, die this often has failed."""
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """The files that a trial reads. Every worker has to find the same bytes as the driver did."""
+class Inputs(NamedTuple):
+    """What a trial reads: data, and a teacher's weights by path or URI. Every worker has to find the same bytes."""
 
-    data_sha256: str | None = None
-    """The hash of the data's content; None: not checked."""
-    weights: str | None = None
-    """The teacher's weights, a path or a URI; None: no teacher."""
-    weights_sha256: str | None = None
+    data_sha256: str
+    weights: str
+    weights_sha256: str
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class Job:
     """Trials of the same stream can share a cohort."""
     folder: str
     """The trial's checkpoints, a path or a URI."""
-    inputs: Inputs = Inputs()
+    inputs: Inputs
     submission: int = 1
     """The attempt with which the driver submitted the trial; a resubmitted trial has a larger number."""
     attempt: int = 1

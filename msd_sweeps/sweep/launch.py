@@ -65,7 +65,7 @@ def _opened(sweep: Sweep, options: Options, signals: Signals) -> Iterator[Run]:
         if options.store is not None:
             sync = StoreSync(options.store / sweep.name, folder)
             sync.begin()
-            at_end.callback(_finish_copy, sync, options.resume_command(sweep.name))
+            at_end.callback(_finish_copy, sync, options.command(sweep.name))
         history = list(read(path)) if path.exists() else []
         launches = header_of(path, history).launches
         run = Run(continued(sweep, launches), folder, trials_of(history), Ledger(path), options, signals, sync)
@@ -143,7 +143,7 @@ def finish(run: Run) -> int:
         report = compile_report(run.ledger.path, options.reports / name)
         write_index(options.reports)
     except OSError as error:
-        again = options.resume_command(name)
+        again = options.command(name)
         print(f"error: {error}\nThe sweep is complete; this compiles its report:\n  {again}", file=sys.stderr)
         return 1
     print(f"\n{report.table_text}\n")
@@ -152,7 +152,7 @@ def finish(run: Run) -> int:
     elif not run.begun:
         print("everything was there already; nothing was trained")
     if run.unsent:
-        sync = options.command("--sync-mlflow", name)
+        sync = options.command(name, "--sync-mlflow")
         print(f"MLflow has not taken {run.unsent} records yet; this sends them again:\n  {sync}")
     if options.store is not None:
         print(f"kept in   {options.store / name}")

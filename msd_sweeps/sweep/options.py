@@ -51,14 +51,11 @@ class Options(argparse.Namespace):
         """Where sweeps are kept, as the user named it."""
         return self.store or self.storage
 
-    def command(self, what: str, name: str) -> str:
-        """The command that does something more with the sweep `name`, such as `--resume`."""
+    def command(self, name: str, what: str = "--resume") -> str:
+        """The command that goes on with the sweep `name`, or does something else with it."""
+        fresh = " --fresh" if self.fresh and what == "--resume" else ""
         storage = f" --storage {shlex.quote(str(self.kept_in))}" if str(self.kept_in) != "runs" else ""
-        return f"python -m msd_sweeps.run {what} --name {name}{storage}"
-
-    def resume_command(self, name: str) -> str:
-        """The command that goes on with the sweep `name`."""
-        return self.command("--resume --fresh" if self.fresh else "--resume", name)
+        return f"python -m msd_sweeps.run {what}{fresh} --name {name}{storage}"
 
 
 def parse_options(arguments: list[str] | None = None) -> Options:

@@ -21,9 +21,9 @@ _HEARTBEAT_SECONDS = 60.0
 class Progress:
     """Shows trials as their records are written; `total` is how many there will be."""
 
-    def __init__(self, sweep: Sweep, trials: dict[str, TrialRecord], total: int, console: Console | None = None):
+    def __init__(self, sweep: Sweep, trials: dict[str, TrialRecord], total: int):
         self.sweep, self.trials, self.total = sweep, trials, total
-        self.console = console or Console(highlight=False)
+        self.console = Console(highlight=False)
         self._started = self._last_line = time.monotonic()
         self._done_before = self._trials_done
         self.live: AbstractContextManager[Any] = nullcontext()

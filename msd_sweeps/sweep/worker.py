@@ -154,31 +154,29 @@ class Worker:
                 self._forget(trial)
             if orders.close:
                 return
-            was_empty = self.cohort is None or not self.cohort.students
             try:
-                results = [result for job in orders.admit for result in self.admit(job, orders.position)]
-            except StoreError as error:  # no other slot can read there either; the next orders close this one
+                self._follow(orders)
+            except (StoreError, checkpoint.CheckpointError) as error:  # of every slot; the next orders close this one
                 ray.get(self.dispatcher.give_up.remote(self.slot, str(error)))
-                if self.world_size > 1:
+                if self.world_size > 1 and isinstance(error, StoreError):  # the other ranks may have read it
                     raise
-                continue
-            self._report(results)
-            if self.cohort is None or not self.cohort.students:
-                continue
-            now, waited = time.monotonic(), 0.0
-            if was_empty:  # the slot stood still between its last students and these
-                waited, self._saved = now - (self._trained or now), now
-            results = self.cohort.run_epoch()
-            for result in results:
-                result.metrics["wait_seconds"] = waited
-            try:
-                self.save()
-            except checkpoint.CheckpointError as error:  # no room, or no store; the next orders close this slot
-                ray.get(self.dispatcher.give_up.remote(self.slot, str(error)))
-                continue
-            self.cohort.retire()
-            self._trained = time.monotonic()
-            self._report(results)
+
+    def _follow(self, orders: Orders) -> None:
+        """Seat new trials and train an epoch. Raises StoreError, CheckpointError where checkpoints cannot be kept."""
+        was_empty = self.cohort is None or not self.cohort.students
+        self._report([result for job in orders.admit for result in self.admit(job, orders.position)])
+        if self.cohort is None or not self.cohort.students:
+            return
+        now, waited = time.monotonic(), 0.0
+        if was_empty:  # the slot stood still between its last students and these
+            waited, self._saved = now - (self._trained or now), now
+        results = self.cohort.run_epoch()
+        for result in results:
+            result.metrics["wait_seconds"] = waited
+        self.save()
+        self.cohort.retire()
+        self._trained = time.monotonic()
+        self._report(results)
 
     def _orders(self) -> Orders:
         """The same orders for all ranks: rank 0 asks."""
@@ -223,16 +221,14 @@ class Worker:
             splits = data.load(trial.data)
             check_same(f"the data {trial.data.name}", data.content_hash(splits), job.inputs.data_sha256)
             self._splits = {wanted: splits.to(self.device)}
-        network, weights = None, job.inputs.weights
-        if weights is not None:
-            key = (weights, trial.recipe.precision)
-            if key not in self._teachers:
-                with local_file(weights) as path:
-                    check_same(weights, file_sha256(path), job.inputs.weights_sha256)
-                    self._teachers = {key: teacher.load(trial, path)}
-            network = self._teachers[key]
-        splits = self._splits[wanted]
-        return Cohort(trial, network, splits, self.device, self.rank, self.world_size, self.threads_per_student)
+        weights = job.inputs.weights
+        key = (weights, trial.recipe.precision)
+        if key not in self._teachers:
+            with local_file(weights) as path:
+                check_same(weights, file_sha256(path), job.inputs.weights_sha256)
+                self._teachers = {key: teacher.load(trial, path)}
+        ranks = self.rank, self.world_size
+        return Cohort(trial, self._teachers[key], self._splits[wanted], self.device, *ranks, self.threads_per_student)
 
     def save(self) -> None:
         """Write every student's checkpoint. A trial that goes on without one goes back further after a fault.
@@ -264,9 +260,9 @@ class Worker:
         self.jobs.pop(trial, None)
 
 
-def check_same(what: str, found: str, expected: str | None) -> None:
+def check_same(what: str, found: str, expected: str) -> None:
     """Raises RuntimeError where this host sees other bytes than the driver saw when it prepared the sweep."""
-    if expected is not None and found != expected:
+    if found != expected:
         raise RuntimeError(
             f"{what} differs on {socket.gethostname()}: SHA-256 {found[:12]} there, {expected[:12]} where the sweep "
             "was prepared; give all hosts the same files (shared storage, or equal copies)"

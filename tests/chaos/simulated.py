@@ -224,7 +224,7 @@ class Simulation:
         return [data, teacher]
 
     def inputs(self, trial: Trial) -> Inputs:
-        return Inputs()
+        return Inputs("", "", "")
 
     def open_slots(self, plan: SlotPlan, dispatcher: Any, folder: Path) -> SimulatedSlots:
         return SimulatedSlots(plan, dispatcher)

@@ -18,6 +18,7 @@ from msd_sweeps.sweep.run_state import Run
 from msd_sweeps.sweep.trial_queue import Pause, TrialQueue
 
 EPOCHS = 2
+NO_INPUTS = Inputs("", "", "")
 BASE = load_base("digits", [f"recipe.epochs={EPOCHS}"])
 SCALES = {"choices": [[1], [2], [1, 2], [1, 2, 4]]}
 WEIGHT = {"low": 0.1, "high": 4.0, "log": True}
@@ -65,7 +66,7 @@ def launch_record(sweep: Sweep) -> dict:
 
 def no_inputs(trial: Trial) -> Inputs:
     """Of trials that read no files."""
-    return Inputs()
+    return NO_INPUTS
 
 
 class Life:
