@@ -19,25 +19,27 @@ from msd_sweeps.sweep.options import Options, parse_options
 from msd_sweeps.sweep.resume import chosen_sweep
 
 if TYPE_CHECKING:
-    from msd_sweeps.sweep.run_state import Trainer
+    from msd_sweeps.sweep.prepare import Distillation
 
 
-def main(arguments: list[str] | None = None, trainer: "Trainer | None" = None) -> int:
+def main(arguments: list[str] | None = None, trainer: "Distillation | None" = None) -> int:
     """Run the command; returns the exit code. trainer: what trains, instead of the package's own."""
     try:
         options = parse_options(arguments)
-        if options.submit is not None or str(options.address).startswith("ray://"):
-            from msd_sweeps.sweep.submit import submit
-
-            return submit(options)
-        options.reach_store()
+        if options.store is not None:
+            options.store.size()  # a store that does not answer is told before anything starts
         if options.sync_mlflow:
-            from msd_sweeps.sweep.finish import sync_mlflow
+            from msd_sweeps.sweep.launch import sync_mlflow
 
             return sync_mlflow(options)
-        plan = _plan(options)
-        slots = plan.slots_here(options.num_cpus) if options.address is None else None
-        print(plan.text(slots), flush=True)
+        sweep = chosen_sweep(options)
+        step_seconds = recorded_step_seconds(options.storage, sweep.base)
+        if options.estimate:
+            from msd_sweeps.distill.timing import measure
+
+            step_seconds = measure(sweep.base)
+        plan = Plan(sweep, step_seconds)
+        print(plan.text(None if options.address else plan.slots_here(options.num_cpus)), flush=True)
         return 0 if options.dry_run else _launch(plan, options, trainer)
     except (InputError, StoreError, LayoutError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -47,22 +49,11 @@ def main(arguments: list[str] | None = None, trainer: "Trainer | None" = None) -
         return 1
 
 
-def _plan(options: Options) -> Plan:
-    sweep = chosen_sweep(options)
-    step_seconds = recorded_step_seconds(options.storage, sweep.base)
-    if options.estimate:
-        from msd_sweeps.distill.timing import measure
+def _launch(plan: Plan, options: Options, trainer: "Distillation | None") -> int:
+    from msd_sweeps.sweep.launch import finish, run_sweep
+    from msd_sweeps.sweep.run_state import Interrupted, SweepStopped, noted_signals
 
-        step_seconds = measure(sweep.base)
-    return Plan(sweep, step_seconds)
-
-
-def _launch(plan: Plan, options: Options, trainer: "Trainer | None") -> int:
-    from msd_sweeps.sweep.finish import finish
-    from msd_sweeps.sweep.launch import run_sweep
-    from msd_sweeps.sweep.stopping import Interrupted, SweepStopped, noted_signals
-
-    again = options.resume_command(plan.sweep.name)
+    again = options.command(plan.sweep.name)
     state = "nothing that was recorded is lost. To go on"
     with noted_signals() as signals:
         try:

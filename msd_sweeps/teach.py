@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
 from msd_sweeps.records.object_store import local_folder
@@ -28,19 +29,18 @@ def main(arguments: list[str] | None = None) -> int:
         trial = load_base(options.base, settings)
 
         # Imported late: --help and mistakes in a base need no torch.
-        from msd_sweeps.distill.data.loading import DataError
-        from msd_sweeps.distill.teacher import TeacherError
         from msd_sweeps.sweep.prepare import prepare_teacher
 
-        try:
-            ready = prepare_teacher(trial, options.storage, lambda text: print(text, flush=True))
-        except (DataError, TeacherError) as error:
-            raise InputError(str(error)) from error
+        ready = prepare_teacher(trial, options.storage, _say)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"weights   {ready.weights}")
     return 0
+
+
+def _say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from msd_sweeps.records.ledger import FILE_NAME, Ledger
 from msd_sweeps.space.designs import fresh_seeds
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import load
-from msd_sweeps.sweep.resume import as_grown, refuse_another_space
+from msd_sweeps.sweep.resume import continued
 from msd_sweeps.teach import main as teach
 from tests.sweep.life import launch_record
 
@@ -85,6 +85,14 @@ def test_resources_that_are_not_there_are_refused_while_planning(capsys, monkeyp
     assert list(Path().iterdir()) == []
 
 
+@pytest.mark.parametrize("address", ["ray://HEAD:10001", "HEAD"])
+def test_an_address_that_no_driver_can_join_is_refused_with_what_to_do(address, capsys):
+    with pytest.raises(SystemExit) as exit_code:
+        run.main(["--space", "scales.yaml", "--address", address])
+    assert exit_code.value.code == 2
+    assert f"found {address}; from other machines send a job: ray job submit" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -133,18 +141,17 @@ def test_what_was_added_stays_asked_for():
     begun("mine", large)
     launches = header_of(Path("runs/mine") / FILE_NAME).launches
     for sweep in (small, large):
-        refuse_another_space(sweep, launches)
-        assert as_grown(sweep, launches).space.seeds == [0, 1, 2]
+        assert continued(sweep, launches).space.seeds == [0, 1, 2]
     labelled = dict(small.space.also) | {"nothing else": {}}
     other = replace(small, space=small.space.model_copy(update={"also": labelled}))
     with pytest.raises(InputError, match=r"space\.also\.nothing else: null there, {} here"):
-        refuse_another_space(other, launches)
+        continued(other, launches)
     fewer = load("ablation", settings=["seeds=[1, 2]"])
     with pytest.raises(InputError, match=r"space\.seeds: \[0, 1\] there, \[1, 2\] here"):
-        refuse_another_space(fewer, launches)
+        continued(fewer, launches)
     begun("search", load("scales"))
     begun("search", load("scales", settings=["confirm.seeds=[1, 2, 3, 4]", "search.num_samples=40"]))
-    grown = as_grown(load("scales"), header_of(Path("runs/search") / FILE_NAME).launches).space
+    grown = continued(load("scales"), header_of(Path("runs/search") / FILE_NAME).launches).space
     assert (grown.confirm.seeds, grown.search.num_samples) == ([1, 2, 3, 4], 40)
 
 

@@ -11,7 +11,6 @@ import operator
 import platform
 import statistics
 import sys
-import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -45,7 +44,7 @@ def with_method(base: Trial, name: str) -> Trial:
     return base if name == base.method.name else changed(base, {"method": {"name": name}})
 
 
-def compare(base: Trial, methods: list[str], packs: list[int], rounds: int, steps: int, cpu_time: bool) -> Timings:
+def compare(base: Trial, methods: list[str], packs: list[int], rounds: int, steps: int) -> Timings:
     """The floor, the peers' kd, every method, and cohorts of the base as slots take them, all in turns.
 
     On a processor a student of a slot has one core, the others of them all.
@@ -54,7 +53,7 @@ def compare(base: Trial, methods: list[str], packs: list[int], rounds: int, step
     candidates |= {name: cohort_step([with_method(base, name)]) for name in methods if name != "none"}
     trials = {packed(pack): pack for pack in packs}
     candidates |= {name: cohort_step(replicates(base, pack), threads_per_student=1) for name, pack in trials.items()}
-    seconds = time_in_turns(candidates, rounds, steps, time.process_time if cpu_time else time.perf_counter)
+    seconds = time_in_turns(candidates, rounds, steps)
     return {name: [each / trials.get(name, 1) for each in taken] for name, taken in seconds.items()}
 
 
@@ -168,7 +167,6 @@ def main(arguments: list[str] | None = None) -> int:
     add("--packs", nargs="*", type=int, default=[1, 2, 4, 8, 16], help="students in a packed cohort")
     add("--rounds", type=int, default=7)
     add("--steps", type=int, default=2, help="steps in a round")
-    add("--cpu-time", action="store_true", help="count CPU seconds of one thread: for a machine that others use, too")
     add("--memory", action="store_true", help="measure each method's peak memory, in a process of its own")
     add("--out", type=Path, metavar="DIR", help="write table, numbers and plot into this folder as well")
     add("--draw", type=Path, metavar="FILE", help="measure nothing; draw the numbers of an earlier run (.json) again")
@@ -184,21 +182,18 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if options.cpu_time:
-        torch.set_num_threads(1)
     peaks: dict[str, float] = {}
     for name in methods if options.memory else []:  # first, while this process leaves the machine to them
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
             peaks[name] = pool.submit(peak_mebibytes, with_method(base, name)).result()
-    timings = compare(base, methods, options.packs, options.rounds, options.steps, options.cpu_time)
+    timings = compare(base, methods, options.packs, options.rounds, options.steps)
     device = choose_device()
     title = (
         f"{base.teacher.model} -> {base.student.model} on {base.data.name} shapes, batch {base.recipe.batch_size}, "
         f"{str(choose_dtype(base.recipe.precision, device)).removeprefix('torch.')}; "
         f"{device_name(device)}; torch {torch.__version__}, Python {platform.python_version()}"
     )
-    made = f"`{command_line('msd_sweeps.bench.steps', arguments)}`: {options.rounds} rounds of {options.steps} steps, "
-    made += f"in turns; {'CPU seconds of one thread' if options.cpu_time else 'wall time'}"
+    made = f"`{command_line('msd_sweeps.bench.steps', arguments)}`: {options.rounds} rounds of {options.steps} steps, in turns"
     rows = [{"name": name, "seconds": taken, "peak_mebibytes": peaks.get(name)} for name, taken in timings.items()]
     numbers: dict[str, Any] = {"steps": rows, "floor": FLOOR, "peers": PEERS}
     numbers["packs"] = {str(pack): packed(pack) for pack in options.packs}

@@ -4,11 +4,12 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from msd_sweeps.catalog.datasets import file_sha256
@@ -18,33 +19,25 @@ from msd_sweeps.distill.data import loading as data
 from msd_sweeps.distill.device import choose_dtype
 from msd_sweeps.distill.models.network import Network, fold_batch_norm
 from msd_sweeps.records.files import write_whole
+from msd_sweeps.records.header import TeacherRecord
 from msd_sweeps.records.object_store import Place
 from msd_sweeps.records.trial_record import EpochResult
+from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.methods import NoneSettings
 from msd_sweeps.space.trial import Student, Trial, identity, teacher_identity
 
 Progress = Callable[[EpochResult], None]
 
 
-class TeacherError(Exception):
+class TeacherError(InputError):
     """A teacher's file is absent, damaged, unsafe or of another network; the message says which and what to do."""
 
 
-class Teacher(NamedTuple):
-    """A teacher that is ready: where its weights lie and what it scores."""
+class Teacher(TeacherRecord):
+    """A teacher that is ready, as the ledger records it; its batch norms were folded when it was measured."""
 
-    key: str
-    model: str
-    source: str
-    """trained, or imported."""
-    weights: Path
+    weights: Path = Field(exclude=True)
     """A safetensors file in the cache."""
-    weights_sha256: str
-    test_top1: float
-    """Percent, in the precision and with the folded batch norms that students learn from."""
-    precision: str
-    seconds: float
-    """Of training."""
 
 
 def cache_key(trial: Trial) -> str:
@@ -63,7 +56,7 @@ def prepare(
     folder = cache / cache_key(trial)
     card, weights = folder / "teacher.json", folder / "weights.safetensors"
     if card.exists():
-        teacher = Teacher(**json.loads(card.read_text()))._replace(weights=weights)
+        teacher = Teacher(**json.loads(card.read_text()) | {"weights": weights})
         if file_sha256(weights) != teacher.weights_sha256:
             raise TeacherError(f"{weights}: damaged (its checksum does not match); delete {folder} to remake it")
         return teacher
@@ -88,7 +81,7 @@ def prepare(
         seconds=round(seconds, 1),
     )
     write_whole(weights, content)
-    write_whole(card, (json.dumps(teacher._asdict() | {"weights": weights.name}, indent=1) + "\n").encode())
+    write_whole(card, (json.dumps(teacher.record(), indent=1) + "\n").encode())
     checkpoint.remove(checkpoints or folder)
     return teacher
 

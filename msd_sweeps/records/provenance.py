@@ -1,6 +1,5 @@
-"""Which code runs where: the git commit, also where the code was sent without its repository, and the versions."""
+"""Which code runs where: the git commit and the versions."""
 
-import os
 import platform
 import socket
 import subprocess
@@ -14,16 +13,9 @@ from msd_sweeps.space.designs import Sweep
 
 _PACKAGES = ("torch", "ray", "optuna", "mlflow", "numpy")
 
-COMMIT = "MSD_SWEEPS_COMMIT"
-"""Set for a submitted job: the commit that was sent, and whether the tree differed from it."""
-
 
 def commit() -> tuple[str | None, bool]:
     """The git commit of the code, and whether the tree differs from it, compiled reports apart; None where unknown."""
-    sent = os.environ.get(COMMIT)
-    if sent is not None:
-        name, _, dirty = sent.partition(" ")
-        return (None if name == "None" else name), dirty == "True"
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(Path(__file__).resolve().parent), *words]

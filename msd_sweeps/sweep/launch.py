@@ -1,44 +1,100 @@
-"""From a plan to a full ledger: what is missing of a sweep is trained, and a sweep that is complete is left as it is.
+"""From a plan to a full ledger and its report: what is missing of a sweep is trained, and what is complete is left.
 
 Data and teachers are made ready. The trial queue copies what other sweeps have finished. If something is left to train,
-Ray is started, and Ray Tune takes the trials from the queue.
+Ray is started, and Ray Tune takes the trials from the queue. In the end the user learns where everything is.
 """
 
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from msd_sweeps.plan.plan import Plan, duration
-from msd_sweeps.records.header import CloseRecord
+from msd_sweeps.records.header import CloseRecord, header_of
+from msd_sweeps.records.ledger import FILE_NAME, Ledger, read
+from msd_sweeps.records.mlflow_sync import Mirror, choose_uri, how_to_open, is_synced
 from msd_sweeps.records.provenance import this_launch
 from msd_sweeps.records.step_times import record_step_seconds
+from msd_sweeps.records.trial_record import trials_of
+from msd_sweeps.space.designs import Sweep
+from msd_sweeps.space.errors import InputError
+from msd_sweeps.space.schema import Tracking
+from msd_sweeps.sweep.lock import locked
 from msd_sweeps.sweep.options import Options
 from msd_sweeps.sweep.progress import Progress
-from msd_sweeps.sweep.run_state import Run, Trainer, opened
-from msd_sweeps.sweep.stopping import Interrupted, Signals
+from msd_sweeps.sweep.resume import continued, existing_ledger
+from msd_sweeps.sweep.run_state import JOURNAL, Interrupted, Run, Signals
+from msd_sweeps.sweep.store_sync import StoreSync
+
+if TYPE_CHECKING:
+    from msd_sweeps.sweep.prepare import Distillation
+
+_COPY_SECONDS = 20.0
+_SYNC_SECONDS = 60.0
 
 
-def run_sweep(plan: Plan, options: Options, signals: Signals, trainer: Trainer | None = None) -> Run:
+def run_sweep(plan: Plan, options: Options, signals: Signals, trainer: "Distillation | None" = None) -> Run:
     """Train what is missing of a sweep; the run, which is closed.
 
-    trainer: what trains; by default prepare.Distillation. Raises InputError for a name that another space has, for
-    missing data or teachers and for resources that are not there; Interrupted after a signal; SweepStopped.
+    trainer: what trains. Raises InputError for a name that another space has, for missing data or teachers and for
+    resources that are not there; Interrupted after a signal; SweepStopped.
     """
-    with opened(plan.sweep, options, signals) as run:
+    with _opened(plan.sweep, options, signals) as run:
         if not run.is_complete:
-            if trainer is None:
-                from msd_sweeps.sweep.prepare import Distillation  # imported late: a complete sweep needs no torch
+            from msd_sweeps.sweep.prepare import Distillation  # imported late: a complete sweep needs no torch
 
-                trainer = Distillation()
-            _train(run, replace(plan, sweep=run.sweep), trainer)
+            _train(run, replace(plan, sweep=run.sweep), trainer or Distillation())
             record_step_seconds(options.storage, [trial for trial in run.trials.values() if not trial.source])
     return run
 
 
-def _train(run: Run, plan: Plan, trainer: Trainer) -> None:
+@contextmanager
+def _opened(sweep: Sweep, options: Options, signals: Signals) -> Iterator[Run]:
+    """Lock a sweep's folder and open its ledger, fetched from the object store if there is one.
+
+    The run's sweep has the seeds and samples that were added to it before. Raises InputError where another driver runs
+    the sweep, or another space has its name; LedgerError.
+    """
+    folder = options.storage / sweep.name
+    path = folder / FILE_NAME
+    with ExitStack() as at_end:
+        at_end.enter_context(locked(folder, sweep.name))
+        sync = None
+        if options.store is not None:
+            sync = StoreSync(options.store / sweep.name, folder)
+            sync.begin()
+            at_end.callback(_finish_copy, sync, options.command(sweep.name))
+        history = list(read(path)) if path.exists() else []
+        launches = header_of(path, history).launches
+        run = Run(continued(sweep, launches), folder, trials_of(history), Ledger(path), options, signals, sync)
+        uri, tracking = choose_uri(folder, sweep.space.tracking.uri), sweep.space.tracking
+        if not (run.is_complete and is_synced(folder, len(history), uri)):
+            run.remove_left_over_checkpoints()
+            run.mirror = Mirror(uri, tracking.experiment, sweep.name, folder, len(history))
+        del history  # of a long sweep it takes as much memory as all the rest
+        at_end.callback(run.close)
+        yield run
+
+
+def _finish_copy(sync: StoreSync, again: str) -> None:
+    """Copy the rest of the ledger, unless the run has done that, and say what the object store lacks."""
+    sync.finish(_COPY_SECONDS)
+    if sync.trouble is not None:
+        hint = (
+            f"\n{sync.store} lacks a part of the ledger, which is whole in {sync.folder}. "
+            f"To complete the copy, from this machine:\n  {again}"
+        )
+        print(f"error: {sync.trouble}{'' if sync.taken else hint}", file=sys.stderr)
+
+
+def _train(run: Run, plan: Plan, trainer: "Distillation") -> None:
     """Record the launch, train, and record how the launch ended."""
     started = time.time()
-    run.progress = Progress(run.sweep, run.trials, plan.trials)
-    with run.progress.live:
+    progress = Progress(run.sweep, run.trials, plan.trials)
+    run.say, run.show = progress.say, progress.update
+    with progress.live:
         if run.store_sync is not None:
             run.store_sync.say = run.say
         entries = trainer.prepare(run)
@@ -55,17 +111,17 @@ def _train(run: Run, plan: Plan, trainer: Trainer) -> None:
             close = CloseRecord(outcome=outcome, seconds=round(time.time() - started, 1))
             run.record(close.event, **close.record())
             copied = f", {run.copied} taken over" if run.copied else ""
-            run.say(f"{run.begun} trials started{copied} in {duration(time.time() - started)}")
+            run.say(f"{run.begun} trials started{copied} in {duration(close.seconds)}")
 
 
-def _work_off(run: Run, plan: Plan, trainer: Trainer) -> None:
+def _work_off(run: Run, plan: Plan, trainer: "Distillation") -> None:
     """Train all that the trial queue has. Ray is started only if something is left to train."""
     from msd_sweeps.sweep.reuse import FinishedTrials
     from msd_sweeps.sweep.trial_queue import TrialQueue
 
-    options, name = run.options, run.sweep.name
-    reuse = None if options.fresh else FinishedTrials(options.storage, name, options.store)
-    queue = TrialQueue(run, trainer, reuse)
+    options = run.options
+    reuse = None if options.fresh else FinishedTrials(options.storage, run.sweep.name, options.store)
+    queue = TrialQueue(run, trainer.inputs, reuse)
     queue.reuse_fixed_trials()
     if run.is_complete:
         return
@@ -75,3 +131,57 @@ def _work_off(run: Run, plan: Plan, trainer: Trainer) -> None:
     with session(options.address, options.num_cpus, options.verbose):
         slots = plan_for_cluster(plan, run.say) if options.address else plan.slots_here(options.num_cpus)
         run_trials(run, queue, trainer, slots)
+
+
+def finish(run: Run) -> int:
+    """Compile the report of a complete sweep and print where everything is; the exit code."""
+    from msd_sweeps.report.compiling import compile_report
+    from msd_sweeps.report.store import write_index
+
+    options, name = run.options, run.sweep.name
+    try:
+        report = compile_report(run.ledger.path, options.reports / name)
+        write_index(options.reports)
+    except OSError as error:
+        again = options.command(name)
+        print(f"error: {error}\nThe sweep is complete; this compiles its report:\n  {again}", file=sys.stderr)
+        return 1
+    print(f"\n{report.table_text}\n")
+    if run.copied:
+        print(f"{run.copied} trials were taken over from other sweeps of {options.kept_in}/")
+    elif not run.begun:
+        print("everything was there already; nothing was trained")
+    if run.unsent:
+        sync = options.command(name, "--sync-mlflow")
+        print(f"MLflow has not taken {run.unsent} records yet; this sends them again:\n  {sync}")
+    if options.store is not None:
+        print(f"kept in   {options.store / name}")
+    print(f"ledger    {run.ledger.path}")
+    print(f"MLflow    {how_to_open(choose_uri(run.folder, run.sweep.space.tracking.uri))}")
+    if run.sweep.space.design == "search":
+        print(f"Optuna    optuna-dashboard {run.folder / JOURNAL}    (pip install optuna-dashboard)")
+    print(f"report    {report.paths[0]}")
+    return 0 if run.is_stored else 1
+
+
+def sync_mlflow(options: Options) -> int:
+    """Send MLflow what it has missed of a sweep's ledger; the exit code.
+
+    Raises InputError while a driver runs the sweep, LedgerError, StoreError.
+    """
+    if not options.name:
+        raise InputError("--sync-mlflow: --name is needed, the sweep whose records are sent")
+    path = existing_ledger(options, options.name, "--sync-mlflow")
+    with locked(path.parent, options.name):
+        history = list(read(path))
+        launches = header_of(path, history).launches
+        tracking = launches[-1].space.tracking if launches else Tracking()
+        uri = choose_uri(path.parent, tracking.uri)
+        mirror = Mirror(uri, tracking.experiment, options.name, path.parent, len(history))
+        unsent = mirror.close(_SYNC_SECONDS, while_it_takes=True)
+    print(f"MLflow    {how_to_open(uri)}")
+    if unsent:
+        print(f"error: MLflow has not taken {unsent} records; the same command tries again", file=sys.stderr)
+        return 1
+    print("MLflow has every record of the ledger")
+    return 0

@@ -1,6 +1,7 @@
 """The options of `python -m msd_sweeps.run`, typed; nothing here decides a number of a trial."""
 
 import argparse
+import re
 import shlex
 from pathlib import Path
 
@@ -8,13 +9,11 @@ from msd_sweeps.records.object_store import Place, StorePath, local_folder, plac
 
 _EPILOG = """\
 examples:
-  python -m msd_sweeps.run --space scales.yaml
   python -m msd_sweeps.run --space scales.yaml --base cifar100_resnet56_resnet20 --set teacher.weights=resnet56.pt
   python -m msd_sweeps.run --space ablation.yaml --set seeds='[0, 1, 2]' --name my-ablation --dry-run
   python -m msd_sweeps.run --resume --name scales
   python -m msd_sweeps.run --add-seeds 3 --name scales
   python -m msd_sweeps.run --space scales.yaml --storage s3://BUCKET/runs
-  python -m msd_sweeps.run --space scales.yaml --submit http://HEAD:8265 --storage /runs --reports /reports
 
 The same command with the same name goes on where it stopped and trains nothing twice.
 
@@ -34,7 +33,6 @@ class Options(argparse.Namespace):
     num_samples: int | None = None
     settings: list[str] = []
     address: str | None = None
-    submit: str | None = None
     num_cpus: int | None = None
     storage: Path = Path("runs")
     """This machine's folder of sweeps; the working copy where an object store is used."""
@@ -53,32 +51,15 @@ class Options(argparse.Namespace):
         """Where sweeps are kept, as the user named it."""
         return self.store or self.storage
 
-    def command(self, what: str, name: str) -> str:
-        """The command that does something more with the sweep `name`, such as `--resume`."""
+    def command(self, name: str, what: str = "--resume") -> str:
+        """The command that goes on with the sweep `name`, or does something else with it."""
+        fresh = " --fresh" if self.fresh and what == "--resume" else ""
         storage = f" --storage {shlex.quote(str(self.kept_in))}" if str(self.kept_in) != "runs" else ""
-        return f"python -m msd_sweeps.run {what} --name {name}{storage}"
-
-    def resume_command(self, name: str) -> str:
-        """The command that goes on with the sweep `name`."""
-        return self.command("--resume --fresh" if self.fresh else "--resume", name)
-
-    def reach_store(self) -> None:
-        """Ask the object store for an answer, if there is one. Raises StoreError."""
-        if self.store is not None:
-            self.store.size()
+        return f"python -m msd_sweeps.run {what}{fresh} --name {name}{storage}"
 
 
 def parse_options(arguments: list[str] | None = None) -> Options:
     """Read a command line. Exits with 2 where it is wrong. Raises StoreError for a URI that cannot be used."""
-    options = parser().parse_args(arguments, Options())
-    if isinstance(options.storage, StorePath):
-        options.storage.checked()
-        options.store, options.storage = options.storage, working_folder(options.storage)
-    return options
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line; the defaults are those of Options."""
     command = argparse.ArgumentParser(
         prog="python -m msd_sweeps.run",
         description="Launch a sweep, or go on with it, and compile its report.",
@@ -89,26 +70,14 @@ def parser() -> argparse.ArgumentParser:
     add("--space", metavar="FILE", help="the space: a path, or the name of a file in search_spaces/")
     add("--base", metavar="FILE", help="another base than the space's: a path, or a name in search_spaces/bases/")
     add("--name", help="the sweep's name: its folder under --storage and reports/ (default: from space and base)")
-    seeds = "extend the finished sweep --name by N fresh seeds, and train only what is new"
-    add("--add-seeds", type=_count, metavar="N", help=seeds)
+    add("--add-seeds", type=_count, metavar="N", help="extend the finished sweep --name by N fresh seeds")
     add("--num-samples", type=_count, metavar="N", help="trials of a search, instead of the space's")
     settings = "change the base (recipe.epochs=2, data.root=/data) or the space (resources.pack=4); repeatable"
     add("--set", action="append", metavar="PATH=VALUE", dest="settings", help=settings)
-    address = (
-        "drive the sweep on a running Ray cluster that this machine belongs to: auto or HOST:PORT (default: a local "
-        "Ray); from other machines ray://HEAD:10001 is the same as --submit http://HEAD:8265"
-    )
-    add("--address", help=address)
-    submit = (
-        "send the sweep to a running Ray cluster as a job and follow it; its paths are the cluster's, and --storage "
-        "(if no URI) and --reports absolute"
-    )
-    add("--submit", metavar="http://HOST:8265", help=submit)
+    address = "drive the sweep on a running Ray cluster that this machine belongs to (default: a local Ray)"
+    add("--address", type=_address, metavar="auto|HOST:PORT", help=address)
     add("--num-cpus", type=_count, metavar="N", help="CPUs that a local Ray may use (default: all)")
-    storage = (
-        "where sweeps and teachers are kept (runs): a folder, or s3://BUCKET/FOLDER and the like (gs, abfs, hdfs, "
-        "file); a store's working copy is in runs/copies"
-    )
+    storage = "where sweeps and teachers are kept (runs): a folder, or a URI (s3, gs, abfs, hdfs, file; see cluster/)"
     add("--storage", type=place, metavar="DIR|URI", help=storage)
     add("--reports", type=local_folder, metavar="DIR", help="where reports are written (reports)")
     flags = {
@@ -121,7 +90,21 @@ def parser() -> argparse.ArgumentParser:
     for flag, help_text in flags.items():
         add(flag, action="store_true", help=help_text)
     add("-v", "--verbose", action="store_true", help="show what Ray prints")
-    return command
+    options = command.parse_args(arguments, Options())
+    if isinstance(options.storage, StorePath):
+        options.storage.checked()
+        options.store, options.storage = options.storage, working_folder(options.storage)
+    return options
+
+
+def _address(text: str) -> str:
+    """auto or HOST:PORT. Raises argparse.ArgumentTypeError."""
+    if text == "auto" or re.fullmatch(r"[^/]+:\d+", text):
+        return text
+    raise argparse.ArgumentTypeError(
+        f"expected auto or HOST:PORT of a cluster that this machine belongs to, found {text}; from other machines "
+        "send a job: ray job submit --address http://HEAD:8265 --working-dir . -- python -m msd_sweeps.run ..."
+    )
 
 
 def _count(text: str) -> int:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +16,27 @@ from msd_sweeps.plan.slots import MOST, SlotPlan, largest_trial
 from msd_sweeps.records.header import DataRecord, TeacherRecord
 from msd_sweeps.records.object_store import StoreError, StorePath
 from msd_sweeps.records.trial_record import EpochResult
-from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.trial import Trial
-from msd_sweeps.sweep.job import Inputs
-from msd_sweeps.sweep.run_state import OpenSlots, Run
-from msd_sweeps.sweep.stopping import SweepStopped
+from msd_sweeps.sweep.dispatcher import Inputs
+from msd_sweeps.sweep.run_state import Run, SweepStopped
 from msd_sweeps.sweep.store_sync import fetch_teacher, keep_teacher
+from msd_sweeps.sweep.worker import WorkerGroups
 
 TEACHERS = "teachers"
 _QUIET_SECONDS = 10.0
 
-Say = Callable[[str], None]
-"""Shows the user a line."""
-
 
 class Distillation:
-    """The Trainer of this package: students learn from teachers, in worker groups of Ray Train."""
+    """What trains: students learn from teachers. Tests of the platform have a class that trains nothing."""
 
     def __init__(self) -> None:
         self.device = ""
+        """The device's name, for the ledger; known once it is prepared."""
         self.pack: int | None = None
+        """Students to pack into a slot, where that was measured on this machine."""
         self._store: StorePath | None = None
-        self._hashes: dict[str, str] = {}
-        """The hash of each data set's content."""
+        self._data: dict[str, DataRecord] = {}
         self._teachers: dict[str, teacher.Teacher] = {}
 
     def prepare(self, run: Run) -> list[DataRecord | TeacherRecord]:
@@ -47,58 +44,47 @@ class Distillation:
 
         Raises InputError, SweepStopped.
         """
-        self._store = run.options.store
-        device = choose_device(run.sweep.space.resources.use_gpu)
+        self._store, sweep = run.options.store, run.sweep
+        device = choose_device(sweep.space.resources.use_gpu)
+        corners = sweep.search_corners() if sweep.space.design == "search" else ()
+        planned = [planned.trial for planned in (*sweep.fixed_trials, *corners)]
         records: list[DataRecord | TeacherRecord] = []
-        for trial in [*_reachable(run.sweep), *(known.configuration for known in run.trials.values())]:
+        for trial in [sweep.base, *planned, *(known.configuration for known in run.trials.values())]:
             data_key, teacher_key = _data_key(trial), teacher.cache_key(trial)
             try:
-                if data_key not in self._hashes:
-                    checked = data_record(trial)
-                    self._hashes[data_key] = checked.sha256
-                    records.append(checked)
+                if data_key not in self._data:
+                    self._data[data_key] = _data_record(trial)
+                    records.append(self._data[data_key])
                 if teacher_key not in self._teachers:
-                    ready = prepare_teacher(trial, run.options.storage, run.say, self._store)
-                    self._teachers[teacher_key] = ready
-                    fields = {name: value for name, value in ready._asdict().items() if name != "weights"}
-                    records.append(TeacherRecord(**fields))
-            except (data.DataError, teacher.TeacherError) as error:
+                    self._teachers[teacher_key] = prepare_teacher(trial, run.options.storage, run.say, self._store)
+                    records.append(self._teachers[teacher_key])
+            except data.DataError as error:
                 raise InputError(str(error)) from error
             except (StoreError, checkpoint.CheckpointError) as error:
                 raise SweepStopped(str(error)) from error
         self.device = device_name(device)
-        self.pack = _measured_pack(run.sweep, device, run.say)
+        if device.type == "cuda" and sweep.space.resources.pack == "auto":
+            self.pack = measure_pack(largest_trial(sweep), MOST)
+            run.say(f"packs of {self.pack}: more students gain little on {self.device}")
+            torch.cuda.empty_cache()  # the slots need it
         return records
 
     def inputs(self, trial: Trial) -> Inputs:
         """The data and the teacher of a trial."""
         ready, store = self._teachers[teacher.cache_key(trial)], self._store
         weights = ready.weights.resolve() if store is None else store / TEACHERS / ready.key / ready.weights.name
-        return Inputs(self._hashes[_data_key(trial)], str(weights), ready.weights_sha256)
+        return Inputs(self._data[_data_key(trial)].sha256, str(weights), ready.weights_sha256)
 
-    def open_slots(self, plan: SlotPlan, dispatcher: Any, folder: Path) -> OpenSlots:
-        """Start the worker groups of a plan."""
-        from msd_sweeps.sweep.worker import serve
-        from msd_sweeps.sweep.worker_groups import WorkerGroups
-
-        return WorkerGroups(plan, dispatcher, folder, serve)
-
-
-def _measured_pack(sweep: Sweep, device: torch.device, say: Say) -> int | None:
-    """The best pack on this machine's GPU where the space leaves it open; None without a GPU."""
-    if device.type != "cuda" or sweep.space.resources.pack != "auto":
-        return None
-    pack = measure_pack(largest_trial(sweep), MOST)
-    say(f"{time.strftime('%H:%M:%S')}  packs of {pack}: more students gain little on {device_name(device)}")
-    torch.cuda.empty_cache()  # the slots need it
-    return pack
+    def open_slots(self, plan: SlotPlan, dispatcher: Any, folder: Path) -> WorkerGroups:
+        """Start the worker groups of a plan; `folder` is for what Ray leaves behind."""
+        return WorkerGroups(plan, dispatcher, folder)
 
 
 def _data_key(trial: Trial) -> str:
     return json.dumps(trial.data.identified, sort_keys=True)
 
 
-def data_record(trial: Trial) -> DataRecord:
+def _data_record(trial: Trial) -> DataRecord:
     """Load a trial's data: what the ledger keeps of it. Raises data.DataError."""
     splits = data.load(trial.data)
     return DataRecord(
@@ -111,40 +97,34 @@ def data_record(trial: Trial) -> DataRecord:
     )
 
 
-def prepare_teacher(trial: Trial, storage: Path, say: Say, store: StorePath | None = None) -> teacher.Teacher:
+def prepare_teacher(
+    trial: Trial, storage: Path, say: Callable[[str], None], store: StorePath | None = None
+) -> teacher.Teacher:
     """One teacher: from the cache in `storage`, imported from its file, or trained now.
 
-    store: the object store, where it is looked for first and kept for the workers. Raises data.DataError,
-    teacher.TeacherError, StoreError.
+    say: shows the user a line. store: the object store, where it is looked for first and kept for the workers. Raises
+    InputError for data or a teacher's file that cannot be used, StoreError.
     """
     epochs = trial.teacher.recipe.epochs
     last = time.monotonic()
-
-    def say_now(text: str) -> None:
-        say(f"{time.strftime('%H:%M:%S')}  {text}")
 
     def progress(result: EpochResult) -> None:
         nonlocal last
         if time.monotonic() - last > _QUIET_SECONDS or result.epoch == epochs:
             last = time.monotonic()
             loss = result.metrics.get("train_loss", float("nan"))
-            say_now(f"teacher {trial.teacher.model}: epoch {result.epoch} of {epochs}, training loss {loss:.3f}")
+            say(f"teacher {trial.teacher.model}: epoch {result.epoch} of {epochs}, training loss {loss:.3f}")
 
-    kept = None if store is None else store / TEACHERS / teacher.cache_key(trial)
+    local = storage / TEACHERS / teacher.cache_key(trial)
+    kept = None if store is None else store / TEACHERS / local.name
     if kept is not None:
-        fetch_teacher(kept, storage / TEACHERS / kept.name)
-    ready = teacher.prepare(trial, storage / TEACHERS, choose_device(), progress, kept)
+        fetch_teacher(kept, local)
+    try:
+        ready = teacher.prepare(trial, local.parent, choose_device(), progress, kept)
+    except data.DataError as error:
+        raise InputError(str(error)) from error
     if kept is not None:
-        keep_teacher(storage / TEACHERS / kept.name, kept)
+        keep_teacher(local, kept)
     on = f"on the test set of {trial.data.name}, {ready.precision}"
-    say_now(f"teacher {ready.model} ({ready.source}): {ready.test_top1:.2f} % top-1 {on}")
+    say(f"teacher {ready.model} ({ready.source}): {ready.test_top1:.2f} % top-1 {on}")
     return ready
-
-
-def _reachable(sweep: Sweep) -> Iterator[Trial]:
-    """Trials that stand for all data and teachers that the sweep can reach."""
-    yield sweep.base
-    for planned in sweep.fixed_trials:
-        yield planned.trial
-    if sweep.space.design == "search":
-        yield from (planned.trial for planned in sweep.search_corners())

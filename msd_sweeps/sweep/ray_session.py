@@ -1,4 +1,4 @@
-"""Starting Ray quietly and joining a cluster."""
+"""Ray itself: started quietly or joined, ended without harm, and what its nodes have room for."""
 
 import contextlib
 import gc
@@ -7,36 +7,36 @@ import signal
 import socket
 import threading
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from typing import Any
+
+import ray
+import ray.autoscaler.sdk
 
 from msd_sweeps.plan.plan import Plan, local_cpus
 from msd_sweeps.plan.slots import Node, SlotPlan
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.sweep import ENVIRONMENT
-from msd_sweeps.sweep.stopping import Interrupted, SweepStopped
+from msd_sweeps.sweep.run_state import Interrupted, SweepStopped
 
 _OBJECT_STORE_BYTES = 256 * 2**20
 _STARTS = 4
+_KNOCK_SECONDS = 10.0
 _ROOM_POLL_SECONDS = 2.0
 _SIGNAL_POLL_SECONDS = 0.01
+_LOOK_SECONDS = 3.0
 
 
 @contextlib.contextmanager
 def session(address: str | None, cpus: int | None, verbose: bool) -> Iterator[None]:
     """A local Ray, or a connection to a running cluster, for as long as the context lasts.
 
-    The handler of SIGTERM stays the one from before, although Ray sets its own. Raises InputError where the address
-    does not answer, SweepStopped where a local Ray does not come up, Interrupted by SIGTERM while Ray starts.
+    address: auto or HOST:PORT; None for a local Ray, with so many CPUs, or all. The handler of SIGTERM stays the one
+    from before, although Ray sets its own. Raises InputError where the address does not answer, SweepStopped where a
+    local Ray does not come up, Interrupted by SIGTERM while Ray starts.
     """
     on_sigterm = signal.getsignal(signal.SIGTERM)
-    if address not in (None, "auto"):
-        check_address(str(address))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import ray
     level = logging.INFO if verbose else logging.ERROR
     for name in ("ray", "ray.tune", "ray.train", "ray.air"):
         logging.getLogger(name).setLevel(level)
@@ -44,19 +44,20 @@ def session(address: str | None, cpus: int | None, verbose: bool) -> Iterator[No
         if address is None:
             _start_local(cpus or local_cpus(), verbose, level)
         else:
-            ray.init(
-                address=address,
-                log_to_driver=verbose,
-                logging_level=level,
-                runtime_env={"env_vars": {k: v for k, v in ENVIRONMENT.items() if k != "RAY_AUTH_MODE"}},
-            )
-    except (ray.exceptions.AuthenticationError, ConnectionError, RuntimeError, ValueError) as error:
-        raise InputError(
-            f"--address {address}: no Ray cluster answers there ({str(error).splitlines()[0]}). Is it running, and "
-            "does this machine have its token (RAY_AUTH_MODE=token, ~/.ray/auth_token)?"
-        ) from error
+            if address != "auto":  # Ray would wait for long where nothing answers
+                host, _, port = address.rpartition(":")
+                socket.create_connection((host, int(port)), _KNOCK_SECONDS).close()
+            variables = {name: value for name, value in ENVIRONMENT.items() if name != "RAY_AUTH_MODE"}
+            environment = {"env_vars": variables}
+            ray.init(address=address, log_to_driver=verbose, logging_level=level, runtime_env=environment)
     except SystemExit as error:  # what Ray answers to SIGTERM
         raise Interrupted(signal.SIGTERM) from error
+    except (ray.exceptions.AuthenticationError, OSError, RuntimeError, ValueError) as error:
+        where = "Ray does not start here" if address is None else f"--address {address}: no Ray cluster answers there"
+        raise InputError(
+            f"{where} ({str(error).splitlines()[0]}). Is it running, and does this machine have its token "
+            "(RAY_AUTH_MODE=token, ~/.ray/auth_token)?"
+        ) from error
     try:
         _answer_sigterm(on_sigterm)
         yield
@@ -71,10 +72,29 @@ def session(address: str | None, cpus: int | None, verbose: bool) -> Iterator[No
             gc.enable()
 
 
+def _start_local(cpus: int, verbose: bool, level: int) -> None:
+    """Start a Ray of this machine, again where a busy machine has kept it from coming up within Ray's half minute."""
+    for more_starts in reversed(range(_STARTS)):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                log_to_driver=verbose,
+                logging_level=level,
+            )
+            return
+        except Exception as error:
+            if type(error) is not Exception:  # Ray raises a bare Exception for this alone
+                raise
+            ray.shutdown()
+            if not more_starts:
+                raise SweepStopped(f"Ray did not come up in {_STARTS} starts; is this machine overloaded?") from error
+
+
 def _shut_down() -> None:
     """End Ray from another thread. It takes the answer to SIGTERM away in the midst of it; this thread puts it back."""
-    import ray
-
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         with futures.ThreadPoolExecutor(1) as thread:
@@ -93,50 +113,8 @@ def _answer_sigterm(handler: Any) -> None:
         signal.signal(signal.SIGTERM, handler)
 
 
-def _start_local(cpus: int, verbose: bool, level: int) -> None:
-    """Start a Ray of this machine, again where a busy machine has kept it from coming up within Ray's half minute."""
-    import ray
-
-    for more_starts in reversed(range(_STARTS)):
-        try:
-            ray.init(
-                address="local",
-                num_cpus=cpus,
-                include_dashboard=False,
-                object_store_memory=_OBJECT_STORE_BYTES,
-                log_to_driver=verbose,
-                logging_level=level,
-            )
-        except Exception as error:
-            if type(error) is not Exception:  # Ray raises a bare Exception for this alone
-                raise
-            ray.shutdown()
-            if not more_starts:
-                raise SweepStopped(f"Ray did not come up in {_STARTS} starts; is this machine overloaded?") from error
-        else:
-            return
-
-
-def check_address(address: str) -> None:
-    """Knock at HOST:PORT before Ray does, which would wait for long. Raises InputError."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise InputError(f"--address {address}: expected auto or HOST:PORT")
-    knock(f"--address {address}", host, int(port))
-
-
-def knock(option: str, host: str, port: int) -> None:
-    """Raises InputError, which begins with the option, where nothing answers."""
-    try:
-        socket.create_connection((host, port), timeout=10).close()
-    except OSError as error:
-        raise InputError(f"{option}: nothing answers there ({error})") from error
-
-
 def nodes() -> list[Node]:
     """What each living node of this session's Ray has."""
-    import ray
-
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
@@ -145,15 +123,12 @@ def plan_for_cluster(plan: Plan, say: Callable[[str], None]) -> SlotPlan:
 
     Raises InputError with what a slot needs and what the cluster has.
     """
-    import ray.autoscaler.sdk
-
     resources = plan.sweep.space.resources
     end, shown = time.monotonic() + resources.wait_seconds, ""
     while True:
         try:
             there = nodes()
-            memory = sum(node.get("memory", 0) for node in there)
-            return plan.slots_on(there, memory)
+            return plan.slots_on(there, memory=sum(node.get("memory", 0) for node in there))
         except InputError as error:
             left = end - time.monotonic()
             if left <= 0:
@@ -166,8 +141,44 @@ def plan_for_cluster(plan: Plan, say: Callable[[str], None]) -> SlotPlan:
         time.sleep(_ROOM_POLL_SECONDS)
 
 
-def driver_node() -> str:
-    """The resource by which Ray names the node that this process is on."""
-    import ray
+class Capacity:
+    """How many trials a cluster can train, as of the last `look`, while its nodes come and go."""
 
-    return f"node:{ray.util.get_node_ip_address()}"
+    def __init__(
+        self,
+        plan: SlotPlan,
+        wait_seconds: float,
+        say: Callable[[str], None],
+        nodes: Callable[[], Sequence[Node]],
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        """wait_seconds: how long to wait for nodes when there is room for no slot. nodes: what there is now."""
+        self._plan, self._wait_seconds, self._say = plan, wait_seconds, say
+        self._nodes, self._clock = nodes, clock
+        self._looked, self._lack = clock(), ""
+        self._none_since: float | None = None
+        self.slots = plan.slots
+        """Slots that there is room for, and trials."""
+        self.trouble: str | None = None
+        """What a slot needs and the cluster has, once it had room for none of them for `wait_seconds`."""
+
+    def seats(self, and_ahead: bool = False) -> int:
+        """How many trials may run at once; with those that wait for a seat, as Tune keeps no idle actors without."""
+        return max(1, self.slots) * self._plan.pack + and_ahead * max(self._plan.pack, self._plan.slots)
+
+    def look(self) -> None:
+        """Look at the nodes, unless that was done a moment ago."""
+        now = self._clock()
+        if now - self._looked < _LOOK_SECONDS:
+            return
+        self._looked, there = now, self._nodes()
+        self.slots = self._plan.slots_on(there)
+        if self.slots:
+            if self._none_since is not None:
+                self._say("there is room again")
+            self._none_since = None
+        elif self._none_since is None:
+            self._none_since, self._lack = now, self._plan.need_and_have(there)
+            self._say(f"no room left: {self._lack}; waiting {self._wait_seconds:g} s for nodes to join")
+        elif now - self._none_since >= self._wait_seconds:
+            self.trouble = f"{self._lack}; waited {self._wait_seconds:g} s for nodes to join"

@@ -1,8 +1,10 @@
-"""Which sweep the command line means: a new one, one that its ledger describes, or that one with more seeds.
+"""Which sweep the command line means, whether it may go on under its name, and what of it is missing.
 
-A sweep keeps its name only while the trials that it has stay part of it, so little may change when it goes on.
+It is a new sweep, one that its ledger describes, or that one with more seeds. A sweep keeps its name only while the
+trials that it has stay part of it, so little may change when it goes on.
 """
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterator
@@ -14,13 +16,16 @@ from msd_sweeps.records import ledger
 from msd_sweeps.records.header import Launch, header_of
 from msd_sweeps.records.ledger import FILE_NAME
 from msd_sweeps.records.object_store import StoredLedger
-from msd_sweeps.records.trial_record import trials_of
-from msd_sweeps.space.designs import Sweep, fresh_seeds
+from msd_sweeps.records.ranking import best_first, measured
+from msd_sweeps.records.trial_record import TrialRecord, trials_of
+from msd_sweeps.space.designs import PlannedTrial, Sweep, fresh_seeds
 from msd_sweeps.space.errors import InputError, nearest
 from msd_sweeps.space.load import checked_name, load
 from msd_sweeps.space.schema import Space
 from msd_sweeps.sweep.options import Options
-from msd_sweeps.sweep.remaining import is_complete
+
+Trials = dict[str, TrialRecord]
+"""The trials of a ledger by their ids, in the order of their first start."""
 
 _FREE = ("space.resources.", "space.tracking.", "space.report.")
 """Sections that may change under a name: they decide no number."""
@@ -79,54 +84,42 @@ def _extended(options: Options, count: int) -> Sweep:
     if options.space is not None or not options.name:
         raise InputError("--add-seeds extends a sweep as its ledger describes it: give its --name, and no --space")
     sweep = _recorded(options, "--add-seeds")
-    if not is_complete(sweep, trials_of(ledger.read(options.storage / sweep.name / FILE_NAME))):
-        raise InputError(
-            f"--add-seeds: the sweep '{sweep.name}' is not finished; go on with --resume --name {sweep.name} first"
-        )
+    name = sweep.name
+    if not is_complete(sweep, trials_of(ledger.read(options.storage / name / FILE_NAME))):
+        raise InputError(f"--add-seeds: the sweep '{name}' is not finished; go on with --resume --name {name} first")
     tree = sweep.space.model_dump(mode="json")
     owner = tree["confirm"] if sweep.space.design == "search" else tree
     owner["seeds"] += fresh_seeds(sweep.space, count)
     return replace(sweep, space=Space.of_tree(tree, lambda key: f"--add-seeds {count}: "))
 
 
-def refuse_another_space(sweep: Sweep, launches: list[Launch]) -> None:
-    """Raises InputError with the differences where the ledger of this name was begun with another space.
+def continued(sweep: Sweep, launches: list[Launch]) -> Sweep:
+    """The sweep with the seeds and samples that its last launch had: what was added is never given up.
 
-    A search and the seeds may grow; resources, tracking, the report and the places of files may change.
+    Raises InputError with the differences where the ledger of this name was begun with another space. A search and the
+    seeds may grow; resources, tracking, the report and the places of files may change.
     """
     if not launches:
-        return
+        return sweep
+    asked = {"space": sweep.space.model_dump(mode="json"), "base": sweep.base.model_dump(mode="json")}
     differences = []
-    for key, old, new in _differences(_settings_of(launches[0].sweep), _settings_of(sweep)):
+    for key, old, new in _differences(launches[0].model_dump(mode="json", include={"space", "base"}), asked):
         has_grown = key in _SEEDS and set(new or ()) >= set(old or ())
         has_grown |= key == "space.search.num_samples" and None not in (old, new) and new >= old
         if not (has_grown or key in _LOCATIONS or f"{key}.".startswith(_FREE)):
-            differences.append(f"  {key}: {json.dumps(old)} there, {json.dumps(new)} here")
+            differences.append(f"\n  {key}: {json.dumps(old)} there, {json.dumps(new)} here")
     if differences:
-        raise InputError(
-            f"the name '{sweep.name}' is taken by a sweep with another space; choose another --name.\n"
-            + "\n".join(differences)
-        )
-
-
-def as_grown(sweep: Sweep, launches: list[Launch]) -> Sweep:
-    """The sweep with the seeds and samples that its last launch had: what was added is never given up."""
-    if not launches:
-        return sweep
+        taken = f"the name '{sweep.name}' is taken by a sweep with another space; choose another --name."
+        raise InputError(taken + "".join(differences))
     newest, space = launches[-1].space, sweep.space
-    seeds = list(dict.fromkeys([*newest.seeds, *space.seeds]))
     confirmed = list(dict.fromkeys([*newest.confirm.seeds, *space.confirm.seeds]))
     samples = max(newest.search.num_samples, space.search.num_samples)
     grown = {
-        "seeds": seeds,
+        "seeds": list(dict.fromkeys([*newest.seeds, *space.seeds])),
         "confirm": space.confirm.model_copy(update={"seeds": confirmed}),
         "search": space.search.model_copy(update={"num_samples": samples}),
     }
     return replace(sweep, space=space.model_copy(update=grown))
-
-
-def _settings_of(sweep: Sweep) -> dict[str, Any]:
-    return {"space": sweep.space.model_dump(mode="json"), "base": sweep.base.model_dump(mode="json")}
 
 
 def _differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -136,3 +129,65 @@ def _differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, 
             yield from _differences(old.get(name), new.get(name), f"{key}.{name}" if key else name)
     elif old != new:
         yield key, old, new
+
+
+def searched(trials: Trials) -> list[TrialRecord]:
+    """The trials of the search itself."""
+    return [trial for trial in trials.values() if trial.phase == "search"]
+
+
+def every_search_trial(sweep: Sweep) -> dict[str, PlannedTrial] | None:
+    """All trials that the search can reach, by their ids; None where they are more than twice the samples asked for."""
+    choices = sweep.conditions.every_choice(2 * sweep.space.search.num_samples)
+    if choices is None:
+        return None
+    found: dict[str, PlannedTrial] = {}
+    for values in choices:
+        with contextlib.suppress(InputError):
+            planned = sweep.search_trial(values)
+            found.setdefault(planned.trial.id, planned)
+    return found
+
+
+def winners(sweep: Sweep, trials: Trials) -> list[PlannedTrial]:
+    """The best finished search trials by the metric's last value, best first, one of each configuration.
+
+    Of several metrics: the trials of their Pareto front, the best by the first metric first.
+    """
+    metrics = sweep.space.metrics
+    finished, points = measured(metrics, searched(trials))
+    best = [finished[index] for index in best_first(points, metrics)[: sweep.space.confirm.top_k]]
+    return [PlannedTrial(trial.configuration, "", "search", tuple(trial.levels)) for trial in best]
+
+
+def reported_trials(sweep: Sweep, trials: Trials) -> list[PlannedTrial]:
+    """The trials that tables are made from: a design's own, or baselines and winners of a search that has ended.
+
+    A winner that is a baseline at the same time is one trial that names both: `winner 1 = kd`.
+    """
+    if sweep.space.design != "search":
+        return list(sweep.fixed_trials)
+    planned = {baseline.trial.id: baseline for baseline in sweep.fixed_trials}
+    for winner in sweep.confirm_trials(winners(sweep, trials)):
+        same = planned.get(winner.trial.id)
+        planned[winner.trial.id] = winner if same is None else winner._replace(label=f"{winner.label} = {same.label}")
+    # Seed by seed: trials that share a stream run side by side.
+    return sorted(planned.values(), key=lambda trial: trial.trial.seed)
+
+
+def is_recorded(planned: PlannedTrial, trials: Trials) -> bool:
+    """Whether the ledger has the trial; False too where it has a winner as a mere baseline."""
+    known = trials.get(planned.trial.id)
+    return known is not None and (known.phase != "confirm" or bool(known.search_trial) or not planned.search_trial)
+
+
+def is_complete(sweep: Sweep, trials: Trials) -> bool:
+    """Whether everything that a sweep asks for has ended."""
+    if not trials or not all(trial.is_final for trial in trials.values()):
+        return False
+    count = len(searched(trials))
+    if sweep.space.design == "search" and count < sweep.space.search.num_samples:
+        every = every_search_trial(sweep)
+        if every is None or count < len(every):
+            return False
+    return all(is_recorded(planned, trials) for planned in reported_trials(sweep, trials))

@@ -1,8 +1,10 @@
 """The trials that other sweeps of the same storage have finished: found by id, read when they are asked for."""
 
 import contextlib
+import functools
 import re
 from array import array
+from collections import defaultdict
 from pathlib import Path
 
 from msd_sweeps.records import ledger
@@ -24,13 +26,9 @@ class FinishedTrials:
     def __init__(self, storage: Path, name: str, store: StorePath | None = None):
         """store: the object store that `storage` is the working copy of; newer ledgers are fetched from there."""
         self._storage, self._name, self._store = storage, name, store
-        self._lines: dict[str, tuple[Path, array[int]]] | None = None
-        """Of each finished trial: its ledger, and the offset of each of its lines."""
 
     def find(self, trial: str) -> TrialRecord | None:
         """The finished trial with all its epochs; `source` is the sweep that trained it. None if there is none."""
-        if self._lines is None:
-            self._lines = self._search()
         if trial not in self._lines:
             return None
         path, offsets = self._lines[trial]
@@ -41,34 +39,32 @@ class FinishedTrials:
                 record = ledger.decode(file.readline())
                 records += [record] if record is not None and ledger.is_current(record) else []
         found = trials_of(records).get(trial)
-        if found is None or found.state != "finished" or not _has_each_epoch(found):
+        if found is None or found.state != "finished":
+            return None
+        if [epoch.epoch for epoch in found.epochs] != list(range(1, found.config["recipe"]["epochs"] + 1)):
             return None
         found.source = found.source or path.parent.name
         return found
 
-    def _search(self) -> dict[str, tuple[Path, "array[int]"]]:
+    @functools.cached_property
+    def _lines(self) -> dict[str, tuple[Path, "array[int]"]]:
+        """Of each finished trial: its ledger, and the offset of each of its lines."""
         if self._store is not None:
             fetch_others(self._store, self._storage, self._name)
         lines: dict[str, tuple[Path, array[int]]] = {}
         for path in sorted(self._storage.glob(f"*/{ledger.FILE_NAME}")):
             if path.parent.name == self._name:
                 continue
-            offsets: dict[str, array[int]] = {}
-            finished = []
-            offset = 0
+            offsets: defaultdict[str, array[int]] = defaultdict(lambda: array("q"))
+            finished, offset = [], 0
             with contextlib.suppress(OSError), path.open("rb") as file:
                 for line in file:
                     match = _TRIAL.search(line, 0, _HEAD)
                     if match is not None:
                         trial = match[1].decode()
-                        offsets.setdefault(trial, array("q")).append(offset)
+                        offsets[trial].append(offset)
                         if b'"event":"end"' in line[:_HEAD] and b'"state":"finished"' in line:
                             finished.append(trial)
                     offset += len(line)
-            for trial in finished:
-                lines.setdefault(trial, (path, offsets[trial]))
+            lines = {trial: (path, offsets[trial]) for trial in finished} | lines
         return lines
-
-
-def _has_each_epoch(trial: TrialRecord) -> bool:
-    return [epoch.epoch for epoch in trial.epochs] == list(range(1, trial.config["recipe"]["epochs"] + 1))

@@ -1,37 +1,84 @@
-"""What the parts of one launch share: the sweep's folder and its ledger, opened, and closed in the end."""
+"""What the parts of one launch share: the sweep, its folder and its ledger, and how the launch ends early."""
 
-import sys
-from collections.abc import Callable, Iterator
+import os
+import re
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from msd_sweeps.distill import checkpoint
-from msd_sweeps.plan.slots import SlotPlan
-from msd_sweeps.records.header import DataRecord, TeacherRecord, header_of
-from msd_sweeps.records.ledger import FILE_NAME, Ledger, Record, read
-from msd_sweeps.records.mlflow_sync import Mirror, choose_uri, is_synced
+from msd_sweeps.records.ledger import Ledger, Record
+from msd_sweeps.records.mlflow_sync import Mirror
 from msd_sweeps.records.object_store import Place, StoreError
-from msd_sweeps.records.trial_record import trials_of
 from msd_sweeps.space.designs import Sweep
-from msd_sweeps.space.trial import Trial
-from msd_sweeps.sweep.job import Inputs
-from msd_sweeps.sweep.lock import locked
 from msd_sweeps.sweep.options import Options
-from msd_sweeps.sweep.progress import Progress
-from msd_sweeps.sweep.remaining import Trials, is_complete
-from msd_sweeps.sweep.resume import as_grown, refuse_another_space
-from msd_sweeps.sweep.stopping import Signals
+from msd_sweeps.sweep.resume import Trials, is_complete
 from msd_sweeps.sweep.store_sync import CHECKPOINTS, StoreSync
 
 JOURNAL = "optuna.journal"
 """The file of Optuna's study in a sweep's folder."""
-_MIRROR_SECONDS = 20.0
-_HURRIED_MIRROR_SECONDS = 6.0
-_COPY_SECONDS = 20.0
-_HURRIED_COPY_SECONDS = 3.0
-"""After a signal the whole command ends within 30 s, of which the slots need a part."""
+_CLOSE_SECONDS = 20.0, 20.0
+"""How long the end of a launch waits for the object store, and for MLflow."""
+_HURRIED_CLOSE_SECONDS = 3.0, 6.0
+"""The same after a signal: the whole command ends within 30 s, of which the slots need a part."""
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SAME_FAILURES = 3
+"""The sweep stops when this many trials, the first to end, fail in the same way."""
+_PLACE = re.compile(r'^  File "(.+)", line (\d+)', re.MULTILINE)
+
+
+class Interrupted(Exception):
+    """A signal ended the sweep; it can be resumed."""
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.signal_number = number
+
+
+class SweepStopped(Exception):
+    """The sweep cannot go on as it is; the message says why and what to do."""
+
+
+class Signals:
+    """The signals that have come to this process."""
+
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        self._held = False
+
+    def note(self, number: int, frame: Any) -> None:
+        """Handle a signal. A second one ends the process at once; the sweep can be resumed all the same."""
+        if self.received:
+            os._exit(128 + number)
+        self.received.append(number)
+        if not self._held:
+            raise Interrupted(number)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Inside, a signal is only noted; outside, it raises Interrupted in the main thread."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+
+
+@contextmanager
+def noted_signals() -> Iterator[Signals]:
+    """Note the signals that end a sweep for as long as the context lasts, in the main thread alone."""
+    signals = Signals()
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, signals.note) for number in ENDING_SIGNALS} if is_main else {}
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @dataclass
@@ -50,7 +97,10 @@ class Run:
     """Copies the ledger into the object store, where there is one."""
     mirror: Mirror | None = None
     """Sends the records to MLflow; None where MLflow has all that there will be."""
-    progress: Progress | None = None
+    say: Callable[[str], None] = print
+    """Shows the user a line."""
+    show: Callable[[Record], None] = lambda record: None
+    """Shows the user a record that was just written."""
     unsent: int = 0
     """Records that MLflow had not taken in the end."""
 
@@ -67,20 +117,6 @@ class Run:
         """Trials that this launch began to train."""
         return len(self.trials) - self._known - self.copied
 
-    def record(self, event: str, **fields: Any) -> Record:
-        """Write one record to the ledger, and then show it and send it to MLflow. Raises LedgerError."""
-        written = self.ledger.append(event, **fields)
-        if self.mirror is not None:
-            self.mirror.more()
-        if self.progress is not None:
-            self.progress.update(written)
-        return written
-
-    def say(self, text: str) -> None:
-        """Show the user a line."""
-        if self.progress is not None:
-            self.progress.console.print(text, markup=False, soft_wrap=True)
-
     @property
     def is_complete(self) -> bool:
         """Whether everything that the sweep asks for has ended."""
@@ -91,15 +127,25 @@ class Run:
         """Whether the object store, if there is one, has the whole ledger."""
         return self.store_sync is None or self.store_sync.trouble is None
 
+    def record(self, event: str, **fields: Any) -> Record:
+        """Write one record to the ledger, and then show it and send it to MLflow. Raises LedgerError."""
+        written = self.ledger.append(event, **fields)
+        if self.mirror is not None:
+            self.mirror.more()
+        self.show(written)
+        return written
+
     @property
     def checkpoints(self) -> Place:
         """The folder with a folder of checkpoints for each trial: in the object store where there is one."""
         return (self.folder.resolve() if self.store_sync is None else self.store_sync.store) / CHECKPOINTS
 
-    @property
-    def remove_checkpoints(self) -> Callable[[Place], None]:
-        """Deletes the checkpoints of a trial that has ended, in a store once the store's ledger has that end."""
-        return checkpoint.remove if self.store_sync is None else self.store_sync.remove_later
+    def remove_checkpoints(self, of_trial: Place) -> None:
+        """Delete the checkpoints of a trial that has ended, in a store once the store's ledger has that end."""
+        if self.store_sync is None:
+            checkpoint.remove(of_trial)
+        else:
+            self.store_sync.remove_later(of_trial)
 
     def remove_left_over_checkpoints(self) -> None:
         """Delete the checkpoints of trials that have ended: a driver can be killed before it does that."""
@@ -112,81 +158,38 @@ class Run:
 
     def close(self) -> None:
         """Close the ledger, copy the rest of it and send the rest to MLflow; after a signal in a hurry."""
-        is_hurried = bool(self.signals.received)
+        copy_seconds, mirror_seconds = _HURRIED_CLOSE_SECONDS if self.signals.received else _CLOSE_SECONDS
         self.ledger.close()
         if self.store_sync is not None:
-            self.store_sync.finish(_HURRIED_COPY_SECONDS if is_hurried else _COPY_SECONDS)
+            self.store_sync.finish(copy_seconds)
         if self.mirror is not None:
-            self.unsent = self.mirror.close(_HURRIED_MIRROR_SECONDS if is_hurried else _MIRROR_SECONDS)
+            self.unsent = self.mirror.close(mirror_seconds)
         if self.store_sync is not None and self.is_stored and self.is_complete:
             self.store_sync.remove_checkpoints()
 
 
-@contextmanager
-def opened(sweep: Sweep, options: Options, signals: Signals) -> Iterator[Run]:
-    """Lock a sweep's folder and open its ledger, fetched from the object store if there is one.
+def common_failure(ends: Sequence[tuple[str, str, str]]) -> str | None:
+    """The message for the user where the first SAME_FAILURES ends are failures of one kind; None otherwise.
 
-    The run's sweep has the seeds and samples that were added to it before. Raises InputError where another driver runs
-    the sweep, or another space has its name; LedgerError.
+    ends: state, reason and traceback of each trial that has ended, in order.
     """
-    folder = options.storage / sweep.name
-    path = folder / FILE_NAME
-    with locked(folder, sweep.name), _synced(options, sweep.name) as sync:
-        history = list(read(path)) if path.exists() else []
-        launches = header_of(path, history).launches
-        refuse_another_space(sweep, launches)
-        run = Run(as_grown(sweep, launches), folder, trials_of(history), Ledger(path), options, signals, sync)
-        uri, tracking = choose_uri(folder, sweep.space.tracking.uri), sweep.space.tracking
-        if not (run.is_complete and is_synced(folder, len(history), uri)):
-            run.remove_left_over_checkpoints()
-            run.mirror = Mirror(uri, tracking.experiment, sweep.name, folder, len(history))
-        del history  # of a long sweep it takes as much memory as all the rest
-        try:
-            yield run
-        finally:
-            run.close()
+    first = ends[:SAME_FAILURES]
+    ways = {way(*end) for end in first}
+    if len(first) < SAME_FAILURES or len(ways) > 1 or "" in ways:
+        return None
+    _, reason, traceback = first[0]
+    return (
+        f"the first {SAME_FAILURES} trials failed in the same way, so the sweep was stopped; they stay failed "
+        f"under this name. The first of them:\n{(traceback or reason).rstrip()}"
+    )
 
 
-@contextmanager
-def _synced(options: Options, name: str) -> Iterator[StoreSync | None]:
-    """Keep the ledger in the object store, if there is one; in the end say what the store lacks."""
-    if options.store is None:
-        yield None
-        return
-    sync = StoreSync(options.store / name, options.storage / name)
-    sync.begin()
-    try:
-        yield sync
-    finally:
-        sync.finish(_COPY_SECONDS)  # unless the run has done that
-        if sync.trouble is not None:
-            hint = (
-                f"\n{sync.store} lacks a part of the ledger, which is whole in {sync.folder}. "
-                f"To complete the copy, from this machine:\n  {options.resume_command(name)}"
-            )
-            print(f"error: {sync.trouble}{'' if sync.taken else hint}", file=sys.stderr)
-
-
-class OpenSlots(Protocol):
-    """Slots that ask a dispatcher for jobs until they are closed."""
-
-    def close(self, timeout: float) -> bool:
-        """End the slots and wait up to `timeout` seconds; True when all have ended."""
-
-
-class Trainer(Protocol):
-    """What trains: `prepare.Distillation`; tests of the platform have one that trains nothing."""
-
-    device: str
-    """The device's name, for the ledger; known once it is prepared."""
-    pack: int | None
-    """Students to pack into a slot, where that was measured on this machine."""
-
-    def prepare(self, run: Run) -> list[DataRecord | TeacherRecord]:
-        """Make data and teachers ready; what the ledger keeps of them. Raises InputError, SweepStopped."""
-
-    def inputs(self, trial: Trial) -> Inputs:
-        """The files of a trial."""
-
-    def open_slots(self, plan: SlotPlan, dispatcher: Any, folder: Path) -> OpenSlots:
-        """Start the slots of a plan; `folder` is for what Ray leaves behind."""
+def way(state: str, reason: str, traceback: str) -> str:
+    """The exception of a failure and where it was raised; empty for an end that is no failure."""
+    if state not in ("failed", "out_of_memory"):
+        return ""
+    places = _PLACE.findall(traceback)
+    if not places:
+        return reason
+    kind = traceback.strip().splitlines()[-1].partition(":")[0]
+    return f"{kind} {places[-1]}"

@@ -24,27 +24,24 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 STATES = {"finished": TrialState.COMPLETE, "stopped": TrialState.PRUNED}
 """Optuna's states for the ends of trials; every other end is a failure."""
+SAMPLERS: dict[str, tuple[Any, dict[str, bool]]] = {
+    "tpe": (optuna.samplers.TPESampler, {"multivariate": True, "group": True}),
+    "random": (optuna.samplers.RandomSampler, {}),
+    "qmc": (optuna.samplers.QMCSampler, {"warn_independent_sampling": False}),
+    "gp": (optuna.samplers.GPSampler, {}),
+    "nsga2": (optuna.samplers.NSGAIISampler, {}),
+}
+"""The samplers of a space, each with its settings."""
 
 
 def sampler(search: Search, known: int) -> optuna.samplers.BaseSampler:
     """The sampler that a space names. known: trials of the search so far, so that a resume draws new ones."""
-    seed = (search.seed + 1_000_003 * known) % 2**32
-    samplers = {
-        "tpe": lambda: optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True),
-        "random": lambda: optuna.samplers.RandomSampler(seed=seed),
-        "qmc": lambda: optuna.samplers.QMCSampler(seed=seed, warn_independent_sampling=False),
-        "gp": lambda: optuna.samplers.GPSampler(seed=seed),
-        "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=seed),
-    }
-    return samplers[search.sampler]()
+    kind, settings = SAMPLERS[search.sampler]
+    return kind(seed=(search.seed + 1_000_003 * known) % 2**32, **settings)
 
 
-def distributions(space: Space) -> dict[str, BaseDistribution]:
-    """One distribution per parameter; choices are named by their JSON text or their label."""
-    return {name: _distribution(parameter) for name, parameter in space.parameters.items()}
-
-
-def _distribution(parameter: Parameter) -> BaseDistribution:
+def distribution_of(parameter: Parameter) -> BaseDistribution:
+    """The distribution of a parameter; choices are named by their JSON text or their label."""
     if isinstance(parameter, Choices):
         choices = parameter.choices
         return CategoricalDistribution(list(choices) if isinstance(choices, dict) else [*map(json.dumps, choices)])
@@ -61,10 +58,6 @@ def _suggested(trial: optuna.Trial, name: str, distribution: Any) -> Any:
     return suggest(name, distribution.low, distribution.high, log=distribution.log, step=distribution.step)
 
 
-def _finite(values: Iterable[float | None]) -> list[float]:
-    return [value for value in values if value is not None and math.isfinite(value)]
-
-
 class Study:
     """The search of one sweep, kept in a journal file that optuna-dashboard opens.
 
@@ -77,8 +70,7 @@ class Study:
         """base: the trial whose settings the conditions of parameters may name."""
         self.space = space
         self._conditions = Conditions(space, base)
-        self._distributions = distributions(space)
-        self._asked: dict[int, optuna.Trial] = {}
+        self._distributions = {name: distribution_of(parameter) for name, parameter in space.parameters.items()}
         for old in (journal, journal.with_name(journal.name + ".lock")):
             old.unlink(missing_ok=True)
         known = list(records)
@@ -97,8 +89,8 @@ class Study:
             if record.is_final:
                 self.study.add_trial(self._frozen(record))
 
-    def ask(self, at_random: bool = False) -> tuple[int, Values]:
-        """The number of a new Optuna trial and the values that it chose, without parameters whose condition is false.
+    def ask(self, at_random: bool = False) -> tuple[optuna.Trial, Values]:
+        """A new Optuna trial and the values that it chose, without parameters whose condition is false.
 
         at_random: at random instead of by the sampler.
         """
@@ -107,52 +99,51 @@ class Study:
             self.study.sampler = self._random
         try:
             trial = self.study.ask()
-            self._asked[trial.number] = trial
             values: Values = {}
             for name in self._conditions.order:
                 if self._conditions.counts(name, values):
                     values[name] = self._decoded(name, _suggested(trial, name, self._distributions[name]))
         finally:
             self.study.sampler = own
-        return trial.number, values
+        return trial, values
 
-    def ask_again(self, values: Values) -> int:
-        """Register a choice that was made already, before an interruption; the number of its new Optuna trial."""
+    def ask_again(self, values: Values) -> optuna.Trial:
+        """Register a choice that was made already, before an interruption; its new Optuna trial."""
         self.study.enqueue_trial(self._encoded(values))
         return self.ask()[0]
 
-    def report(self, number: int, epoch: int, value: float | None) -> None:
+    def report(self, asked: optuna.Trial, epoch: int, value: float | None) -> None:
         """One intermediate value of the first metric; Optuna takes none of a study with several metrics."""
         if len(self.space.metrics) == 1 and value is not None and math.isfinite(value):
-            self._asked[number].report(value, epoch)
+            asked.report(value, epoch)
 
-    def tell(self, number: int, state: str, *values: float | None) -> None:
-        """How a trial ended, with its value of each metric; without finite values it failed, whatever its state."""
-        known = _finite(values)
-        optuna_state = self._state(state, known)
+    def tell(self, asked: optuna.Trial, state: str, *values: float | None) -> None:
+        """How a trial ended, with its value of each metric."""
+        optuna_state, known = self._outcome(state, values)
         # A pruned trial's value is its last intermediate one.
-        final_values = known if optuna_state == TrialState.COMPLETE else None
-        self.study.tell(self._asked.pop(number), final_values, state=optuna_state)
+        self.study.tell(asked, known if optuna_state == TrialState.COMPLETE else None, state=optuna_state)
 
-    def _state(self, state: str, values: list[float]) -> TrialState:
-        """Optuna's state of a trial; of several metrics Optuna prunes nothing."""
-        found = STATES.get(state, TrialState.FAIL)
-        is_usable = found == TrialState.COMPLETE or len(values) == 1
-        return found if is_usable and len(values) == len(self.space.metrics) else TrialState.FAIL
+    def _outcome(self, state: str, values: Iterable[float | None]) -> tuple[TrialState, list[float] | None]:
+        """Optuna's state and values of a trial that ended; a failure where it lacks a finite value of a metric.
+
+        Of several metrics Optuna prunes nothing.
+        """
+        known = [value for value in values if value is not None and math.isfinite(value)]
+        found = STATES.get(state)
+        if found is None or len(known) < len(self.space.metrics) or (found == TrialState.PRUNED and len(known) > 1):
+            return TrialState.FAIL, None
+        return found, known
 
     def _frozen(self, record: TrialRecord) -> FrozenTrial:
         metrics = self.space.metrics
-        intermediate = {epoch.epoch: epoch.metrics.get(metrics[0].name) for epoch in record.epochs}
-        values = _finite(values_of(metrics, record))
-        state = self._state(record.state, values)
+        scores = {epoch.epoch: epoch.metrics.get(metrics[0].name) for epoch in record.epochs if len(metrics) == 1}
+        state, values = self._outcome(record.state, values_of(metrics, record))
         return create_trial(
             state=state,
-            values=values if state != TrialState.FAIL else None,
+            values=values,
             params=self._encoded(record.values),
             distributions={name: self._distributions[name] for name in record.values},
-            intermediate_values={
-                epoch: value for epoch, value in intermediate.items() if value is not None and len(metrics) == 1
-            },
+            intermediate_values={epoch: score for epoch, score in scores.items() if score is not None},
         )
 
     def _is_list(self, name: str) -> bool:

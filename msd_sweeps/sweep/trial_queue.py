@@ -6,20 +6,22 @@ Every decision is in the ledger before anyone acts on it, so a sweep goes on fro
 """
 
 import enum
-import functools
+from collections.abc import Callable
 from dataclasses import replace
+
+import optuna
 
 from msd_sweeps.distill import checkpoint
 from msd_sweeps.records.object_store import StoreError, place
 from msd_sweeps.records.ranking import values_of
 from msd_sweeps.records.trial_record import EpochResult, TrialRecord
-from msd_sweeps.space.designs import PlannedTrial, Values
+from msd_sweeps.space.designs import PlannedTrial
 from msd_sweeps.space.errors import InputError
-from msd_sweeps.sweep.job import MOST_ATTEMPTS, Job
-from msd_sweeps.sweep.remaining import every_search_trial, is_recorded, reported_trials, searched
+from msd_sweeps.space.trial import Trial
+from msd_sweeps.sweep.dispatcher import MOST_ATTEMPTS, Inputs, Job
+from msd_sweeps.sweep.resume import every_search_trial, is_recorded, reported_trials, searched
 from msd_sweeps.sweep.reuse import FinishedTrials
-from msd_sweeps.sweep.run_state import JOURNAL, Run, Trainer
-from msd_sweeps.sweep.stopping import FirstFailures
+from msd_sweeps.sweep.run_state import JOURNAL, SAME_FAILURES, Run, common_failure
 from msd_sweeps.sweep.study import Study
 
 _MOST_REPEATS = 25
@@ -35,40 +37,35 @@ class Pause(enum.Enum):
 class TrialQueue:
     """The trials of one launch, from the records that the ledger had when it began."""
 
-    def __init__(self, run: Run, trainer: Trainer, reuse: FinishedTrials | None = None):
-        """trainer: knows the files of a trial. reuse: finished trials of other sweeps, to copy instead of training."""
+    def __init__(self, run: Run, inputs: Callable[[Trial], Inputs], reuse: FinishedTrials | None = None):
+        """inputs: gives the files of a trial. reuse: finished trials of other sweeps, to copy instead of training."""
         self.run, self.sweep, self.trials = run, run.sweep, run.trials
         self.running: dict[str, Job] = {}
         """The jobs that were given out and have not ended, by the ids of their trials."""
         self.trouble: str | None = None
         """Why the sweep cannot go on."""
-        self._trainer, self._reuse = trainer, reuse
-        self._failures = FirstFailures()
-        self._end_whole_trials()
         self.study: Study | None = None
-        if self.sweep.space.design == "search":
-            journal = run.folder / JOURNAL
-            self.study = Study(self.sweep.space, self.sweep.name, journal, searched(self.trials), self.sweep.base)
-        self._asked: dict[str, int] = {}
-        """The Optuna number of each search trial that runs."""
+        self._inputs, self._reuse = inputs, reuse
+        self._first_ends: list[tuple[str, str, str]] = []
+        self._asked: dict[str, optuna.Trial] = {}
+        """The Optuna trial of each search trial that runs."""
+        for trial in self.trials.values():
+            if not trial.is_final and trial.has_every_epoch:  # a driver was killed before it recorded the end
+                self._record_end(trial, "finished")
         self._interrupted = [trial for trial in self.trials.values() if not trial.is_final]
         self._searched = searched(self.trials)
         self._planned: list[PlannedTrial] | None = None
         """The trials after the search that have not begun; None before the search has ended."""
-
-    def _end_whole_trials(self) -> None:
-        """End the trials whose last epoch is recorded and whose end is not: a driver can be killed in between."""
-        for trial in self.trials.values():
-            if not trial.is_final and trial.has_every_epoch:
-                trial.apply(
-                    self.run.record("end", trial=trial.trial, attempt=trial.attempts, state="finished", reason="")
-                )
-
-    # --- what runs next
+        if self.sweep.space.design == "search":
+            self._every = every_search_trial(self.sweep)
+            journal = run.folder / JOURNAL
+            self.study = Study(self.sweep.space, self.sweep.name, journal, self._searched, self.sweep.base)
 
     def next(self) -> Job | Pause:
         """The job of the next trial, whose start is recorded; or why there is none now."""
-        trial = self._next_trial()
+        trial = self._begin_next()
+        while isinstance(trial, TrialRecord) and trial.is_final:  # copied from another sweep
+            trial = self._begin_next()
         if isinstance(trial, Pause):
             return trial
         try:
@@ -80,16 +77,12 @@ class TrialQueue:
         self.running[trial.trial] = job
         return job
 
-    def _next_trial(self) -> TrialRecord | Pause:
-        while self._interrupted:
-            trial = self._resume(self._interrupted.pop(0))
-            if not trial.is_final:
-                return trial
-        while self.study is not None and len(self._searched) < self._search_size:
+    def _begin_next(self) -> TrialRecord | Pause:
+        if self._interrupted:
+            return self._resume(self._interrupted.pop(0))
+        if self.study is not None and len(self._searched) < self.sweep.space.search.num_samples:
             sample = self._sample(self.study)
-            if sample is None:
-                break
-            if not sample.is_final:
+            if sample is not None:
                 return sample
         if self._planned is None:
             if not all(trial.is_final for trial in self._searched):
@@ -97,12 +90,11 @@ class TrialQueue:
             self._planned = reported_trials(self.sweep, self.trials)
         while self._planned:
             planned = self._planned.pop(0)
-            if planned.trial.id in self.trials:
-                self._name_winner(planned)
-                continue
-            trial = self._start(planned)
-            if not trial.is_final:
-                return trial
+            if planned.trial.id not in self.trials:
+                return self._start(planned)
+            if not is_recorded(planned, self.trials):  # a baseline that began before the search ended has won, too
+                names = {"label": planned.label, "levels": list(planned.levels), "search_trial": planned.search_trial}
+                self.trials[planned.trial.id].apply(self.run.record("label", trial=planned.trial.id, **names))
         # A trial that runs may have to be given out again.
         return Pause.WAIT if self.running else Pause.DONE
 
@@ -119,36 +111,28 @@ class TrialQueue:
         """Whether the next trial may depend on the results of those that run."""
         return self.study is not None and self._planned is None
 
-    @functools.cached_property
-    def _search_size(self) -> int:
-        """How many search trials there will be: as many as asked for, or all that there are."""
-        asked = self.sweep.space.search.num_samples
-        return asked if self._every is None else min(asked, len(self._every))
-
-    @functools.cached_property
-    def _every(self) -> dict[str, tuple[PlannedTrial, Values]] | None:
-        return every_search_trial(self.sweep)
-
     def _sample(self, study: Study) -> TrialRecord | None:
         """A new trial of the search, from the sampler; None when nothing is left.
 
         Where the sampler only repeats what was tried, the trial is drawn at random, or taken from what is left.
         """
+        if self._every is not None and len(self._searched) >= len(self._every):
+            return None
         for attempt in range(2 * _MOST_REPEATS):
-            number, values = study.ask(at_random=attempt >= _MOST_REPEATS)
+            asked, values = study.ask(at_random=attempt >= _MOST_REPEATS)
             try:
                 planned = self.sweep.search_trial(values)
             except InputError:  # between bounds that were checked; the sampler learns to keep away
-                study.tell(number, "failed")
+                study.tell(asked, "failed")
                 continue
             known = self.trials.get(planned.trial.id)
             if known is None:
-                self._asked[planned.trial.id] = number
+                self._asked[planned.trial.id] = asked
                 return self._start(planned)
-            study.tell(number, known.state, *values_of(self.sweep.space.metrics, known))
-        for name, (planned, values) in (self._every or {}).items():
+            study.tell(asked, known.state, *values_of(self.sweep.space.metrics, known))
+        for name, planned in (self._every or {}).items():
             if name not in self.trials:
-                self._asked[name] = study.ask_again(values)
+                self._asked[name] = study.ask_again(planned.levels[0])
                 return self._start(planned)
         return None
 
@@ -191,14 +175,6 @@ class TrialQueue:
         self._record_end(trial, found.state)
         return True
 
-    def _name_winner(self, planned: PlannedTrial) -> None:
-        """Record that a baseline which began before the search ended is a winner, too."""
-        if not is_recorded(planned, self.trials):
-            trial = self.trials[planned.trial.id]
-            levels, search_trial = list(planned.levels), planned.search_trial
-            names = {"label": planned.label, "levels": levels, "search_trial": search_trial}
-            trial.apply(self.run.record("label", trial=trial.trial, **names))
-
     def _job(self, trial: TrialRecord) -> Job:
         """All that a worker needs. Raises StoreError where the trial's checkpoints cannot be looked for."""
         planned = trial.configuration
@@ -214,14 +190,12 @@ class TrialQueue:
             config=planned.placed.model_dump_json(),
             stream=planned.stream_key,
             folder=str(folder),
-            inputs=self._trainer.inputs(planned),
+            inputs=self._inputs(planned),
             submission=trial.attempts,
             attempt=trial.attempts,
             reported=len(trial.epochs),
             positions=positions,
         )
-
-    # --- what became of it
 
     def result(self, result: EpochResult) -> None:
         """Record what a slot has reported of a trial that runs, and its end where it has ended."""
@@ -245,7 +219,9 @@ class TrialQueue:
             return None
         trial = self.trials[name]
         self._record_end(trial, state, reason, traceback)
-        self.trouble = self.trouble or self._failures.add(state, reason, traceback)
+        if len(self._first_ends) < SAME_FAILURES:
+            self._first_ends.append((state, reason, traceback))
+            self.trouble = self.trouble or common_failure(self._first_ends)
         if trial.is_final:
             self.run.remove_checkpoints(place(job.folder))
         return job
@@ -259,8 +235,6 @@ class TrialQueue:
         if job is not None:
             self._interrupted.append(trial)
         return job
-
-    # --- the ledger and Optuna
 
     def _record_start(self, trial: TrialRecord, attempt: int, **source: str) -> None:
         trial.apply(self.run.record("start", attempt=attempt, **trial.start_fields(), **source))
@@ -280,9 +254,8 @@ class TrialQueue:
         self.run.record("restart", trial=trial.trial, attempt=trial.attempts, epochs_lost=len(trial.epochs))
 
     def _record_end(self, trial: TrialRecord, state: str, reason: str = "", traceback: str = "") -> None:
-        more = {"traceback": traceback} if traceback else {}
         fields = {"trial": trial.trial, "attempt": trial.attempts, "state": state, "reason": reason}
-        trial.apply(self.run.record("end", **fields, **more))
-        number = self._asked.pop(trial.trial, None)
-        if number is not None and self.study is not None and trial.is_final:
-            self.study.tell(number, state, *values_of(self.sweep.space.metrics, trial))
+        trial.apply(self.run.record("end", **fields, **({"traceback": traceback} if traceback else {})))
+        asked = self._asked.pop(trial.trial, None)
+        if asked is not None and self.study is not None and trial.is_final:
+            self.study.tell(asked, state, *values_of(self.sweep.space.metrics, trial))

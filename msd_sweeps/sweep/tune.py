@@ -1,7 +1,7 @@
 """Ray Tune around the trial queue: thin adapters, through which Tune's scheduler stops trials early.
 
 Tune asks `_Searcher` for a trial, which gives it to the dispatcher; a `_TrialActor` passes each result on to Tune;
-`_Asha` may stop the trial; `_Recorder` gives the result to the queue, and so to the ledger.
+`_Asha` may stop the trial; the `Driver` gives the result to the queue, and so to the ledger.
 """
 
 import math
@@ -17,42 +17,48 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialSch
 from ray.tune.search import Searcher
 
 from msd_sweeps.plan.slots import SlotPlan
-from msd_sweeps.sweep.capacity import Capacity
-from msd_sweeps.sweep.dispatcher import Dispatcher
-from msd_sweeps.sweep.ray_session import driver_node, nodes
-from msd_sweeps.sweep.run_state import Run, Trainer
-from msd_sweeps.sweep.stopping import Interrupted, SweepStopped
+from msd_sweeps.sweep.dispatcher import Dispatcher, Job
+from msd_sweeps.sweep.prepare import Distillation
+from msd_sweeps.sweep.ray_session import Capacity, nodes
+from msd_sweeps.sweep.run_state import Interrupted, Run, SweepStopped
 from msd_sweeps.sweep.trial_queue import Pause, TrialQueue
+from msd_sweeps.sweep.worker import WorkerGroups
 
 _CLOSE_SECONDS = 20.0
 _POLL_SECONDS = 30.0
 
 
-def run_trials(run: Run, queue: TrialQueue, trainer: Trainer, plan: SlotPlan) -> None:
+def run_trials(run: Run, queue: TrialQueue, trainer: Distillation, plan: SlotPlan) -> None:
     """Train everything that the queue has, in the slots of the plan, which the trainer opens. Ray is initialised.
 
     Raises Interrupted after a signal, SweepStopped where the sweep cannot go on.
     """
     # What a lost host would take with it stays where the driver is: without that host the sweep is over anyway.
-    here = {driver_node(): 0.001}
-    dispatcher = ray.remote(Dispatcher).options(num_cpus=0, resources=here, max_concurrency=1000).remote(plan.pack)
+    here = f"node:{ray.util.get_node_ip_address()}"
+    actor = ray.remote(Dispatcher).options(num_cpus=0, resources={here: 0.001}, max_concurrency=1000)
+    dispatcher = actor.remote(plan.pack)
     slots = trainer.open_slots(plan, dispatcher, run.folder / "ray")
     capacity = Capacity(plan, run.sweep.space.resources.wait_seconds, run.say, nodes)
-    driver = Driver(run, queue, dispatcher, capacity)
+    driver = Driver(run, queue, dispatcher, slots, capacity)
     # As many actors as seats, and one more for each slot: a trial that ends finds the next waiting.
     share = max(1, math.floor(9900 / (plan.most * (plan.pack + 1)))) / 10_000
-    actor = tune.with_parameters(_TrialActor, dispatcher=dispatcher)
+    trial_actor = tune.with_parameters(_TrialActor, dispatcher=dispatcher)
+    is_asha = run.sweep.space.scheduler.type != "none"
     tuner = tune.Tuner(
-        tune.with_resources(actor, {"CPU": 0, driver_node(): share}),
+        tune.with_resources(trial_actor, {"CPU": 0, here: share}),
         tune_config=tune.TuneConfig(
-            search_alg=_Searcher(driver), scheduler=_scheduler(driver), num_samples=-1, reuse_actors=True
+            search_alg=_Searcher(driver),
+            scheduler=_Asha(driver) if is_asha else FIFOScheduler(),
+            num_samples=-1,
+            reuse_actors=True,
         ),
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str((run.folder / "ray").resolve()),
-            callbacks=[_Recorder(driver)],
-            stop=_Stopper(driver),
+            callbacks=[driver],
+            stop=driver,
             failure_config=tune.FailureConfig(max_failures=0),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             verbose=2 if run.options.verbose else 0,
         ),
     )
@@ -60,9 +66,9 @@ def run_trials(run: Run, queue: TrialQueue, trainer: Trainer, plan: SlotPlan) ->
     with run.signals.held(), ThreadPoolExecutor(1) as thread:
         try:
             thread.submit(tuner.fit).result()
-            if driver.is_ending:  # Tune's callbacks do not hear of the trials that end with Tune itself
+            if driver.why_ending:  # Tune's callbacks do not hear of the trials that end with Tune itself
                 for trial in list(queue.running):
-                    driver.end(trial, "interrupted", driver.why_ending)
+                    driver.drop(queue.end(trial, "interrupted", driver.why_ending))
         finally:  # as when the ledger cannot be written: a thread that is still inside Ray takes the process with it
             slots.close(_CLOSE_SECONDS)
     if driver.trouble:
@@ -71,11 +77,14 @@ def run_trials(run: Run, queue: TrialQueue, trainer: Trainer, plan: SlotPlan) ->
         raise Interrupted(run.signals.received[0])
 
 
-class Driver:
-    """What Tune's classes share. Tune pickles its parts to disk; this one stays in the driver's process."""
+class Driver(tune.Callback, tune.Stopper):
+    """Gives what Tune has seen to the queue, and ends Tune in order after a signal or in trouble.
 
-    def __init__(self, run: Run, queue: TrialQueue, dispatcher: Any, capacity: Capacity):
-        self.run, self.queue, self.dispatcher, self.capacity = run, queue, dispatcher, capacity
+    Tune pickles its parts to disk; this one, which they share, stays in the driver's process.
+    """
+
+    def __init__(self, run: Run, queue: TrialQueue, dispatcher: Any, slots: WorkerGroups, capacity: Capacity):
+        self.run, self.queue, self.dispatcher, self.slots, self.capacity = run, queue, dispatcher, slots, capacity
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[()]]:
         return object, ()
@@ -87,17 +96,13 @@ class Driver:
         return self.queue.trouble or taken
 
     @property
-    def is_ending(self) -> bool:
-        """Whether nothing new begins: after a signal, or in trouble."""
-        return bool(self.trouble or self.run.signals.received)
-
-    @property
     def why_ending(self) -> str:
-        return "the sweep was stopped" if self.trouble else signal.Signals(self.run.signals.received[0]).name
+        """Why nothing new begins: trouble, or the name of a signal; empty as long as the sweep goes on."""
+        received = self.run.signals.received
+        return "the sweep was stopped" if self.trouble else signal.Signals(received[0]).name if received else ""
 
-    def end(self, trial: str, state: str, reason: str) -> None:
-        """End a trial from outside: it leaves its slot."""
-        job = self.queue.end(trial, state, reason)
+    def drop(self, job: Job | None) -> None:
+        """Let a trial that was ended from outside leave its slot; None: it had ended."""
         if job is not None:
             self.dispatcher.drop.remote(job.trial, job.submission)
 
@@ -105,6 +110,35 @@ class Driver:
         """Whether this is a trial of the search that runs."""
         trial = tune_trial.config["trial"]
         return trial in self.queue.running and self.queue.trials[trial].phase == "search"
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        self.queue.result(result["result"])
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        # A trial that has not ended by itself was stopped by the scheduler.
+        if not self.why_ending:
+            scheduler = self.run.sweep.space.scheduler.type
+            self.drop(self.queue.end(trial.config["trial"], "stopped", f"by {scheduler}"))
+        # Tune would keep statistics of each metric, some 50 KB a trial, and its JSON for as long as the sweep lasts.
+        kept = trial.run_metadata
+        kept.metric_analysis, kept.metric_n_steps, kept.last_result = {}, {}, {"done": True}
+        kept.invalidate_cache()
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """The actor has died, not the trial's workers: the trial goes on from its checkpoint."""
+        self.drop(self.queue.retry(trial.config["trial"], "its Tune actor died"))
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether Tune has to end; Tune asks at every step, so the nodes are looked at here."""
+        self.capacity.look()
+        self.slots.grow(self.capacity.slots)
+        self.queue.trouble = self.queue.trouble or self.capacity.trouble
+        return bool(self.why_ending)
 
 
 class _Searcher(Searcher):
@@ -115,25 +149,19 @@ class _Searcher(Searcher):
         super().__init__(metric=metric.name, mode=metric.mode)
         self._driver = driver
 
-    def set_search_properties(self, *args: Any, **kwargs: Any) -> bool:
-        return True
-
     def suggest(self, trial_id: str) -> Any:
-        queue, capacity = self._driver.queue, self._driver.capacity
-        ahead = 0 if queue.is_searching else capacity.ahead
-        if len(queue.running) >= capacity.seats + ahead:
+        queue = self._driver.queue
+        if len(queue.running) >= self._driver.capacity.seats(and_ahead=not queue.is_searching):
             return None
         job = queue.next()
-        if job is Pause.WAIT:
-            return None
-        if job is Pause.DONE:
-            return Searcher.FINISHED
+        if isinstance(job, Pause):
+            return None if job is Pause.WAIT else Searcher.FINISHED
         self._driver.dispatcher.submit.remote(job)
         # The job itself goes to the slots alone: Tune would keep several copies for as long as the sweep lasts.
         return {"trial": job.trial, "submission": job.submission}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Nothing: _Recorder has recorded it."""
+        """Nothing: the driver has recorded it."""
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: a sweep goes on from its ledger."""
@@ -164,17 +192,6 @@ class _TrialActor(tune.Trainable):
         """Nothing: Tune would keep host, process, dates and configuration of each trial as long as the sweep lasts."""
         return {}
 
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing: a trial's state is its student's checkpoint."""
-
-    def load_checkpoint(self, checkpoint: Any) -> None:
-        """Nothing to load."""
-
-
-def _scheduler(driver: Driver) -> TrialScheduler:
-    """Ray's scheduler that the space names."""
-    return FIFOScheduler() if driver.run.sweep.space.scheduler.type == "none" else _Asha(driver)
-
 
 class _Asha(AsyncHyperBandScheduler):
     """ASHA (Li et al. 2020, arXiv:1810.05934) for the trials of a search; all others run to their end.
@@ -196,12 +213,11 @@ class _Asha(AsyncHyperBandScheduler):
         self._driver = driver
         no_controller: Any = None
         for trial in driver.queue.trials.values():
-            if trial.phase != "search" or not trial.is_final:
-                continue
-            stand_in: Any = types.SimpleNamespace(trial_id=trial.trial)
-            self.on_trial_add(no_controller, stand_in)
-            for epoch in trial.epochs[:-1]:
-                super().on_trial_result(no_controller, stand_in, {**epoch.metrics, "epoch": epoch.epoch})
+            if trial.phase == "search" and trial.is_final:
+                stand_in: Any = types.SimpleNamespace(trial_id=trial.trial)
+                self.on_trial_add(no_controller, stand_in)
+                for epoch in trial.epochs[:-1]:
+                    super().on_trial_result(no_controller, stand_in, {**epoch.metrics, "epoch": epoch.epoch})
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         is_search = self._driver.is_search(trial)
@@ -210,46 +226,3 @@ class _Asha(AsyncHyperBandScheduler):
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         if self._driver.is_search(trial):
             super().on_trial_complete(tune_controller, trial, result)
-
-
-class _Recorder(tune.Callback):
-    """Gives what Tune has seen to the queue."""
-
-    def __init__(self, driver: Driver):
-        self._driver = driver
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
-        self._driver.queue.result(result["result"])
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        # A trial that has not ended by itself was stopped by the scheduler.
-        if not self._driver.is_ending:
-            scheduler_type = self._driver.run.sweep.space.scheduler.type
-            self._driver.end(trial.config["trial"], "stopped", f"by {scheduler_type}")
-        # Tune would keep statistics of each metric, some 50 KB a trial, and its JSON for as long as the sweep lasts.
-        kept = trial.run_metadata
-        kept.metric_analysis, kept.metric_n_steps, kept.last_result = {}, {}, {"done": True}
-        kept.invalidate_cache()
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """The actor has died, not the trial's workers: the trial goes on from its checkpoint."""
-        job = self._driver.queue.retry(trial.config["trial"], "its Tune actor died")
-        if job is not None:
-            self._driver.dispatcher.drop.remote(job.trial, job.submission)
-
-
-class _Stopper(tune.Stopper):
-    """Ends Tune in order after a signal or in trouble."""
-
-    def __init__(self, driver: Driver):
-        self._driver = driver
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return False
-
-    def stop_all(self) -> bool:
-        queue = self._driver.queue
-        queue.trouble = queue.trouble or self._driver.capacity.trouble
-        return self._driver.is_ending

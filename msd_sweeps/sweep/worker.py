@@ -1,6 +1,10 @@
-"""The loop of a slot's workers: ask for orders, train one epoch of every student, save checkpoints, report."""
+"""A slot is a worker group of Ray Train.
+
+Its workers ask for orders, train one epoch of every student, save checkpoints and report, until the slot is closed.
+"""
 
 import socket
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -10,6 +14,8 @@ import ray
 import ray.train
 import ray.train.torch
 import torch
+from ray.train import UserCallback
+from ray.train.torch import TorchConfig, TorchTrainer
 
 from msd_sweeps.catalog.datasets import file_sha256
 from msd_sweeps.distill import checkpoint, teacher
@@ -18,29 +24,96 @@ from msd_sweeps.distill.data import loading as data
 from msd_sweeps.distill.data.splits import Splits
 from msd_sweeps.distill.device import choose_device
 from msd_sweeps.distill.models.network import Network
+from msd_sweeps.plan.slots import SlotPlan
 from msd_sweeps.records.object_store import StoreError, local_file, place
 from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.trial import Trial
-from msd_sweeps.sweep.dispatcher import Orders
-from msd_sweeps.sweep.job import Job
+from msd_sweeps.sweep.dispatcher import Job, Orders
 
 _IDLE_SECONDS = 20.0
 _UNSAVED_SECONDS = 600.0
+_CLOSE_SECONDS = 0.5
+_MOST_WORKER_DEATHS = 100
+
+
+class _Vacate(UserCallback):
+    """Reports to the dispatcher at once that a slot's workers have died: their host may never come back."""
+
+    def __init__(self, dispatcher: Any, slot: int):
+        self._dispatcher, self._slot = dispatcher, slot
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        controller = ray.get_runtime_context().current_actor
+        ray.get(self._dispatcher.vacate.remote(self._slot, controller))
+
+
+class WorkerGroups:
+    """Each slot is a run of Ray Train in a thread of the driver. One whose host is lost waits for room on any host."""
+
+    def __init__(self, plan: SlotPlan, dispatcher: Any, folder: Path):
+        """folder: for what Ray leaves behind."""
+        self._plan, self._dispatcher, self._folder = plan, dispatcher, folder
+        self._threads: list[threading.Thread] = []
+        self.grow(plan.slots)
+
+    def grow(self, slots: int) -> None:
+        """Start more slots until there are this many."""
+        for slot in range(len(self._threads), slots):
+            self._threads.append(threading.Thread(target=self._hold, args=(slot,), daemon=True))
+            self._threads[-1].start()
+
+    def _hold(self, slot: int) -> None:
+        """Run a slot to its end, and tell the dispatcher about it."""
+        plan, failure = self._plan, None
+        callbacks: list[Any] = [_Vacate(self._dispatcher, slot)]
+        try:
+            TorchTrainer(
+                serve,
+                train_loop_config={"dispatcher": self._dispatcher, "slot": slot, "plan": plan},
+                # NCCL refuses two workers on one GPU, which fractions allow.
+                torch_config=TorchConfig(backend="nccl" if plan.per_worker.get("GPU", 0) >= 1 else "gloo"),
+                scaling_config=ray.train.ScalingConfig(
+                    num_workers=plan.num_workers,
+                    use_gpu=plan.on_gpu,
+                    resources_per_worker=plan.per_worker,
+                    accelerator_type=plan.accelerator_type,
+                    placement_strategy=plan.placement_strategy,
+                ),
+                run_config=ray.train.RunConfig(
+                    name=f"slot-{slot}",
+                    storage_path=str(self._folder.resolve()),
+                    failure_config=ray.train.FailureConfig(max_failures=_MOST_WORKER_DEATHS),
+                    callbacks=callbacks,
+                ),
+            ).fit()
+        except Exception as error:
+            failure = f"slot {slot} ended: {type(error).__name__}: {error}"
+        try:
+            ray.get(self._dispatcher.leave.remote(slot, failure))
+        except Exception:
+            return  # the dispatcher is gone, and nobody waits for this slot
+
+    def close(self, timeout: float) -> None:
+        """End the slots, and wait up to `timeout` seconds for that.
+
+        A slot that waits for a host cannot end by itself, so its controller is killed: a thread that is still inside
+        Ray when Ray is shut down takes the process with it.
+        """
+        end = time.monotonic() + timeout
+        while (here := [thread for thread in self._threads if thread.is_alive()]) and time.monotonic() < end:
+            for controller in ray.get(self._dispatcher.close.remote()):
+                ray.kill(controller)
+            here[0].join(_CLOSE_SECONDS)
 
 
 def serve(settings: dict[str, Any]) -> None:
     """Run one worker of a slot until the slot is closed; Ray Train calls it on every worker."""
-    torch.set_num_threads(settings["threads"])
+    plan: SlotPlan = settings["plan"]
+    torch.set_num_threads(plan.threads)
     context = ray.train.get_context()
-    worker = Worker(
-        settings["dispatcher"],
-        settings["slot"],
-        ray.train.torch.get_device() if torch.cuda.is_available() else choose_device(False),
-        context.get_world_rank(),
-        context.get_world_size(),
-        settings["threads_per_student"],
-    )
-    worker.run()
+    device = ray.train.torch.get_device() if torch.cuda.is_available() else choose_device(False)
+    ranks = context.get_world_rank(), context.get_world_size()
+    Worker(settings["dispatcher"], settings["slot"], device, *ranks, plan.threads_per_student).run()
 
 
 class Worker:
@@ -63,8 +136,8 @@ class Worker:
         self.cohort: Cohort | None = None
         self.jobs: dict[str, Job] = {}
         """The jobs of the cohort's students, by the ids of their trials."""
-        self._idle_since: float | None = None
-        self._waited = 0.0
+        self._trained: float | None = None
+        """When the last epoch ended."""
         self._saved = time.monotonic()
         """When the checkpoints were written last, or the slot had none to write."""
         self._splits: dict[str, Splits] = {}
@@ -78,55 +151,43 @@ class Worker:
             orders = self._orders()
             for trial in orders.drop:
                 self._forget(trial)
-            self._note_end()
             if orders.close:
                 return
             try:
-                results = [result for job in orders.admit for result in self.admit(job, orders.position)]
-            except StoreError as error:  # no other slot can read there either; the next orders close this one
+                self._follow(orders)
+            except (StoreError, checkpoint.CheckpointError) as error:  # of every slot; the next orders close this one
                 ray.get(self.dispatcher.give_up.remote(self.slot, str(error)))
-                if self.world_size > 1:
+                if self.world_size > 1 and isinstance(error, StoreError):  # the other ranks may have read it
                     raise
-                continue
-            self._report(results)
-            if self.cohort is None or not self.cohort.students:
-                continue
-            self._note_idle_time()
-            results = self.cohort.run_epoch()
-            for result in results:
-                result.metrics["wait_seconds"] = self._waited
-            try:
-                self.save()
-            except checkpoint.CheckpointError as error:  # no room, or no store; the next orders close this slot
-                ray.get(self.dispatcher.give_up.remote(self.slot, str(error)))
-                continue
-            self.cohort.retire()
-            self._note_end()
-            self._report(results)
 
-    def _note_end(self) -> None:
-        if self.cohort is not None and not self.cohort.students and self._idle_since is None:
-            self._idle_since = time.perf_counter()
-
-    def _note_idle_time(self) -> None:
-        """How long the slot stood still between its last students and these; 0 in a running cohort."""
-        self._waited = 0.0
-        if self._idle_since is not None:
-            self._waited = time.perf_counter() - self._idle_since
-            self._idle_since, self._saved = None, time.monotonic()
+    def _follow(self, orders: Orders) -> None:
+        """Seat new trials and train an epoch. Raises StoreError, CheckpointError where checkpoints cannot be kept."""
+        was_empty = self.cohort is None or not self.cohort.students
+        self._report([result for job in orders.admit for result in self.admit(job, orders.position)])
+        if self.cohort is None or not self.cohort.students:
+            return
+        now, waited = time.monotonic(), 0.0
+        if was_empty:  # the slot stood still between its last students and these
+            waited, self._saved = now - (self._trained or now), now
+        results = self.cohort.run_epoch()
+        for result in results:
+            result.metrics["wait_seconds"] = waited
+        self.save()
+        self.cohort.retire()
+        self._trained = time.monotonic()
+        self._report(results)
 
     def _orders(self) -> Orders:
         """The same orders for all ranks: rank 0 asks."""
-        cohort = self.cohort
-        live = list(cohort.students) if cohort else []
-        stream, position = (cohort.key, cohort.position) if cohort else (None, 0)
-        box = [None]
+        box: list[Any] = [None]
         if self.rank == 0:
-            box[0] = ray.get(self.dispatcher.orders.remote(self.slot, stream, position, live, _IDLE_SECONDS))
+            cohort = self.cohort
+            state = (cohort.key, cohort.position, list(cohort.students)) if cohort else (None, 0, [])
+            box[0] = ray.get(self.dispatcher.orders.remote(self.slot, *state, _IDLE_SECONDS))
         if self.world_size > 1:
             torch.distributed.broadcast_object_list(box, 0)
-        assert box[0] is not None
-        return box[0]
+        orders: Orders = box[0]
+        return orders
 
     def admit(self, job: Job, position: int) -> list[EpochResult]:
         """Seat a trial, from its checkpoint if it has one; the results that the driver has not seen yet.
@@ -159,16 +220,14 @@ class Worker:
             splits = data.load(trial.data)
             check_same(f"the data {trial.data.name}", data.content_hash(splits), job.inputs.data_sha256)
             self._splits = {wanted: splits.to(self.device)}
-        network, weights = None, job.inputs.weights
-        if weights is not None:
-            key = (weights, trial.recipe.precision)
-            if key not in self._teachers:
-                with local_file(weights) as path:
-                    check_same(weights, file_sha256(path), job.inputs.weights_sha256)
-                    self._teachers = {key: teacher.load(trial, path)}
-            network = self._teachers[key]
-        splits = self._splits[wanted]
-        return Cohort(trial, network, splits, self.device, self.rank, self.world_size, self.threads_per_student)
+        weights = job.inputs.weights
+        key = (weights, trial.recipe.precision)
+        if key not in self._teachers:
+            with local_file(weights) as path:
+                check_same(weights, file_sha256(path), job.inputs.weights_sha256)
+                self._teachers = {key: teacher.load(trial, path)}
+        ranks = self.rank, self.world_size
+        return Cohort(trial, self._teachers[key], self._splits[wanted], self.device, *ranks, self.threads_per_student)
 
     def save(self) -> None:
         """Write every student's checkpoint. A trial that goes on without one goes back further after a fault.
@@ -200,9 +259,9 @@ class Worker:
         self.jobs.pop(trial, None)
 
 
-def check_same(what: str, found: str, expected: str | None) -> None:
+def check_same(what: str, found: str, expected: str) -> None:
     """Raises RuntimeError where this host sees other bytes than the driver saw when it prepared the sweep."""
-    if expected is not None and found != expected:
+    if found != expected:
         raise RuntimeError(
             f"{what} differs on {socket.gethostname()}: SHA-256 {found[:12]} there, {expected[:12]} where the sweep "
             "was prepared; give all hosts the same files (shared storage, or equal copies)"

@@ -54,7 +54,7 @@ folder = Path("runs/direct")
 ledger = Ledger(folder / "ledger.jsonl")
 ledger.append("sweep", **launch_record(sweep))
 sweep.fixed_trials
-queue = TrialQueue(Run(sweep, folder, {}, ledger), Simulation())
+queue = TrialQueue(Run(sweep, folder, {}, ledger), Simulation().inputs)
 began, before = time.perf_counter(), resident()
 while not isinstance(job := queue.next(), Pause):
     queue.result(EpochResult(job.trial, "finished", 1, 0, 0.0, invented(job.trial, 1, True), slot=0))
@@ -70,7 +70,7 @@ from msd_sweeps.records.mlflow_sync import _cursor, choose_uri
 from msd_sweeps.space.load import load
 from msd_sweeps.sweep.launch import run_sweep
 from msd_sweeps.sweep.options import Options
-from msd_sweeps.sweep.stopping import Signals
+from msd_sweeps.sweep.run_state import Signals
 sweep = load("space.yaml", None, [], None, "direct")
 folder = Path("runs/direct")
 if len(sys.argv) > 1:  # as it stands when MLflow has taken everything

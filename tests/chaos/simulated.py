@@ -32,8 +32,8 @@ from msd_sweeps.records.header import DataRecord, TeacherRecord
 from msd_sweeps.records.object_store import place
 from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.trial import Trial
-from msd_sweeps.sweep.job import Inputs, Job
-from msd_sweeps.sweep.run_state import OpenSlots, Run
+from msd_sweeps.sweep.dispatcher import Inputs, Job
+from msd_sweeps.sweep.run_state import Run
 
 _IDLE_SECONDS = 20.0
 _MOST_STARTS = 100
@@ -193,11 +193,13 @@ class SimulatedSlots:
                 continue
             return
 
-    def close(self, timeout: float) -> bool:
+    def grow(self, slots: int) -> None:
+        """Nothing: one machine does not grow."""
+
+    def close(self, timeout: float) -> None:
         ray.get(self.dispatcher.close.remote())
         for thread in self._threads:
             thread.join(timeout)
-        return not any(thread.is_alive() for thread in self._threads)
 
 
 class Simulation:
@@ -222,9 +224,9 @@ class Simulation:
         return [data, teacher]
 
     def inputs(self, trial: Trial) -> Inputs:
-        return Inputs()
+        return Inputs("", "", "")
 
-    def open_slots(self, plan: SlotPlan, dispatcher: Any, folder: Path) -> OpenSlots:
+    def open_slots(self, plan: SlotPlan, dispatcher: Any, folder: Path) -> SimulatedSlots:
         return SimulatedSlots(plan, dispatcher)
 
 

@@ -48,7 +48,7 @@ def run(sweep: Sweep, folder: Path) -> None:
         trials = trials_of(ledger.read(path)) if path.exists() else {}
         state = Run(sweep, folder, trials, Ledger(path))
         state.remove_left_over_checkpoints()
-        queue = TrialQueue(state, Simulation())
+        queue = TrialQueue(state, Simulation().inputs)
         while not isinstance(job := queue.next(), Pause):
             _train(queue, trials[job.trial], folder / "checkpoints" / job.trial)
         state.ledger.close()

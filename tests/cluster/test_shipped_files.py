@@ -158,11 +158,11 @@ def test_the_ray_job_keeps_its_doors_shut():
 
 
 def test_the_ray_job_runs_a_command_that_exists():
-    from msd_sweeps.sweep.options import parser
+    from msd_sweeps.sweep.options import parse_options
 
     words = by_kind("RayJob")["spec"]["entrypoint"].split()
     assert words[:3] == ["python", "-m", "msd_sweeps.run"]
-    options = parser().parse_args(words[3:])
+    options = parse_options(words[3:])
     assert (options.address, options.storage, options.reports) == (
         "auto",
         Path("/shared/runs"),

@@ -11,13 +11,14 @@ from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.load import load_base
 from msd_sweeps.space.schema import Space
 from msd_sweeps.space.trial import Trial
-from msd_sweeps.sweep.job import Inputs
-from msd_sweeps.sweep.remaining import is_complete, winners
+from msd_sweeps.sweep.dispatcher import Inputs
+from msd_sweeps.sweep.resume import is_complete, winners
 from msd_sweeps.sweep.reuse import FinishedTrials
 from msd_sweeps.sweep.run_state import Run
 from msd_sweeps.sweep.trial_queue import Pause, TrialQueue
 
 EPOCHS = 2
+NO_INPUTS = Inputs("", "", "")
 BASE = load_base("digits", [f"recipe.epochs={EPOCHS}"])
 SCALES = {"choices": [[1], [2], [1, 2], [1, 2, 4]]}
 WEIGHT = {"low": 0.1, "high": 4.0, "log": True}
@@ -63,13 +64,9 @@ def launch_record(sweep: Sweep) -> dict:
     ).record()
 
 
-class NoTraining:
-    """A trainer whose trials read no files."""
-
-    device, pack = "none", None
-
-    def inputs(self, trial: Trial) -> Inputs:
-        return Inputs()
+def no_inputs(trial: Trial) -> Inputs:
+    """Of trials that read no files."""
+    return NO_INPUTS
 
 
 class Life:
@@ -85,7 +82,7 @@ class Life:
         trials = trials_of(json.loads(json.dumps(self.records)))
         ledger = SimpleNamespace(append=self._append)
         run = Run(self.sweep, self.folder, trials, ledger)  # type: ignore[arg-type]
-        self.queue = TrialQueue(run, NoTraining(), self.reuse)  # type: ignore[arg-type]
+        self.queue = TrialQueue(run, no_inputs, self.reuse)
 
     def _append(self, event: str, **fields) -> dict:
         self.records.append({"event": event, **fields})

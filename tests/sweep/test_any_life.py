@@ -19,11 +19,10 @@ from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import load_base
 from msd_sweeps.space.schema import Space
 from msd_sweeps.sweep.lock import locked
-from msd_sweeps.sweep.remaining import is_complete
-from msd_sweeps.sweep.resume import refuse_another_space
+from msd_sweeps.sweep.resume import continued, is_complete
 from msd_sweeps.sweep.run_state import Run
 from msd_sweeps.sweep.trial_queue import Pause, TrialQueue
-from tests.sweep.life import NoTraining, launch_record
+from tests.sweep.life import launch_record, no_inputs
 
 EPOCHS = 3
 BASE = load_base("digits", [f"recipe.epochs={EPOCHS}"])
@@ -69,12 +68,12 @@ class AnyLife(RuleBasedStateMachine):
         self.lock.__enter__()
         history = list(ledger.read(self.path)) if self.path.exists() else []
         self.sweep = make(self.samples)
-        refuse_another_space(self.sweep, header_of(self.path, history).launches)
+        continued(self.sweep, header_of(self.path, history).launches)
         trials = trials_of(history)
         self.ledger = Ledger(self.path)
         self.ledger.append("sweep", **launch_record(self.sweep))
         run = Run(self.sweep, self.folder, trials, self.ledger)
-        self.queue = TrialQueue(run, NoTraining())  # type: ignore[arg-type]
+        self.queue = TrialQueue(run, no_inputs)
         for name in set(self.untold) & set(trials):
             self.ended[name] = ("finished", EPOCHS)
         self.untold = []

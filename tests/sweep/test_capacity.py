@@ -4,7 +4,7 @@ import pytest
 
 from msd_sweeps.plan.slots import Packing, plan_slots
 from msd_sweeps.space.schema import Resources
-from msd_sweeps.sweep.capacity import Capacity
+from msd_sweeps.sweep.ray_session import Capacity
 
 LACK = "resources: 1 workers x 2 CPUs need 2 CPUs, have 0"
 
@@ -20,21 +20,23 @@ class Cluster:
     def capacity(self, **resources) -> Capacity:
         wanted = Resources(cpus_per_worker=2, pack=3, **resources)
         plan = plan_slots(wanted, self.nodes, 100, Packing(3, 2**20))
-        return Capacity(plan, wanted.wait_seconds, self.said.append, lambda: self.nodes, lambda: self.now)
+        self.seen = Capacity(plan, wanted.wait_seconds, self.said.append, lambda: self.nodes, lambda: self.now)
+        return self.seen
 
     def later(self, seconds: float, *cpus: int) -> None:
         self.now += seconds
         self.nodes = [{"CPU": count} for count in cpus]
+        self.seen.look()
 
 
 def test_seats_follow_the_nodes():
     cluster = Cluster(4)
     capacity = cluster.capacity()
-    assert capacity.seats == 6
+    assert capacity.seats() == 6
     cluster.later(10, 4, 2)
-    assert capacity.seats == 9
+    assert capacity.seats() == 9
     cluster.later(10, 2)
-    assert capacity.seats == 3
+    assert capacity.seats() == 3
     assert (capacity.trouble, cluster.said) == (None, [])
 
 
@@ -43,10 +45,10 @@ def test_without_room_for_long_the_sweep_is_told_what_is_needed_and_what_is_ther
     capacity = cluster.capacity(wait_seconds=60)
     cluster.later(10)
     assert capacity.trouble is None
-    assert capacity.seats == 3, "a trial may wait"
-    cluster.later(59)
+    assert capacity.seats() == 3, "a trial may wait"
+    cluster.later(56)
     assert capacity.trouble is None
-    cluster.later(2)
+    cluster.later(4)
     assert capacity.trouble == f"{LACK}; waited 60 s for nodes to join"
     assert cluster.said == [f"no room left: {LACK}; waiting 60 s for nodes to join"]
 
@@ -66,7 +68,7 @@ def test_nodes_are_not_asked_for_at_every_step():
     cluster = Cluster(4)
     capacity = cluster.capacity()
     cluster.later(1)
-    assert (capacity.seats, capacity.trouble) == (6, None)
+    assert (capacity.seats(), capacity.trouble) == (6, None)
     assert cluster.said == []
 
 

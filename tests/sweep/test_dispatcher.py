@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from msd_sweeps.distill import checkpoint
 from msd_sweeps.records.trial_record import EpochResult
-from msd_sweeps.sweep.dispatcher import Dispatcher
-from msd_sweeps.sweep.job import MOST_ATTEMPTS, Job
+from msd_sweeps.sweep.dispatcher import MOST_ATTEMPTS, Dispatcher, Job
 from tests.stores import flaky_store
+from tests.sweep.life import NO_INPUTS
 
 
 def job(trial: str, stream: str = "k", positions: tuple[int, ...] | None = None, folder="/nowhere", **fields) -> Job:
-    return Job(trial, "{}", stream, folder, positions=positions, **fields)
+    return Job(trial, "{}", stream, folder, NO_INPUTS, positions=positions, **fields)
 
 
 def result(trial: str, epoch: int, state: str = "running") -> EpochResult:

@@ -61,7 +61,7 @@ print(len(got))
 
 _SIGTERM_AT_THE_START = """
 import os, signal, threading, time
-from msd_sweeps.sweep.stopping import Interrupted
+from msd_sweeps.sweep.run_state import Interrupted
 from msd_sweeps.sweep.ray_session import session
 
 def ours(number, frame):

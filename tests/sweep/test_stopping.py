@@ -15,8 +15,7 @@ from msd_sweeps.records.ledger import Ledger
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import load
 from msd_sweeps.sweep.lock import locked
-from msd_sweeps.sweep.run_state import Run
-from msd_sweeps.sweep.stopping import FirstFailures, Interrupted, noted_signals, way
+from msd_sweeps.sweep.run_state import SAME_FAILURES, Interrupted, Run, common_failure, noted_signals, way
 
 
 def failed(message: str = "no", kind: type[Exception] = ValueError) -> tuple[str, str, str]:
@@ -34,8 +33,8 @@ def elsewhere() -> tuple[str, str, str]:
 
 
 def told(*ends: tuple[str, str, str]) -> list[str | None]:
-    failures = FirstFailures()
-    return [failures.add(*end) for end in ends]
+    """The messages after each of the ends that a trial queue looks at."""
+    return [common_failure(ends[: count + 1]) for count in range(min(len(ends), SAME_FAILURES))]
 
 
 def test_the_third_failure_of_one_kind_shows_the_first():
@@ -59,7 +58,8 @@ def test_the_third_failure_of_one_kind_shows_the_first():
     ],
 )
 def test_other_ends_do_not_stop_a_sweep(ends):
-    assert told(*ends) == [None] * len(ends)
+    assert told(*ends) == [None] * SAME_FAILURES
+    assert common_failure(ends) is None
 
 
 def test_workers_that_cannot_start_are_a_failure_of_one_kind():

@@ -8,9 +8,10 @@ import torch
 from msd_sweeps.distill import checkpoint
 from msd_sweeps.records.object_store import StoreError
 from msd_sweeps.space.load import load_base
-from msd_sweeps.sweep.job import Job
+from msd_sweeps.sweep.dispatcher import Job
 from msd_sweeps.sweep.worker import Worker
 from tests.stores import flaky_store
+from tests.sweep.life import NO_INPUTS
 
 
 @pytest.fixture
@@ -23,7 +24,9 @@ def worker(flaky, unsaved_seconds: float = 600.0) -> Worker:
     made = Worker(None, 0, torch.device("cpu"), unsaved_seconds=unsaved_seconds)
     student = SimpleNamespace(epoch=3, state=lambda: {"epoch": 3})
     made.cohort = SimpleNamespace(students={"a": student}, position=3, key="k")  # type: ignore[assignment]
-    made.jobs = {"a": Job("a", load_base("digits").model_dump_json(), "k", str(flaky[0] / "a"), positions=(3,))}
+    made.jobs = {
+        "a": Job("a", load_base("digits").model_dump_json(), "k", str(flaky[0] / "a"), NO_INPUTS, positions=(3,))
+    }
     return made
 
 

@@ -14,7 +14,7 @@ from msd_sweeps.catalog.networks import NETWORKS
 from msd_sweeps.records.ranking import values_of
 from msd_sweeps.records.trial_record import EpochResult, TrialRecord
 from msd_sweeps.space.schema import Search, Space
-from msd_sweeps.sweep.study import Study, distributions, sampler
+from msd_sweeps.sweep.study import Study, distribution_of, sampler
 
 PARAMETERS = {
     "method.scales": {"choices": [[1], [1, 2], None]},
@@ -63,7 +63,7 @@ def opened(journal) -> optuna.Study:
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_a_parameter_becomes_a_distribution(name):
-    assert distributions(make_space())[name] == EXPECTED[name]
+    assert distribution_of(make_space().parameters[name]) == EXPECTED[name]
 
 
 @pytest.mark.parametrize("kind", ["tpe", "random", "qmc", "gp", "nsga2"])
@@ -71,13 +71,13 @@ def test_every_sampler_stays_within_the_space(kind, journal):
     few = {name: PARAMETERS[name] for name in ("method.scales", "size", "method.sample_weight", "recipe.batch_size")}
     study = Study(make_space(few, sampler=kind), "s", journal)
     for turn in range(3):
-        number, values = study.ask()
+        asked, values = study.ask()
         assert values["method.scales"] in ([1], [1, 2], None)
         assert values["size"] in ("small", "large")
         assert 0.1 <= values["method.sample_weight"] <= 4.0
         assert values["recipe.batch_size"] in (16, 32, 48, 64)
-        study.report(number, 1, turn / 10)
-        study.tell(number, "finished", turn / 10)
+        study.report(asked, 1, turn / 10)
+        study.tell(asked, "finished", turn / 10)
     assert len(opened(journal).trials) == 3
 
 
@@ -90,10 +90,10 @@ def test_steps_leave_no_dust(journal):
 @pytest.mark.parametrize("mode", ["max", "min"])
 def test_the_study_is_opened_by_others(mode, journal):
     study = Study(make_space(mode=mode), "my-sweep", journal)
-    number, _ = study.ask()
-    study.report(number, 1, 50.0)
-    study.report(number, 2, 60.0)
-    study.tell(number, "finished", 60.0)
+    asked, _ = study.ask()
+    study.report(asked, 1, 50.0)
+    study.report(asked, 2, 60.0)
+    study.tell(asked, "finished", 60.0)
     other = opened(journal)
     assert other.study_name == "my-sweep"
     assert other.direction.name == {"max": "MAXIMIZE", "min": "MINIMIZE"}[mode]
@@ -117,9 +117,9 @@ def test_the_study_is_opened_by_others(mode, journal):
 )
 def test_how_an_end_is_told(state, value, told, journal):
     study = Study(make_space(), "s", journal)
-    number, _ = study.ask()
-    study.report(number, 1, value)
-    study.tell(number, state, value)
+    asked, _ = study.ask()
+    study.report(asked, 1, value)
+    study.tell(asked, state, value)
     (trial,) = opened(journal).trials
     assert trial.state == told
     assert trial.value == (value if told in (TrialState.COMPLETE, TrialState.PRUNED) else None)
@@ -140,10 +140,10 @@ def test_a_study_rebuilt_from_the_ledger_is_the_one_that_was_told(journal, tmp_p
     ]
     study, records = Study(make_space(), "s", journal), []
     for index, (state, scores) in enumerate(ends):
-        number, values = study.ask()
+        asked, values = study.ask()
         for epoch, score in enumerate(scores, 1):
-            study.report(number, epoch, score)
-        study.tell(number, state, scores[-1] if scores else None)
+            study.report(asked, epoch, score)
+        study.tell(asked, state, scores[-1] if scores else None)
         records.append(record(index, values, state, scores))
     again = Study(
         make_space(), "s", tmp_path / "again.journal", [*records, record(9, records[0].values, "running", [])]
@@ -163,14 +163,14 @@ def test_a_choice_under_way_is_registered_again_as_it_was(journal):
     study = Study(make_space(), "s", journal)
     _, values = study.ask()
     again = Study(make_space(), "s", journal, [record(0, values, "running", [])])
-    number = again.ask_again(values)
+    asked = again.ask_again(values)
     (trial,) = again.study.trials
-    assert (trial.number, trial.state) == (number, TrialState.RUNNING)
+    assert (trial.number, trial.state) == (asked.number, TrialState.RUNNING)
     assert {name: again._decoded(name, value) for name, value in trial.params.items()} == values
-    again.report(number, 3, 1.0)
-    again.tell(number, "finished", 1.0)
+    again.report(asked, 3, 1.0)
+    again.tell(asked, "finished", 1.0)
     assert again.study.best_value == 1.0
-    assert again.ask()[0] == number + 1  # nothing is left in the queue
+    assert again.ask()[0].number == asked.number + 1  # nothing is left in the queue
 
 
 def test_a_journal_of_before_is_written_anew(journal):
@@ -215,9 +215,9 @@ def several(**search) -> Space:
 def test_every_sampler_takes_several_metrics(kind, journal):
     study = Study(several(sampler=kind), "s", journal)
     for turn in range(13):  # TPE and GP draw the first ten at random
-        number, values = study.ask()
-        study.report(number, 1, 1.0)
-        study.tell(number, "finished", float(turn), 1000.0 * len(values["student.model"]))
+        asked, values = study.ask()
+        study.report(asked, 1, 1.0)
+        study.tell(asked, "finished", float(turn), 1000.0 * len(values["student.model"]))
     other = opened(journal)
     assert [direction.name for direction in other.directions] == ["MAXIMIZE", "MINIMIZE"]
     assert [trial.state for trial in other.trials] == [TrialState.COMPLETE] * 13
@@ -228,12 +228,12 @@ def test_a_study_by_several_metrics_is_rebuilt_from_the_ledger(journal, tmp_path
     ends = [("finished", [10.0, 20.0]), ("stopped", [5.0]), ("failed", []), ("finished", [None]), ("finished", [30.0])]
     study, records = Study(several(), "s", journal), []
     for index, (state, scores) in enumerate(ends):
-        number, values = study.ask()
+        asked, values = study.ask()
         ended = record(index, values, state, scores)
         ended.config = {"student": {"model": values["student.model"]}}
         for epoch, score in enumerate(scores, 1):
-            study.report(number, epoch, score)
-        study.tell(number, state, *values_of(study.space.metrics, ended))
+            study.report(asked, epoch, score)
+        study.tell(asked, state, *values_of(study.space.metrics, ended))
         records.append(ended)
     again = Study(several(), "s", tmp_path / "again.journal", records)
 

@@ -8,7 +8,7 @@ from msd_sweeps.catalog.networks import NETWORKS
 from msd_sweeps.distill import checkpoint
 from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.trial import Trial
-from msd_sweeps.sweep.job import MOST_ATTEMPTS
+from msd_sweeps.sweep.dispatcher import MOST_ATTEMPTS
 from msd_sweeps.sweep.store_sync import StoreSync
 from msd_sweeps.sweep.trial_queue import Pause
 from tests.stores import flaky_store

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from msd_sweeps.sweep.job import Job
+from msd_sweeps.sweep.dispatcher import Job
 from msd_sweeps.sweep.store_sync import StoreSync
-from msd_sweeps.sweep.tune import Driver, _Asha, _Recorder, _Searcher, _Stopper
+from msd_sweeps.sweep.tune import Driver, _Asha, _Searcher
 from tests.stores import flaky_store
 from tests.sweep.life import GRID, SEARCH, Life, make
 
@@ -23,8 +23,9 @@ class Dispatched:
 
 
 def driver(life: Life, seats: int = 2, trouble: str | None = None) -> Driver:
-    capacity = SimpleNamespace(seats=seats, ahead=1, trouble=trouble)
-    return Driver(life.queue.run, life.queue, Dispatched(), capacity)
+    capacity = SimpleNamespace(slots=3, trouble=trouble, look=lambda: None, seats=lambda and_ahead: seats + and_ahead)
+    slots: list[int] = []
+    return Driver(life.queue.run, life.queue, Dispatched(), SimpleNamespace(grow=slots.append, grown=slots), capacity)
 
 
 def tune_trial(config: dict) -> SimpleNamespace:
@@ -53,7 +54,7 @@ def test_a_trial_that_tune_stops_leaves_its_slot(tmp_path):
     made = driver(life)
     config = _Searcher(made).suggest("tune")
     assert made.is_search(tune_trial(config))
-    _Recorder(made).on_trial_complete(0, [], tune_trial(config))
+    made.on_trial_complete(0, [], tune_trial(config))
     assert life.queue.trials[config["trial"]].state == "stopped"
     assert made.dispatcher.drops == [(config["trial"], 1)]
     assert not made.is_search(tune_trial(config))
@@ -62,7 +63,7 @@ def test_a_trial_that_tune_stops_leaves_its_slot(tmp_path):
 def test_a_trial_whose_actor_died_is_dropped_and_given_out_again(tmp_path):
     made = driver(Life(make(GRID), tmp_path))
     config = _Searcher(made).suggest("tune")
-    _Recorder(made).on_trial_error(0, [], tune_trial(config))
+    made.on_trial_error(0, [], tune_trial(config))
     assert made.dispatcher.drops == [(config["trial"], 1)]
     assert _Searcher(made).suggest("again") == {"trial": config["trial"], "submission": 2}
 
@@ -82,18 +83,23 @@ def test_the_rungs_are_filled_again_from_the_ledger(tmp_path):
 def test_a_sweep_ends_in_order(why, tmp_path, monkeypatch):
     life = Life(make(GRID), tmp_path)
     made = driver(life, trouble="no room" if why == "room" else None)
-    stopper = _Stopper(made)
     if why != "room":
-        assert not stopper.stop_all()
+        assert not made.stop_all()
     if why == "signal":
         life.queue.run.signals.received.append(15)
     if why == "taken":
         store, _ = flaky_store(tmp_path / "store", monkeypatch)
         life.queue.run.store_sync = StoreSync(store / "scales", tmp_path)
         life.queue.run.store_sync.taken = "the sweep was taken over by process 7"
-    assert stopper.stop_all()
+    assert made.stop_all()
     assert made.trouble == {"signal": None, "taken": "the sweep was taken over by process 7", "room": "no room"}[why]
     assert made.why_ending == ("SIGTERM" if why == "signal" else "the sweep was stopped")
+
+
+def test_slots_are_added_as_the_cluster_grows(tmp_path):
+    made = driver(Life(make(GRID), tmp_path))
+    made.stop_all()
+    assert made.slots.grown == [made.capacity.slots]
 
 
 def test_what_tune_writes_to_disk_has_none_of_the_driver(tmp_path):
