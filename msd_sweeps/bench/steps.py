@@ -193,7 +193,8 @@ def main(arguments: list[str] | None = None) -> int:
         f"{str(choose_dtype(base.recipe.precision, device)).removeprefix('torch.')}; "
         f"{device_name(device)}; torch {torch.__version__}, Python {platform.python_version()}"
     )
-    made = f"`{command_line('msd_sweeps.bench.steps', arguments)}`: {options.rounds} rounds of {options.steps} steps, in turns"
+    words = command_line("msd_sweeps.bench.steps", arguments)
+    made = f"`{words}`: {options.rounds} rounds of {options.steps} steps, in turns; wall time"
     rows = [{"name": name, "seconds": taken, "peak_mebibytes": peaks.get(name)} for name, taken in timings.items()]
     numbers: dict[str, Any] = {"steps": rows, "floor": FLOOR, "peers": PEERS}
     numbers["packs"] = {str(pack): packed(pack) for pack in options.packs}
