@@ -1,8 +1,4 @@
-"""From a plan to a full ledger and its report: what is missing of a sweep is trained, and what is complete is left.
-
-Data and teachers are made ready. The trial queue copies what other sweeps have finished. If something is left to train,
-Ray is started, and Ray Tune takes the trials from the queue. In the end the user learns where everything is.
-"""
+"""From a plan to a full ledger and its report: what is missing of a sweep is trained, and what is complete is left."""
 
 import sys
 import time
@@ -38,8 +34,8 @@ _SYNC_SECONDS = 60.0
 def run_sweep(plan: Plan, options: Options, signals: Signals, trainer: "Distillation | None" = None) -> Run:
     """Train what is missing of a sweep; the run, which is closed.
 
-    trainer: what trains. Raises InputError for a name that another space has, for missing data or teachers and for
-    resources that are not there; Interrupted after a signal; SweepStopped.
+    Raises InputError for a name that another space has, for missing data, teachers or resources; LedgerError;
+    Interrupted after a signal; SweepStopped.
     """
     with _opened(plan.sweep, options, signals) as run:
         if not run.is_complete:
@@ -52,11 +48,7 @@ def run_sweep(plan: Plan, options: Options, signals: Signals, trainer: "Distilla
 
 @contextmanager
 def _opened(sweep: Sweep, options: Options, signals: Signals) -> Iterator[Run]:
-    """Lock a sweep's folder and open its ledger, fetched from the object store if there is one.
-
-    The run's sweep has the seeds and samples that were added to it before. Raises InputError where another driver runs
-    the sweep, or another space has its name; LedgerError.
-    """
+    """Lock a sweep's folder and open its ledger, fetched from the object store if there is one."""
     folder = options.storage / sweep.name
     path = folder / FILE_NAME
     with ExitStack() as at_end:

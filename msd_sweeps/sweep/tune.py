@@ -78,16 +78,13 @@ def run_trials(run: Run, queue: TrialQueue, trainer: Distillation, plan: SlotPla
 
 
 class Driver(tune.Callback, tune.Stopper):
-    """Gives what Tune has seen to the queue, and ends Tune in order after a signal or in trouble.
-
-    Tune pickles its parts to disk; this one, which they share, stays in the driver's process.
-    """
+    """Gives what Tune has seen to the queue, and ends Tune in order after a signal or in trouble."""
 
     def __init__(self, run: Run, queue: TrialQueue, dispatcher: Any, slots: WorkerGroups, capacity: Capacity):
         self.run, self.queue, self.dispatcher, self.slots, self.capacity = run, queue, dispatcher, slots, capacity
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[()]]:
-        return object, ()
+        return object, ()  # Tune pickles its parts to disk; this one stays in the driver's process
 
     @property
     def trouble(self) -> str | None:
