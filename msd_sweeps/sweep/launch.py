@@ -82,8 +82,14 @@ def _finish_copy(sync: StoreSync, again: str) -> None:
 
 
 def _train(run: Run, plan: Plan, trainer: "Distillation") -> None:
-    """Record the launch, train, and record how the launch ended."""
-    started = time.time()
+    """Record the launch, train what no other sweep has finished, and record how the launch ended."""
+    # Imported late: a complete sweep needs no Ray.
+    from msd_sweeps.sweep.ray_session import plan_for_cluster, session
+    from msd_sweeps.sweep.reuse import FinishedTrials
+    from msd_sweeps.sweep.trial_queue import TrialQueue
+    from msd_sweeps.sweep.tune import run_trials
+
+    started, options = time.time(), run.options
     progress = Progress(run.sweep, run.trials, plan.trials)
     run.say, run.show = progress.say, progress.update
     with progress.live:
@@ -92,9 +98,16 @@ def _train(run: Run, plan: Plan, trainer: "Distillation") -> None:
         entries = trainer.prepare(run)
         for entry in (this_launch(run.sweep, trainer.device), *entries):
             run.record(entry.event, **entry.record())
+        reuse = None if options.fresh else FinishedTrials(options.storage, run.sweep.name, options.store)
         outcome = "failed"
         try:
-            _work_off(run, replace(plan, measured_pack=trainer.pack), trainer)
+            queue = TrialQueue(run, trainer.inputs, reuse)
+            queue.reuse_fixed_trials()
+            if not run.is_complete:
+                plan = replace(plan, measured_pack=trainer.pack)
+                with session(options.address, options.num_cpus, options.verbose):
+                    slots = plan_for_cluster(plan, run.say) if options.address else plan.slots_here(options.num_cpus)
+                    run_trials(run, queue, trainer, slots)
             outcome = "complete"
         except (Interrupted, KeyboardInterrupt):
             outcome = "interrupted"
@@ -104,25 +117,6 @@ def _train(run: Run, plan: Plan, trainer: "Distillation") -> None:
             run.record(close.event, **close.record())
             copied = f", {run.copied} taken over" if run.copied else ""
             run.say(f"{run.begun} trials started{copied} in {duration(close.seconds)}")
-
-
-def _work_off(run: Run, plan: Plan, trainer: "Distillation") -> None:
-    """Train all that the trial queue has. Ray is started only if something is left to train."""
-    from msd_sweeps.sweep.reuse import FinishedTrials
-    from msd_sweeps.sweep.trial_queue import TrialQueue
-
-    options = run.options
-    reuse = None if options.fresh else FinishedTrials(options.storage, run.sweep.name, options.store)
-    queue = TrialQueue(run, trainer.inputs, reuse)
-    queue.reuse_fixed_trials()
-    if run.is_complete:
-        return
-    from msd_sweeps.sweep.ray_session import plan_for_cluster, session
-    from msd_sweeps.sweep.tune import run_trials
-
-    with session(options.address, options.num_cpus, options.verbose):
-        slots = plan_for_cluster(plan, run.say) if options.address else plan.slots_here(options.num_cpus)
-        run_trials(run, queue, trainer, slots)
 
 
 def finish(run: Run) -> int:
