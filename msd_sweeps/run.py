@@ -1,11 +1,4 @@
-"""Launch a sweep: `python -m msd_sweeps.run --space scales.yaml`.
-
-One trial's way from its file to a table, module by module: `space.load` reads and checks the files, and `space.designs`
-lays out the trials; `plan.plan` divides them into slots; `sweep.launch` prepares everything and opens the ledger;
-`sweep.trial_queue` decides what runs; `sweep.tune` lets Ray Tune ask for it; `sweep.dispatcher` finds it a slot;
-`sweep.worker` trains it with `distill.cohort`. Its results go back to the trial queue, which writes the ledger, and
-`report` compiles the tables from the ledger.
-"""
+"""Launch a sweep: `python -m msd_sweeps.run --space scales.yaml`. CONTRIBUTING.md follows one trial through it."""
 
 import sys
 from typing import TYPE_CHECKING

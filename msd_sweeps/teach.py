@@ -31,16 +31,15 @@ def main(arguments: list[str] | None = None) -> int:
         # Imported late: --help and mistakes in a base need no torch.
         from msd_sweeps.sweep.prepare import prepare_teacher
 
-        ready = prepare_teacher(trial, options.storage, _say)
+        def say(text: str) -> None:
+            print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
+
+        ready = prepare_teacher(trial, options.storage, say)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"weights   {ready.weights}")
     return 0
-
-
-def _say(text: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
 
 
 if __name__ == "__main__":

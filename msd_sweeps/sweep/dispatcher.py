@@ -89,8 +89,6 @@ class Dispatcher:
         self.closed = False
         self.failure: str | None = None
 
-    # --- the trials' side
-
     async def submit(self, job: Job) -> None:
         """Let a trial wait for a seat; an earlier submission of it that still runs is dropped."""
         self._let_go(job.trial)
@@ -126,8 +124,6 @@ class Dispatcher:
         self.closed = True
         self._changed.set()
         return list(self.lost.values())
-
-    # --- the slots' side
 
     async def enter(self, slot: int) -> None:
         """A slot's workers have started, or started again; the trials that they had go on from their checkpoints."""
@@ -205,8 +201,6 @@ class Dispatcher:
             if not is_dropped:
                 of_job = replace(result, slot=slot, attempt=job.attempt, afresh=job.afresh)
                 self.results[job.trial, job.submission].put_nowait(of_job)
-
-    # --- inside
 
     async def _wait_for_trials(self, timeout: float) -> None:
         """Until a trial waits; then, for a moment, as long as more keep coming, so that they start in lockstep."""

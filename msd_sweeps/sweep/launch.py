@@ -1,8 +1,4 @@
-"""From a plan to a full ledger and its report: what is missing of a sweep is trained, and what is complete is left.
-
-Data and teachers are made ready. The trial queue copies what other sweeps have finished. If something is left to train,
-Ray is started, and Ray Tune takes the trials from the queue. In the end the user learns where everything is.
-"""
+"""From a plan to a full ledger and its report: what is missing of a sweep is trained, and what is complete is left."""
 
 import sys
 import time
@@ -38,8 +34,8 @@ _SYNC_SECONDS = 60.0
 def run_sweep(plan: Plan, options: Options, signals: Signals, trainer: "Distillation | None" = None) -> Run:
     """Train what is missing of a sweep; the run, which is closed.
 
-    trainer: what trains. Raises InputError for a name that another space has, for missing data or teachers and for
-    resources that are not there; Interrupted after a signal; SweepStopped.
+    Raises InputError for a name that another space has, for missing data, teachers or resources; LedgerError;
+    Interrupted after a signal; SweepStopped.
     """
     with _opened(plan.sweep, options, signals) as run:
         if not run.is_complete:
@@ -52,11 +48,7 @@ def run_sweep(plan: Plan, options: Options, signals: Signals, trainer: "Distilla
 
 @contextmanager
 def _opened(sweep: Sweep, options: Options, signals: Signals) -> Iterator[Run]:
-    """Lock a sweep's folder and open its ledger, fetched from the object store if there is one.
-
-    The run's sweep has the seeds and samples that were added to it before. Raises InputError where another driver runs
-    the sweep, or another space has its name; LedgerError.
-    """
+    """Lock a sweep's folder and open its ledger, fetched from the object store if there is one."""
     folder = options.storage / sweep.name
     path = folder / FILE_NAME
     with ExitStack() as at_end:
@@ -90,8 +82,14 @@ def _finish_copy(sync: StoreSync, again: str) -> None:
 
 
 def _train(run: Run, plan: Plan, trainer: "Distillation") -> None:
-    """Record the launch, train, and record how the launch ended."""
-    started = time.time()
+    """Record the launch, train what no other sweep has finished, and record how the launch ended."""
+    # Imported late: a complete sweep needs no Ray.
+    from msd_sweeps.sweep.ray_session import plan_for_cluster, session
+    from msd_sweeps.sweep.reuse import FinishedTrials
+    from msd_sweeps.sweep.trial_queue import TrialQueue
+    from msd_sweeps.sweep.tune import run_trials
+
+    started, options = time.time(), run.options
     progress = Progress(run.sweep, run.trials, plan.trials)
     run.say, run.show = progress.say, progress.update
     with progress.live:
@@ -100,9 +98,16 @@ def _train(run: Run, plan: Plan, trainer: "Distillation") -> None:
         entries = trainer.prepare(run)
         for entry in (this_launch(run.sweep, trainer.device), *entries):
             run.record(entry.event, **entry.record())
+        reuse = None if options.fresh else FinishedTrials(options.storage, run.sweep.name, options.store)
         outcome = "failed"
         try:
-            _work_off(run, replace(plan, measured_pack=trainer.pack), trainer)
+            queue = TrialQueue(run, trainer.inputs, reuse)
+            queue.reuse_fixed_trials()
+            if not run.is_complete:
+                plan = replace(plan, measured_pack=trainer.pack)
+                with session(options.address, options.num_cpus, options.verbose):
+                    slots = plan_for_cluster(plan, run.say) if options.address else plan.slots_here(options.num_cpus)
+                    run_trials(run, queue, trainer, slots)
             outcome = "complete"
         except (Interrupted, KeyboardInterrupt):
             outcome = "interrupted"
@@ -112,25 +117,6 @@ def _train(run: Run, plan: Plan, trainer: "Distillation") -> None:
             run.record(close.event, **close.record())
             copied = f", {run.copied} taken over" if run.copied else ""
             run.say(f"{run.begun} trials started{copied} in {duration(close.seconds)}")
-
-
-def _work_off(run: Run, plan: Plan, trainer: "Distillation") -> None:
-    """Train all that the trial queue has. Ray is started only if something is left to train."""
-    from msd_sweeps.sweep.reuse import FinishedTrials
-    from msd_sweeps.sweep.trial_queue import TrialQueue
-
-    options = run.options
-    reuse = None if options.fresh else FinishedTrials(options.storage, run.sweep.name, options.store)
-    queue = TrialQueue(run, trainer.inputs, reuse)
-    queue.reuse_fixed_trials()
-    if run.is_complete:
-        return
-    from msd_sweeps.sweep.ray_session import plan_for_cluster, session
-    from msd_sweeps.sweep.tune import run_trials
-
-    with session(options.address, options.num_cpus, options.verbose):
-        slots = plan_for_cluster(plan, run.say) if options.address else plan.slots_here(options.num_cpus)
-        run_trials(run, queue, trainer, slots)
 
 
 def finish(run: Run) -> int:

@@ -4,7 +4,6 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -12,7 +11,7 @@ from msd_sweeps.distill import checkpoint, teacher
 from msd_sweeps.distill.data import loading as data
 from msd_sweeps.distill.device import choose_device, device_name
 from msd_sweeps.distill.timing import measure_pack
-from msd_sweeps.plan.slots import MOST, SlotPlan, largest_trial
+from msd_sweeps.plan.slots import MOST, largest_trial
 from msd_sweeps.records.header import DataRecord, TeacherRecord
 from msd_sweeps.records.object_store import StoreError, StorePath
 from msd_sweeps.records.trial_record import EpochResult
@@ -29,6 +28,9 @@ _QUIET_SECONDS = 10.0
 
 class Distillation:
     """What trains: students learn from teachers. Tests of the platform have a class that trains nothing."""
+
+    open_slots = WorkerGroups
+    """Starts the slots of a plan."""
 
     def __init__(self) -> None:
         self.device = ""
@@ -74,10 +76,6 @@ class Distillation:
         ready, store = self._teachers[teacher.cache_key(trial)], self._store
         weights = ready.weights.resolve() if store is None else store / TEACHERS / ready.key / ready.weights.name
         return Inputs(self._data[_data_key(trial)].sha256, str(weights), ready.weights_sha256)
-
-    def open_slots(self, plan: SlotPlan, dispatcher: Any, folder: Path) -> WorkerGroups:
-        """Start the worker groups of a plan; `folder` is for what Ray leaves behind."""
-        return WorkerGroups(plan, dispatcher, folder)
 
 
 def _data_key(trial: Trial) -> str:

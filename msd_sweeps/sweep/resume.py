@@ -1,8 +1,4 @@
-"""Which sweep the command line means, whether it may go on under its name, and what of it is missing.
-
-It is a new sweep, one that its ledger describes, or that one with more seeds. A sweep keeps its name only while the
-trials that it has stay part of it, so little may change when it goes on.
-"""
+"""Which sweep the command line means, whether it may go on under its name, and what of it is missing."""
 
 import contextlib
 import json
@@ -49,10 +45,7 @@ def chosen_sweep(options: Options) -> Sweep:
 
 
 def existing_ledger(options: Options, name: str, flag: str) -> Path:
-    """The ledger of a sweep that must exist, fetched from the object store if that has more.
-
-    Raises InputError, which names the flag, and StoreError.
-    """
+    """The ledger of a sweep that must exist, fetched from the object store if that has more; `flag` asks for it."""
     storage, store = options.storage, options.store
     path = storage / checked_name(name) / FILE_NAME
     if store is not None:

@@ -18,10 +18,7 @@ _HEAD = 200
 
 
 class FinishedTrials:
-    """The finished trials of every sweep in `storage` but `name`. Trials of the same id have the same numbers.
-
-    The ledgers are searched once, when the first trial is asked for. A ledger that cannot be read counts as empty.
-    """
+    """The finished trials of every sweep in `storage` but `name`. A ledger that cannot be read counts as empty."""
 
     def __init__(self, storage: Path, name: str, store: StorePath | None = None):
         """store: the object store that `storage` is the working copy of; newer ledgers are fetched from there."""

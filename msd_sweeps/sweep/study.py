@@ -59,10 +59,7 @@ def _suggested(trial: optuna.Trial, name: str, distribution: Any) -> Any:
 
 
 class Study:
-    """The search of one sweep, kept in a journal file that optuna-dashboard opens.
-
-    The ledger is the truth: the journal is written anew from it whenever a driver starts.
-    """
+    """The search of one sweep, in a journal for optuna-dashboard, which is written anew from the ledger's records."""
 
     def __init__(
         self, space: Space, name: str, journal: Path, records: Iterable[TrialRecord] = (), base: Trial | None = None

@@ -43,12 +43,11 @@ def run_trials(run: Run, queue: TrialQueue, trainer: Distillation, plan: SlotPla
     # As many actors as seats, and one more for each slot: a trial that ends finds the next waiting.
     share = max(1, math.floor(9900 / (plan.most * (plan.pack + 1)))) / 10_000
     trial_actor = tune.with_parameters(_TrialActor, dispatcher=dispatcher)
-    is_asha = run.sweep.space.scheduler.type != "none"
     tuner = tune.Tuner(
         tune.with_resources(trial_actor, {"CPU": 0, here: share}),
         tune_config=tune.TuneConfig(
             search_alg=_Searcher(driver),
-            scheduler=_Asha(driver) if is_asha else FIFOScheduler(),
+            scheduler=FIFOScheduler() if run.sweep.space.scheduler.type == "none" else _Asha(driver),
             num_samples=-1,
             reuse_actors=True,
         ),
@@ -78,16 +77,13 @@ def run_trials(run: Run, queue: TrialQueue, trainer: Distillation, plan: SlotPla
 
 
 class Driver(tune.Callback, tune.Stopper):
-    """Gives what Tune has seen to the queue, and ends Tune in order after a signal or in trouble.
-
-    Tune pickles its parts to disk; this one, which they share, stays in the driver's process.
-    """
+    """Gives what Tune has seen to the queue, and ends Tune in order after a signal or in trouble."""
 
     def __init__(self, run: Run, queue: TrialQueue, dispatcher: Any, slots: WorkerGroups, capacity: Capacity):
         self.run, self.queue, self.dispatcher, self.slots, self.capacity = run, queue, dispatcher, slots, capacity
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[()]]:
-        return object, ()
+        return object, ()  # Tune pickles its parts to disk; this one stays in the driver's process
 
     @property
     def trouble(self) -> str | None:

@@ -1,7 +1,4 @@
-"""A slot is a worker group of Ray Train.
-
-Its workers ask for orders, train one epoch of every student, save checkpoints and report, until the slot is closed.
-"""
+"""Slots: worker groups of Ray Train that ask for orders, train an epoch of every student, save and report."""
 
 import socket
 import threading
