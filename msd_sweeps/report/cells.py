@@ -15,6 +15,7 @@ from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.metrics import Metric
 from msd_sweeps.space.overrides import flatten
+from msd_sweeps.space.schema import Space
 from msd_sweeps.space.trial import Trial
 
 _NOT_COMPARED = ("seed", "data.val_fraction", "data.root")
@@ -38,6 +39,16 @@ class Value:
     """`difference in test top-1 (points)`."""
     validation: str
     """The same metric on the held-out part of the training set."""
+
+    @classmethod
+    def of(cls, space: Space) -> "Value":
+        """What a space says its report compares."""
+        known = {metric.name: metric for metric in space.metrics}
+        compared = known.get(space.report.value) or Metric(name=space.report.value)
+        title, validation = metric_title(compared.name), "val_" + compared.name.partition("_")[2]
+        unit = "points" if "(%)" in title else "nats"
+        difference = f"difference in {title.split(' (')[0]} ({unit})"
+        return cls(compared.name, 1 if compared.mode == "max" else -1, title, unit, difference, validation)
 
 
 @dataclass(eq=False)
@@ -80,17 +91,6 @@ class Cell:
     def names(self) -> list[str]:
         """Its label, and each of the names that the label joins."""
         return [self.label, *self.label.split(" = ")]
-
-
-def value_of(frames: Frames) -> Value:
-    """What the space says its report compares."""
-    space = frames.sweep.space
-    known = {metric.name: metric for metric in space.metrics}
-    compared = known.get(space.report.value) or Metric(name=space.report.value)
-    title, validation = metric_title(compared.name), "val_" + compared.name.partition("_")[2]
-    unit = "points" if "(%)" in title else "nats"
-    difference = f"difference in {title.split(' (')[0]} ({unit})"
-    return Value(compared.name, 1 if compared.mode == "max" else -1, title, unit, difference, validation)
 
 
 def cells_of(frames: Frames, value: Value) -> list[Cell]:
