@@ -1,6 +1,7 @@
 """Imports run one way, the core needs no platform, and each heavy package has its place."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -124,6 +125,19 @@ def test_the_house_stays_small():
     assert sum(lengths.values()) <= 13_400
     rooms = {name.split("/")[0] for name in lengths if "/" in name}
     assert len(rooms) < 10
+
+
+def test_the_tree_is_the_one_that_contributing_draws():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    drawn = text.split("```")[1]
+    rooms = {name.split("/")[0] for name, _ in FILES if "/" in name}
+    assert set(re.findall(r"^  (\w+)/  ", drawn, re.MULTILINE)) == rooms
+    commands = {name[:-3] for name, _ in FILES if "/" not in name and name != "__init__.py"}
+    assert set(re.findall(r"(\w+)\.py", drawn)) == commands
+    way = text.split("**The way of one trial.**")[1].split("## ")[0]
+    for module in re.findall(r"`(\w+\.\w+)`", way):
+        path = PACKAGE.joinpath(*module.split("."))
+        assert path.with_suffix(".py").is_file() or path.is_dir(), module
 
 
 def test_pickle_and_unchecked_loading_are_not_used():

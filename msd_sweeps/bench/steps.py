@@ -7,6 +7,7 @@ size of the pack.
 
 import argparse
 import json
+import operator
 import platform
 import statistics
 import sys
@@ -27,8 +28,7 @@ from msd_sweeps.records.files import write_whole
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import load_base
 from msd_sweeps.space.methods import METHODS
-from msd_sweeps.space.overrides import changed
-from msd_sweeps.space.trial import Trial
+from msd_sweeps.space.trial import Trial, changed
 
 FLOOR, PEERS = "student without a teacher", "kd as peers run it"
 Timings = dict[str, list[float]]
@@ -85,13 +85,13 @@ def peer_step(trial: Trial) -> Step:
     return step
 
 
-def peak_mebibytes(trial: Trial, steps: int = 3) -> float:
+def peak_mebibytes(trial: Trial) -> float:
     """Peak memory of this process after a few steps, MiB: on a GPU what CUDA gave, else what was resident.
 
     For a process of its own, whose peak nothing else has set. Raises OSError where there is no /proc.
     """
     step = cohort_step([trial])
-    for _ in range(steps):
+    for _ in range(3):
         step()
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
@@ -102,24 +102,19 @@ def peak_mebibytes(trial: Trial, steps: int = 3) -> float:
 
 def ratios(timings: Timings, peaks: dict[str, float]) -> list[Ratio]:
     """Each ratio with a target of which both sides were measured."""
-    found, eight = [], packed(8)
-    if eight in timings:
-        targets = {FLOOR: 1.15, PEERS: 1 / 3}
-        found = [Ratio(f"{eight}, per trial ÷ {n}", timings[eight], timings[n], most) for n, most in targets.items()]
-    if {"msd", "kd"} <= timings.keys():
-        found.append(Ratio("msd ÷ kd", timings["msd"], timings["kd"], 1.05))
+    eight = packed(8)
+    targets = [(eight, ", per trial", FLOOR, 1.15), (eight, ", per trial", PEERS, 1 / 3), ("msd", "", "kd", 1.05)]
+    found = [
+        Ratio(f"{mine}{unit} ÷ {other}", timings[mine], timings[other], most)
+        for mine, unit, other, most in targets
+        if {mine, other} <= timings.keys()
+    ]
     memory = {name: [peak] for name, peak in peaks.items()}
     for what, measured, most in (("time", timings, 0.1), ("memory", memory, 0.5)):
         if {"msd", "kd", "crd"} <= measured.keys():
-            name = f"{what} that msd adds to kd ÷ {what} that crd adds"
-            found.append(
-                Ratio(name, _more(measured["msd"], measured["kd"]), _more(measured["crd"], measured["kd"]), most)
-            )
+            msd, crd = (map(operator.sub, measured[name], measured["kd"]) for name in ("msd", "crd"))
+            found.append(Ratio(f"{what} that msd adds to kd ÷ {what} that crd adds", list(msd), list(crd), most))
     return found
-
-
-def _more(seconds: list[float], than: list[float]) -> list[float]:
-    return [mine - other for mine, other in zip(seconds, than, strict=True)]
 
 
 def as_markdown(timings: Timings, peaks: dict[str, float]) -> str:
@@ -136,10 +131,9 @@ def as_markdown(timings: Timings, peaks: dict[str, float]) -> str:
 
 
 def draw(numbers: Path) -> Path | None:
-    """Time per trial against the size of the pack, with the floor, as an SVG beside its numbers.
+    """Draw time per trial against the size of the pack as an SVG beside its numbers; nothing where none was timed."""
+    import numpy as np
 
-    Nothing is drawn where no pack was timed.
-    """
     from msd_sweeps.report.figures.style import BLUE, GREY, ORANGE, new_figure, rendered, style
 
     measured = json.loads(numbers.read_text(encoding="utf-8"))
@@ -149,10 +143,9 @@ def draw(numbers: Path) -> Path | None:
         return None
     with style():
         figure, (axis,) = new_figure(2.8)
-        medians = [statistics.median(times) for times in packs.values()]
-        below = [middle - min(times) for middle, times in zip(medians, packs.values(), strict=True)]
-        above = [max(times) - middle for middle, times in zip(medians, packs.values(), strict=True)]
-        axis.errorbar(list(packs), medians, yerr=[below, above], fmt="o-", color=BLUE, capsize=3, label="packed trials")
+        low, medians, high = (np.array([of(times) for times in packs.values()]) for of in (min, statistics.median, max))
+        spread = [medians - low, high - medians]
+        axis.errorbar(list(packs), medians, yerr=spread, fmt="o-", color=BLUE, capsize=3, label="packed trials")
         for name, color in ((measured["floor"], GREY), (measured["peers"], ORANGE)):
             axis.axhline(statistics.median(rounds[name]), color=color, linestyle="--", label=name)
         axis.set_xscale("log", base=2)
@@ -165,8 +158,8 @@ def draw(numbers: Path) -> Path | None:
     return numbers.with_suffix(".svg")
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
     command = argparse.ArgumentParser(prog="python -m msd_sweeps.bench.steps", description=__doc__.split("\n")[0])
     add = command.add_argument
     add("--base", default="digits", help="the pair to time (digits); random images of its shape are used")
@@ -179,12 +172,7 @@ def parser() -> argparse.ArgumentParser:
     add("--memory", action="store_true", help="measure each method's peak memory, in a process of its own")
     add("--out", type=Path, metavar="DIR", help="write table, numbers and plot into this folder as well")
     add("--draw", type=Path, metavar="FILE", help="measure nothing; draw the numbers of an earlier run (.json) again")
-    return command
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
-    options = parser().parse_args(arguments)
+    options = command.parse_args(arguments)
     if options.draw:
         print(draw(options.draw))
         return 0

@@ -24,12 +24,10 @@ def commit() -> tuple[str | None, bool]:
     if sent is not None:
         name, _, dirty = sent.partition(" ")
         return (None if name == "None" else name), dirty == "True"
-    here = Path(__file__).resolve().parent
 
     def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", *words], cwd=here, capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
+        command = ["git", "-C", str(Path(__file__).resolve().parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:
         code = ("--", ":/", ":(top,exclude)reports")

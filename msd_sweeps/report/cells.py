@@ -10,13 +10,11 @@ from typing import Any
 from msd_sweeps.records.ledger import Record
 from msd_sweeps.report.frames import Frames
 from msd_sweeps.report.stats import Interval, mean_interval
-from msd_sweeps.space.choices import Values
-from msd_sweeps.space.designs import Sweep
+from msd_sweeps.space.designs import Sweep, Values
 from msd_sweeps.space.errors import InputError
-from msd_sweeps.space.metrics import Metric
-from msd_sweeps.space.overrides import flatten
 from msd_sweeps.space.schema import Space
-from msd_sweeps.space.trial import Trial
+from msd_sweeps.space.settings import flatten
+from msd_sweeps.space.trial import Metric, Trial
 
 _NOT_COMPARED = ("seed", "data.val_fraction", "data.root")
 """Paths that do not tell one cell of a table from another."""

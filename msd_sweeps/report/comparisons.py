@@ -9,11 +9,10 @@ import pandas as pd
 
 from msd_sweeps.report.cells import Cell, Value, short_path, value_text
 from msd_sweeps.report.stats import LARGEST_EXACT, Difference, holm, paired_difference, smallest_p, unpaired_difference
-from msd_sweeps.space.choices import Values
-from msd_sweeps.space.designs import LEFT_OUT, Sweep, changes_of
+from msd_sweeps.space.designs import LEFT_OUT, Sweep, Values, changes_of
 from msd_sweeps.space.errors import InputError
-from msd_sweeps.space.overrides import changed
 from msd_sweeps.space.schema import Choices
+from msd_sweeps.space.trial import changed
 
 DIFFERENCE = ["difference", "difference_low", "difference_high", "pairs", "paired", "p_t", "p_exact", "testable"]
 """The columns of `difference_columns`; `with_holm` adds p_holm."""
@@ -139,7 +138,7 @@ def factors_of(sweep: Sweep, cells: Sequence[Cell]) -> list[Factor]:
         return [_measured(replace(parts, levels={full: None} | parts.levels, base=full), (), cells)]
     factors = [_factor(name, _levels(parameter)) for name, parameter in space.parameters.items()]
     if space.design == "one_at_a_time":
-        return [_measured(_with_base(one, cells, sweep.conditions.in_base(one.name)), (), cells) for one in factors]
+        return [_measured(_with_base(one, cells, sweep.conditions.base.get(one.name)), (), cells) for one in factors]
     factors = [replace(factor, base=_level_of_base(sweep, factor)) for factor in factors]
     return [_measured(one, [other for other in factors if other is not one], cells) for one in factors]
 

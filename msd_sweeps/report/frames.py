@@ -15,8 +15,8 @@ from msd_sweeps.records.ledger import Record
 from msd_sweeps.records.trial_record import TrialRecord, trials_of
 from msd_sweeps.report.store import find_ledger
 from msd_sweeps.space.designs import Sweep
-from msd_sweeps.space.metrics import COSTS, Metric, student_cost
-from msd_sweeps.space.overrides import flatten
+from msd_sweeps.space.settings import flatten
+from msd_sweeps.space.trial import COSTS, Metric, student_cost
 
 _TEXTS = ("trial", "label", "phase", "cell", "state", "reason", "traceback", "source")
 _RECORDED = ("trial", "number", "label", "phase", "cell", "seed", "state", "reason", "traceback", "source", "attempts")

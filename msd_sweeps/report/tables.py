@@ -11,7 +11,7 @@ from msd_sweeps.report.comparisons import clearly_best, test_notes
 from msd_sweeps.report.document import Column, Table
 from msd_sweeps.report.formats import capital, short
 from msd_sweeps.report.results import NO_RESULT, Results, front_of
-from msd_sweeps.space.overrides import flatten
+from msd_sweeps.space.settings import flatten
 from msd_sweeps.space.trial import Trial
 
 NOTHING = "–"

@@ -2,23 +2,14 @@
 
 import operator
 import re
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from msd_sweeps.space.errors import InputError
 
 _LONGEST = 300
 _FORM = re.compile(r"\s*([^\s=!<>]+)\s*(==|!=|<=|>=|<|>|\sin\s)\s*(\S.*?)\s*", re.DOTALL)
-_EXPECTED = (
-    "expected '<parameter or path> <operator> <value>', such as method.feature_weight > 0, with one of "
-    "== != < <= > >= in"
-)
-_ORDERS: dict[str, Callable[[Any, Any], bool]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
+_EXPECTED = "expected '<parameter or path> <operator> <value>', such as a.b > 0, with one of == != < <= > >= in"
+_ORDERS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 
 class Condition(NamedTuple):
@@ -41,11 +32,11 @@ class Condition(NamedTuple):
 
     def holds(self, found: Any) -> bool:
         """Whether it is true of a value; no order holds of what is not a number."""
+        if self.is_order:
+            return is_number(found) and bool(_ORDERS[self.operator](found, self.value))
         if self.operator == "in":
             return any(_same(found, value) for value in self.value)
-        if self.operator in ("==", "!="):
-            return _same(found, self.value) == (self.operator == "==")
-        return is_number(found) and _ORDERS[self.operator](found, self.value)
+        return _same(found, self.value) == (self.operator == "==")
 
 
 def is_number(value: Any) -> bool:

@@ -8,6 +8,7 @@
 """
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from dataclasses import replace
 from functools import partial
@@ -193,23 +194,16 @@ class Dispatcher:
 
     async def _wait_for_trials(self, timeout: float) -> None:
         """Until a trial waits; then, for a moment, as long as more keep coming, so that they start in lockstep."""
+        arrived = self.changed.wait_for(lambda: self.closed or self.waiting)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(arrived, timeout)
+            while not self.closed and (count := self._count_together()) < self.pack:
+                more = partial(lambda known: self.closed or self._count_together() != known, count)
+                await asyncio.wait_for(self.changed.wait_for(more), self.quiet_seconds)
 
-        def arrived() -> bool:
-            return self.closed or bool(self.waiting)
-
-        def together() -> int:
-            """How many wait of the stream that comes next."""
-            return sum(job.stream == self.waiting[0].stream for job in self.waiting)
-
-        def is_another(known: int) -> bool:
-            return self.closed or together() != known
-
-        try:
-            await asyncio.wait_for(self.changed.wait_for(arrived), timeout)
-            while not self.closed and (waiting := together()) < self.pack:
-                await asyncio.wait_for(self.changed.wait_for(partial(is_another, waiting)), self.quiet_seconds)
-        except TimeoutError:
-            return
+    def _count_together(self) -> int:
+        """How many trials wait for the stream that comes next."""
+        return sum(job.stream == self.waiting[0].stream for job in self.waiting)
 
     def _let_go(self, trial: str) -> None:
         self.waiting = [job for job in self.waiting if job.trial != trial]

@@ -52,7 +52,7 @@ def sync_mlflow(options: Options) -> int:
     Raises InputError while a driver runs the sweep, LedgerError, StoreError.
     """
     if not options.name:
-        raise InputError("--sync-mlflow: --name is needed, which says of which sweep")
+        raise InputError("--sync-mlflow: --name is needed, the sweep whose records are sent")
     path = existing_ledger(options, options.name, "--sync-mlflow")
     with locked(path.parent, options.name):
         header, count = Header(path), 0

@@ -96,7 +96,7 @@ def parser() -> argparse.ArgumentParser:
     add("--set", action="append", metavar="PATH=VALUE", dest="settings", help=settings)
     address = (
         "drive the sweep on a running Ray cluster that this machine belongs to: auto or HOST:PORT (default: a local "
-        "Ray); from elsewhere ray://HEAD:10001 is the same as --submit http://HEAD:8265"
+        "Ray); from other machines ray://HEAD:10001 is the same as --submit http://HEAD:8265"
     )
     add("--address", help=address)
     submit = (

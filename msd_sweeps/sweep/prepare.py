@@ -12,8 +12,7 @@ from msd_sweeps.distill import checkpoint, teacher
 from msd_sweeps.distill.data import loading as data
 from msd_sweeps.distill.device import choose_device, device_name
 from msd_sweeps.distill.timing import measure_pack
-from msd_sweeps.plan.packing import MOST, largest_trial
-from msd_sweeps.plan.slots import SlotPlan
+from msd_sweeps.plan.slots import MOST, SlotPlan, largest_trial
 from msd_sweeps.records.header import DataRecord, TeacherRecord
 from msd_sweeps.records.object_store import StoreError, StorePath
 from msd_sweeps.records.trial_record import EpochResult
@@ -23,7 +22,7 @@ from msd_sweeps.space.trial import Trial
 from msd_sweeps.sweep.job import Inputs
 from msd_sweeps.sweep.run_state import OpenSlots, Run
 from msd_sweeps.sweep.stopping import SweepStopped
-from msd_sweeps.sweep.stored_teachers import fetch_teacher, keep_teacher
+from msd_sweeps.sweep.store_sync import fetch_teacher, keep_teacher
 
 TEACHERS = "teachers"
 _QUIET_SECONDS = 10.0

@@ -28,7 +28,7 @@ class Progress:
         self._last_line = self.started
         self._done_before = self._trials_done()
         self.live: AbstractContextManager[Any] = nullcontext()
-        """Inside it the summary is shown all the time, on a terminal; elsewhere once in a while."""
+        """On a terminal the summary is shown all the time inside this context."""
         if self.console.is_terminal:
             self.live = Live(console=self.console, get_renderable=lambda: Text(self.summary()))
 

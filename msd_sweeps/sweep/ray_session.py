@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent import futures
 from typing import Any
 
-from msd_sweeps.plan.machine import local_cpus
-from msd_sweeps.plan.plan import Plan
+from msd_sweeps.plan.plan import Plan, local_cpus
 from msd_sweeps.plan.slots import Node, SlotPlan
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.sweep import ENVIRONMENT

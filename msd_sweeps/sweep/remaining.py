@@ -4,8 +4,7 @@ import contextlib
 
 from msd_sweeps.records.ranking import best_first, measured
 from msd_sweeps.records.trial_record import TrialRecord
-from msd_sweeps.space.choices import Values, every_choice
-from msd_sweeps.space.designs import PlannedTrial, Sweep
+from msd_sweeps.space.designs import PlannedTrial, Sweep, Values
 from msd_sweeps.space.errors import InputError
 
 Trials = dict[str, TrialRecord]
@@ -19,7 +18,7 @@ def searched(trials: Trials) -> list[TrialRecord]:
 
 def every_search_trial(sweep: Sweep) -> dict[str, tuple[PlannedTrial, Values]] | None:
     """All trials that the search can reach, by their ids; None where they are more than twice the samples asked for."""
-    choices = every_choice(sweep.space, sweep.conditions, 2 * sweep.space.search.num_samples)
+    choices = sweep.conditions.every_choice(2 * sweep.space.search.num_samples)
     if choices is None:
         return None
     found: dict[str, tuple[PlannedTrial, Values]] = {}

@@ -13,13 +13,12 @@ from typing import Any
 from msd_sweeps.records import ledger
 from msd_sweeps.records.header import Launch, header_of
 from msd_sweeps.records.ledger import FILE_NAME
-from msd_sweeps.records.stored_ledger import StoredLedger
+from msd_sweeps.records.object_store import StoredLedger
 from msd_sweeps.records.trial_record import trials_of
 from msd_sweeps.space.designs import Sweep, fresh_seeds
 from msd_sweeps.space.errors import InputError, nearest
 from msd_sweeps.space.load import checked_name, load
 from msd_sweeps.space.schema import Space
-from msd_sweeps.space.validation import validated
 from msd_sweeps.sweep.options import Options
 from msd_sweeps.sweep.remaining import is_complete
 
@@ -87,7 +86,7 @@ def _extended(options: Options, count: int) -> Sweep:
     tree = sweep.space.model_dump(mode="json")
     owner = tree["confirm"] if sweep.space.design == "search" else tree
     owner["seeds"] += fresh_seeds(sweep.space, count)
-    return replace(sweep, space=validated(Space, tree, lambda key: f"--add-seeds {count}: "))
+    return replace(sweep, space=Space.of_tree(tree, lambda key: f"--add-seeds {count}: "))
 
 
 def refuse_another_space(sweep: Sweep, launches: list[Launch]) -> None:

@@ -23,7 +23,7 @@ from msd_sweeps.sweep.progress import Progress
 from msd_sweeps.sweep.remaining import Trials, is_complete
 from msd_sweeps.sweep.resume import as_grown, refuse_another_space
 from msd_sweeps.sweep.stopping import Signals
-from msd_sweeps.sweep.store_sync import StoreSync, checkpoints_of
+from msd_sweeps.sweep.store_sync import CHECKPOINTS, StoreSync
 
 JOURNAL = "optuna.journal"
 """The file of Optuna's study in a sweep's folder."""
@@ -94,7 +94,7 @@ class Run:
     @property
     def checkpoints(self) -> Place:
         """The folder with a folder of checkpoints for each trial: in the object store where there is one."""
-        return checkpoints_of(self.folder.resolve() if self.store_sync is None else self.store_sync.store)
+        return (self.folder.resolve() if self.store_sync is None else self.store_sync.store) / CHECKPOINTS
 
     @property
     def remove_checkpoints(self) -> Callable[[Place], None]:

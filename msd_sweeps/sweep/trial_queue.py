@@ -13,8 +13,7 @@ from msd_sweeps.distill import checkpoint
 from msd_sweeps.records.object_store import StoreError, place
 from msd_sweeps.records.ranking import values_of
 from msd_sweeps.records.trial_record import EpochResult, TrialRecord
-from msd_sweeps.space.choices import Values
-from msd_sweeps.space.designs import PlannedTrial
+from msd_sweeps.space.designs import PlannedTrial, Values
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.sweep.job import MOST_ATTEMPTS, Job
 from msd_sweeps.sweep.remaining import every_search_trial, is_recorded, reported_trials, searched

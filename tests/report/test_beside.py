@@ -12,7 +12,7 @@ from msd_sweeps.report.__main__ import PUBLISHED as SHIPPED
 from msd_sweeps.report.beside import beside_published, compare_sweeps, read_published
 from msd_sweeps.report.frames import read
 from msd_sweeps.report.results import results_of
-from msd_sweeps.space.overrides import changed
+from msd_sweeps.space.trial import changed
 from tests.synthetic_ledger import Recipe, make_sweep, records, write
 
 

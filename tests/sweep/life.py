@@ -37,6 +37,12 @@ CONDITIONAL = SEARCH | {
     "search": {"num_samples": 12, "sampler": "random"},
 }
 
+SAME_AS_BASELINE = SEARCH | {
+    "parameters": {"method": {"choices": [{"name": "kd"}, {"name": "msd"}]}},
+    "search": {"num_samples": 2, "sampler": "random"},
+    "confirm": {"top_k": 2, "seeds": [1, 2], "baselines": {"kd": {"method": {"name": "kd"}}}},
+}
+
 
 def make(tree: dict) -> Sweep:
     return Sweep("test", Space.model_validate_json(json.dumps({"base": "digits"} | tree)), BASE)
@@ -153,3 +159,10 @@ class Life:
 def score_of(trial: TrialRecord) -> float:
     """An invented score that only the configuration decides."""
     return int(trial.cell[:6], 16) / 1e4
+
+
+def finish_with_kd_first(life: Life) -> None:
+    """The search of SAME_AS_BASELINE, won by a configuration that is a baseline, too."""
+    for trial in [life.next(), life.next()]:
+        life.epoch(trial, score=90.0 if trial.config["method"]["name"] == "kd" else 10.0)
+        life.end(trial)

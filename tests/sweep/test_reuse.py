@@ -9,7 +9,7 @@ from msd_sweeps.records.ledger import FILE_NAME, Ledger
 from msd_sweeps.records.trial_record import trials_of
 from msd_sweeps.sweep.reuse import FinishedTrials
 from msd_sweeps.sweep.trial_queue import Pause
-from tests.sweep.life import GRID, SEARCH, SMALL, Life, make
+from tests.sweep.life import GRID, SAME_AS_BASELINE, SEARCH, SMALL, Life, finish_with_kd_first, make
 
 
 def write(storage, name: str, records: list[dict]) -> None:
@@ -151,3 +151,24 @@ def test_a_broken_off_take_over_whose_source_is_gone_is_trained_from_the_start(t
     assert life.next() is not Pause.DONE
     again = trials_of(json.loads(json.dumps(life.records)))
     assert not again[trial.trial].source
+
+
+def test_a_baseline_that_was_copied_before_it_won_is_named_a_winner_in_the_ledger(tmp_path):
+    kd = GRID | {"parameters": {"method": {"choices": [{"name": "kd"}]}}, "seeds": [1, 2]}
+    first = Life(with_epochs(make(kd)), tmp_path)
+    first.run()
+    write(tmp_path, "first", first.records)
+    life = second(make(SAME_AS_BASELINE), tmp_path, tmp_path)
+    life.queue.reuse_fixed_trials()
+    assert [trial.label for trial in life.queue.trials.values()] == ["kd", "kd"]
+    finish_with_kd_first(life)
+    assert not life.is_complete
+    assert [trial.label for trial in life.run()] == ["winner 2", "winner 2"]
+    life.check_done()
+    again = trials_of(json.loads(json.dumps(life.records)))
+    for name in first.queue.trials:
+        assert (again[name].label, again[name].source, again[name].state) == ("winner 1 = kd", "first", "finished")
+        assert again[name].search_trial == life.winners[0].id
+    life.resume()
+    life.check_done()
+    assert sum(record["event"] == "label" for record in life.records) == 2

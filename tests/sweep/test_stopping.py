@@ -111,7 +111,7 @@ def test_a_signal_that_meets_the_report_tells_how_to_compile_it(number, monkeypa
     monkeypatch.chdir(tmp_path)
     complete = Run(load("scales"), tmp_path, {}, Ledger(tmp_path / "ledger.jsonl"))
     monkeypatch.setattr("msd_sweeps.sweep.launch.run_sweep", lambda *args: complete)
-    monkeypatch.setattr("msd_sweeps.report.compile_report", lambda *args: signal.raise_signal(number))
+    monkeypatch.setattr("msd_sweeps.report.compiling.compile_report", lambda *args: signal.raise_signal(number))
     before = signal.getsignal(number)
     assert run.main(["--space", "scales.yaml"]) == 128 + number
     told = capsys.readouterr().err

@@ -6,13 +6,25 @@ from hypothesis import strategies as st
 
 from msd_sweeps.catalog.networks import NETWORKS
 from msd_sweeps.distill import checkpoint
-from msd_sweeps.records.trial_record import EpochResult, trials_of
+from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.trial import Trial
 from msd_sweeps.sweep.job import MOST_ATTEMPTS
 from msd_sweeps.sweep.store_sync import StoreSync
 from msd_sweeps.sweep.trial_queue import Pause
 from tests.stores import flaky_store
-from tests.sweep.life import BASE, CONDITIONAL, EPOCHS, GRID, SEARCH, SMALL, Life, make, score_of
+from tests.sweep.life import (
+    BASE,
+    CONDITIONAL,
+    EPOCHS,
+    GRID,
+    SAME_AS_BASELINE,
+    SEARCH,
+    SMALL,
+    Life,
+    finish_with_kd_first,
+    make,
+    score_of,
+)
 
 
 def test_a_search_runs_then_confirms_its_winners_seed_by_seed(tmp_path):
@@ -285,19 +297,6 @@ def test_a_small_conditional_space_is_tried_once_whole(tmp_path):
     life.check_done()
 
 
-SAME_AS_BASELINE = SEARCH | {
-    "parameters": {"method": {"choices": [{"name": "kd"}, {"name": "msd"}]}},
-    "search": {"num_samples": 2, "sampler": "random"},
-    "confirm": {"top_k": 2, "seeds": [1, 2], "baselines": {"kd": {"method": {"name": "kd"}}}},
-}
-
-
-def finish_with_kd_first(life: Life) -> None:
-    for trial in [life.next(), life.next()]:
-        life.epoch(trial, score=90.0 if trial.config["method"]["name"] == "kd" else 10.0)
-        life.end(trial)
-
-
 def test_a_winner_that_is_a_baseline_is_one_row_that_names_both(tmp_path):
     life = Life(make(SAME_AS_BASELINE), tmp_path)
     finish_with_kd_first(life)
@@ -308,27 +307,6 @@ def test_a_winner_that_is_a_baseline_is_one_row_that_names_both(tmp_path):
     assert ran[0].search_trial == life.winners[0].id
     assert ran[0].values["method"]["name"] == "kd"
     life.check_done()
-
-
-def test_a_baseline_that_began_before_it_won_is_named_a_winner_in_the_ledger(tmp_path):
-    life = Life(make(SAME_AS_BASELINE), tmp_path)
-    baselines = life.sweep.fixed_trials
-    finish_with_kd_first(life)
-    for planned in baselines:  # as a launch before did that had another winner, or a copy from another sweep
-        trial = life.queue._start(planned)
-        life.queue._record_end(trial, "finished")
-    assert not life.is_complete
-    life.resume()
-    ran = life.run()
-    assert [trial.label for trial in ran] == ["winner 2", "winner 2"]
-    life.check_done()
-    again = trials_of(life.records)
-    for planned in baselines:
-        assert (again[planned.trial.id].label, again[planned.trial.id].state) == ("winner 1 = kd", "finished")
-        assert again[planned.trial.id].search_trial == life.winners[0].id
-    life.resume()
-    life.check_done()
-    assert sum(record["event"] == "label" for record in life.records) == len(baselines)
 
 
 def in_a_store(flaky, tmp_path) -> Life:

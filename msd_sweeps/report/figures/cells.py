@@ -14,7 +14,7 @@ from msd_sweeps.report.figures.style import Look, Plot, cell_looks
 from msd_sweeps.report.formats import short
 from msd_sweeps.report.results import NO_RESULT, Results, front_of
 from msd_sweeps.report.stats import mean_interval
-from msd_sweeps.space.metrics import Metric
+from msd_sweeps.space.trial import Metric
 
 MOST_TOLD = 4
 """Cells of a front that a caption names."""
