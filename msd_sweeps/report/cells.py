@@ -12,6 +12,7 @@ from msd_sweeps.report.frames import Frames
 from msd_sweeps.report.stats import Interval, mean_interval
 from msd_sweeps.space.designs import Sweep, Values
 from msd_sweeps.space.errors import InputError
+from msd_sweeps.space.schema import Space
 from msd_sweeps.space.settings import flatten
 from msd_sweeps.space.trial import Metric, Trial
 
@@ -36,6 +37,16 @@ class Value:
     """`difference in test top-1 (points)`."""
     validation: str
     """The same metric on the held-out part of the training set."""
+
+    @classmethod
+    def of(cls, space: Space) -> "Value":
+        """What a space says its report compares."""
+        known = {metric.name: metric for metric in space.metrics}
+        compared = known.get(space.report.value) or Metric(name=space.report.value)
+        title, validation = metric_title(compared.name), "val_" + compared.name.partition("_")[2]
+        unit = "points" if "(%)" in title else "nats"
+        difference = f"difference in {title.split(' (')[0]} ({unit})"
+        return cls(compared.name, 1 if compared.mode == "max" else -1, title, unit, difference, validation)
 
 
 @dataclass(eq=False)
@@ -78,17 +89,6 @@ class Cell:
     def names(self) -> list[str]:
         """Its label, and each of the names that the label joins."""
         return [self.label, *self.label.split(" = ")]
-
-
-def value_of(frames: Frames) -> Value:
-    """What the space says its report compares."""
-    space = frames.sweep.space
-    known = {metric.name: metric for metric in space.metrics}
-    compared = known.get(space.report.value) or Metric(name=space.report.value)
-    title, validation = metric_title(compared.name), "val_" + compared.name.partition("_")[2]
-    unit = "points" if "(%)" in title else "nats"
-    difference = f"difference in {title.split(' (')[0]} ({unit})"
-    return Value(compared.name, 1 if compared.mode == "max" else -1, title, unit, difference, validation)
 
 
 def cells_of(frames: Frames, value: Value) -> list[Cell]:

@@ -11,16 +11,7 @@ import pandas as pd
 
 from msd_sweeps.records.ranking import best_first
 from msd_sweeps.report import comparisons
-from msd_sweeps.report.cells import (
-    Cell,
-    Value,
-    cells_of,
-    parameter_title,
-    short_path,
-    teacher_cells,
-    value_of,
-    value_text,
-)
+from msd_sweeps.report.cells import Cell, Value, cells_of, parameter_title, short_path, teacher_cells, value_text
 from msd_sweeps.report.formats import rounded_frame
 from msd_sweeps.report.frames import Frames
 from msd_sweeps.report.stats import mean_interval
@@ -57,7 +48,7 @@ class Results:
 
 def results_of(frames: Frames) -> Results:
     """Every number of a report."""
-    value = value_of(frames)
+    value = Value.of(frames.sweep.space)
     cells = cells_of(frames, value)
     name = frames.sweep.space.report.baseline
     baseline = comparisons.cell_named(cells, name) if name else None

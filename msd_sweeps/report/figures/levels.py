@@ -162,9 +162,8 @@ def search_map(results: Results) -> Iterator[Plot]:
     title = f"The search along {short_path(ranked[0])} and {short_path(ranked[1])}"
 
     def draw(frame: pd.DataFrame) -> Figure:
-        figure, (axis,) = style.new_figure(
-            3.4, style.label(frame["x_factor"].iloc[0], 48), style.label(frame["y_factor"].iloc[0], 40)
-        )
+        x, y = style.label(frame["x_factor"].iloc[0], 48), style.label(frame["y_factor"].iloc[0], 40)
+        figure, (axis,) = style.new_figure(3.4, x, y)
         places = []
         for which in ("x", "y"):
             columns = {f"{which}_{name}": name for name in ("level", "position", "log")}
