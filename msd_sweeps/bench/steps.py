@@ -6,15 +6,14 @@ size of the pack.
 """
 
 import argparse
-import json
 import operator
 import platform
 import statistics
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -129,32 +128,27 @@ def as_markdown(timings: Timings, peaks: dict[str, float]) -> str:
     return markdown([*head, "peak memory, MiB"], rows)
 
 
-def draw(numbers: Path) -> Path | None:
-    """Draw time per trial against the size of the pack as an SVG beside its numbers; nothing where none was timed."""
+def draw(path: Path, timings: Timings, packs: list[int]) -> None:
+    """Draw time per trial against the size of the pack, as an SVG."""
     import numpy as np
 
     from msd_sweeps.report.figures.style import BLUE, GREY, ORANGE, new_figure, rendered, style
 
-    measured = json.loads(numbers.read_text(encoding="utf-8"))
-    rounds = {row["name"]: [1e3 * seconds for seconds in row["seconds"]] for row in measured["steps"]}
-    packs = {int(pack): rounds[name] for pack, name in measured["packs"].items()}
-    if not packs:
-        return None
+    times = np.array([timings[packed(pack)] for pack in packs]) * 1e3
     with style():
         figure, (axis,) = new_figure(2.8)
-        low, medians, high = (np.array([of(times) for times in packs.values()]) for of in (min, statistics.median, max))
-        spread = [medians - low, high - medians]
-        axis.errorbar(list(packs), medians, yerr=spread, fmt="o-", color=BLUE, capsize=3, label="packed trials")
-        for name, color in ((measured["floor"], GREY), (measured["peers"], ORANGE)):
-            axis.axhline(statistics.median(rounds[name]), color=color, linestyle="--", label=name)
+        medians = np.median(times, axis=1)
+        spread = [medians - times.min(axis=1), times.max(axis=1) - medians]
+        axis.errorbar(packs, medians, yerr=spread, fmt="o-", color=BLUE, capsize=3, label="packed trials")
+        for name, color in ((FLOOR, GREY), (PEERS, ORANGE)):
+            axis.axhline(1e3 * statistics.median(timings[name]), color=color, linestyle="--", label=name)
         axis.set_xscale("log", base=2)
-        axis.set_xticks(list(packs), [str(pack) for pack in packs])
+        axis.set_xticks(packs, list(map(str, packs)))
         axis.set_ylim(bottom=0)
         axis.set_xlabel("trials in the pack")
         axis.set_ylabel("ms a step and trial (median, range)")
         axis.legend()
-        write_whole(numbers.with_suffix(".svg"), rendered(figure, "svg"))
-    return numbers.with_suffix(".svg")
+        write_whole(path, rendered(figure, "svg"))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -169,11 +163,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--steps", type=int, default=2, help="steps in a round")
     add("--memory", action="store_true", help="measure each method's peak memory, in a process of its own")
     add("--out", type=Path, metavar="DIR", help="write table, numbers and plot into this folder as well")
-    add("--draw", type=Path, metavar="FILE", help="measure nothing; draw the numbers of an earlier run (.json) again")
     options = command.parse_args(arguments)
-    if options.draw:
-        print(draw(options.draw))
-        return 0
     try:
         base = load_base(options.base, options.settings)
         methods = [name for name in METHODS if name != "none"] if options.methods == ["all"] else options.methods
@@ -196,16 +186,11 @@ def main(arguments: list[str] | None = None) -> int:
     words = command_line("msd_sweeps.bench.steps", arguments)
     made = f"`{words}`: {options.rounds} rounds of {options.steps} steps, in turns; wall time"
     rows = [{"name": name, "seconds": taken, "peak_mebibytes": peaks.get(name)} for name, taken in timings.items()]
-    numbers: dict[str, Any] = {"steps": rows, "floor": FLOOR, "peers": PEERS}
-    numbers["packs"] = {str(pack): packed(pack) for pack in options.packs}
     path = options.out and options.out / f"{Path(options.base).stem}-{device.type}-steps"
     table = as_markdown(timings, peaks)
-    publish(path, "Cost of a training step", title, made, table, ratios(timings, peaks), numbers)
-    if path is not None:
-        try:
-            draw(path.with_suffix(".json"))
-        except ImportError as error:
-            print(f"no plot, because {error.name} is not installed here; draw it elsewhere with --draw {path}.json")
+    publish(path, "Cost of a training step", title, made, table, ratios(timings, peaks), {"steps": rows})
+    if path is not None and options.packs and find_spec("matplotlib"):  # the core's machine may have torch alone
+        draw(path.with_suffix(".svg"), timings, options.packs)
     return 0
 
 

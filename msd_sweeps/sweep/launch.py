@@ -151,10 +151,7 @@ def finish(run: Run) -> int:
 
 
 def sync_mlflow(options: Options) -> int:
-    """Send MLflow what it has missed of a sweep's ledger; the exit code.
-
-    Raises InputError while a driver runs the sweep, LedgerError, StoreError.
-    """
+    """Send MLflow what it has missed of a sweep that no driver runs; the exit code. Raises InputError, LedgerError."""
     if not options.name:
         raise InputError("--sync-mlflow: --name is needed, the sweep whose records are sent")
     path = existing_ledger(options, options.name, "--sync-mlflow")

@@ -42,10 +42,7 @@ class Distillation:
         self._teachers: dict[str, teacher.Teacher] = {}
 
     def prepare(self, run: Run) -> list[DataRecord | TeacherRecord]:
-        """Make data and teachers of every trial ready, and measure the pack of this machine's GPU.
-
-        Raises InputError, SweepStopped.
-        """
+        """Make data and teachers ready, and measure a GPU's pack; what to record. Raises InputError, SweepStopped."""
         self._store, sweep = run.options.store, run.sweep
         device = choose_device(sweep.space.resources.use_gpu)
         corners = sweep.search_corners() if sweep.space.design == "search" else ()

@@ -21,10 +21,8 @@ from msd_sweeps.sweep.store_sync import CHECKPOINTS, StoreSync
 
 JOURNAL = "optuna.journal"
 """The file of Optuna's study in a sweep's folder."""
-_CLOSE_SECONDS = 20.0, 20.0
-"""How long the end of a launch waits for the object store, and for MLflow."""
-_HURRIED_CLOSE_SECONDS = 3.0, 6.0
-"""The same after a signal: the whole command ends within 30 s, of which the slots need a part."""
+_CLOSE_SECONDS, _HURRIED_CLOSE_SECONDS = (20.0, 20.0), (3.0, 6.0)
+"""The patience with the object store and with MLflow: after a signal the command ends within 30 s, slots included."""
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 SAME_FAILURES = 3
 """The sweep stops when this many trials, the first to end, fail in the same way."""
@@ -43,29 +41,21 @@ class SweepStopped(Exception):
     """The sweep cannot go on as it is; the message says why and what to do."""
 
 
+@dataclass
 class Signals:
     """The signals that have come to this process."""
 
-    def __init__(self) -> None:
-        self.received: list[int] = []
-        self._held = False
+    received: list[int] = field(default_factory=list)
+    are_held: bool = False
+    """Whether a signal is only noted; otherwise it raises Interrupted in the main thread."""
 
     def note(self, number: int, frame: Any) -> None:
         """Handle a signal. A second one ends the process at once; the sweep can be resumed all the same."""
         if self.received:
             os._exit(128 + number)
         self.received.append(number)
-        if not self._held:
+        if not self.are_held:
             raise Interrupted(number)
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Inside, a signal is only noted; outside, it raises Interrupted in the main thread."""
-        self._held = True
-        try:
-            yield
-        finally:
-            self._held = False
 
 
 @contextmanager

@@ -82,9 +82,7 @@ class Study:
                 directions=[directions[metric.mode] for metric in space.metrics],
             )
         self._random = sampler(space.search.model_copy(update={"sampler": "random"}), len(known))
-        for record in known:
-            if record.is_final:
-                self.study.add_trial(self._frozen(record))
+        self.study.add_trials([self._frozen(record) for record in known if record.is_final])
 
     def ask(self, at_random: bool = False) -> tuple[optuna.Trial, Values]:
         """A new Optuna trial and the values that it chose, without parameters whose condition is false.

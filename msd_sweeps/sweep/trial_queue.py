@@ -250,7 +250,6 @@ class TrialQueue:
             self.study.report(self._asked[trial.trial], result.epoch, value)
 
     def _record_restart(self, trial: TrialRecord) -> None:
-        """None of its checkpoints is whole: it begins from its first epoch."""
         self.run.record("restart", trial=trial.trial, attempt=trial.attempts, epochs_lost=len(trial.epochs))
 
     def _record_end(self, trial: TrialRecord, state: str, reason: str = "", traceback: str = "") -> None:

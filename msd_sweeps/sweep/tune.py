@@ -61,8 +61,8 @@ def run_trials(run: Run, queue: TrialQueue, trainer: Distillation, plan: SlotPla
             verbose=2 if run.options.verbose else 0,
         ),
     )
-    # In a thread of its own Tune leaves the signals alone.
-    with run.signals.held(), ThreadPoolExecutor(1) as thread:
+    run.signals.are_held = True
+    with ThreadPoolExecutor(1) as thread:  # where Tune leaves the signals alone
         try:
             thread.submit(tuner.fit).result()
             if driver.why_ending:  # Tune's callbacks do not hear of the trials that end with Tune itself
@@ -70,6 +70,7 @@ def run_trials(run: Run, queue: TrialQueue, trainer: Distillation, plan: SlotPla
                     driver.drop(queue.end(trial, "interrupted", driver.why_ending))
         finally:  # as when the ledger cannot be written: a thread that is still inside Ray takes the process with it
             slots.close(_CLOSE_SECONDS)
+            run.signals.are_held = False
     if driver.trouble:
         raise SweepStopped(driver.trouble)
     if run.signals.received:

@@ -21,28 +21,6 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out / "digits-cpu-steps.json"
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="the file is named for the device")
-def test_one_command_writes_table_numbers_and_plot(written):
-    numbers = json.loads(written.read_text())
-    names = [row["name"] for row in numbers["steps"]]
-    assert names == [bench.FLOOR, bench.PEERS, "kd", "msd", "crd", "one trial alone in a slot", "8 trials packed"]
-    assert all(len(row["seconds"]) == 2 and min(row["seconds"]) > 0 for row in numbers["steps"])
-    assert [ratio["target"] for ratio in numbers["ratios"]] == [1.15, pytest.approx(1 / 3), 1.05, 0.1]
-    assert f"torch {torch.__version__}" in numbers["title"]
-    assert "--packs 1 8" in numbers["made"]
-    table = written.with_suffix(".md").read_text()
-    assert all(f"| {name} |" in table for name in names)
-    assert written.with_suffix(".svg").read_text().startswith("<?xml")
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="the file is named for the device")
-def test_the_plot_is_drawn_again_from_its_numbers(written):
-    drawn = written.with_suffix(".svg").read_bytes()
-    written.with_suffix(".svg").unlink()
-    assert bench.main(["--draw", str(written)]) == 0
-    assert written.with_suffix(".svg").read_bytes() == drawn
-
-
 def test_ratios_have_their_targets_and_say_whether_they_are_kept():
     seconds = {bench.FLOOR: 1.0, bench.PEERS: 4.0, "kd": 2.0, "msd": 2.2, "crd": 5.0, "8 trials packed": 1.1}
     timings = {name: [value, value] for name, value in seconds.items()}
