@@ -1,15 +1,10 @@
-"""Write the files that follow from the code: `python -m msd_sweeps.schema`.
-
-These are the JSON schemas of spaces and bases, for editors, and the facts of all networks, which are measured so that a
-plan needs no torch.
-"""
+"""Write the JSON schemas for editors and the measured facts of all networks: `python -m msd_sweeps.schema`."""
 
 import argparse
 import functools
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from msd_sweeps.catalog.networks import FACTS_FILE, NETWORKS
 from msd_sweeps.space.schema import Space
@@ -18,7 +13,6 @@ from msd_sweeps.space.trial import Trial
 
 FOLDER = Path(__file__).resolve().parent.parent / "search_spaces"
 SCHEMAS: dict[str, type[Settings]] = {"space.schema.json": Space, "bases/base.schema.json": Trial}
-"""File name below the folder of spaces, and the model that it is made from."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -34,40 +28,32 @@ def main(arguments: list[str] | None = None) -> int:
     folder, facts_folder = options.folder or FOLDER, options.folder or FACTS_FILE.parent
     texts = {folder / name: schema_text(model) for name, model in SCHEMAS.items()}
     texts[facts_folder / FACTS_FILE.name] = facts_text()
-    stale = False
-    for path, text in texts.items():
-        if path.is_file() and path.read_text(encoding="utf-8") == text:
-            continue
+    stale = [path for path, text in texts.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
+    for path in stale:
         if options.check:
-            stale = True
             print(f"{path}: not current; run python -m msd_sweeps.schema", file=sys.stderr)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            path.write_text(texts[path], encoding="utf-8")
             print(path)
-    return int(stale)
+    return int(options.check and bool(stale))
 
 
 def schema_text(model: type[Settings]) -> str:
     """The JSON schema of a model, with its documentation; the same model gives the same bytes."""
-    schema: dict[str, Any] = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    schema |= model.model_json_schema()
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | model.model_json_schema()
     return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
 
 
 @functools.cache
 def facts_text() -> str:
-    """The facts of all networks as JSON, one network a line.
-
-    A network whose package is missing keeps the facts on file. Raises ModuleNotFoundError where it has none.
-    """
+    """The facts of all networks as JSON; those on file where a package is missing, else raises ModuleNotFoundError."""
     from msd_sweeps.distill import models
-    from msd_sweeps.distill.models.facts import measure
 
     lines = []
     for name in models.NETWORKS:
         try:
-            facts = measure(name)
+            facts = models.measure(name)
         except ModuleNotFoundError as error:
             if name not in NETWORKS:
                 raise

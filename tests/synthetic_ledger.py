@@ -17,9 +17,8 @@ from msd_sweeps.records.header import CloseRecord, DataRecord, Entry, Launch, Te
 from msd_sweeps.records.ranking import best_first
 from msd_sweeps.records.trial_record import TrialRecord
 from msd_sweeps.space.designs import PlannedTrial, Sweep
-from msd_sweeps.space.metrics import student_cost
 from msd_sweeps.space.schema import Space
-from msd_sweeps.space.trial import Trial
+from msd_sweeps.space.trial import Trial, student_cost
 
 Record = dict[str, Any]
 

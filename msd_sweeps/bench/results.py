@@ -18,7 +18,7 @@ class Ratio(NamedTuple):
     under: list[float]
     target: float
     at_least: bool = False
-    """Whether the ratio has to reach the target; otherwise it must not exceed it."""
+    """Whether the target is the least; otherwise it is the most."""
 
     @property
     def rounds(self) -> list[float]:
@@ -38,17 +38,15 @@ class Ratio(NamedTuple):
     @property
     def cells(self) -> list[str]:
         """Its row of the table of ratios."""
-        low, high = min(self.rounds), max(self.rounds)
-        spread = f"{low:.3f} to {high:.3f}" if len(self.rounds) > 1 else ""
+        spread = f"{min(self.rounds):.3f} to {max(self.rounds):.3f}" if len(self.rounds) > 1 else ""
         bound = f"{'≥' if self.at_least else '≤'} {self.target:.3g}"
         return [self.name, f"{statistics.median(self.rounds):.3f}", spread, bound, self.kept]
 
 
 def markdown(head: list[str], rows: Iterable[list[str]]) -> str:
     """A table in Markdown."""
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, *rows]).replace(
-        "\n", f"\n|{'---|' * len(head)}\n", 1
-    )
+    first, *others = (f"| {' | '.join(cells)} |" for cells in [head, *rows])
+    return "\n".join([first, f"|{'---|' * len(head)}", *others])
 
 
 def command_line(module: str, arguments: list[str] | None) -> str:

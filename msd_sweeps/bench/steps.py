@@ -7,10 +7,10 @@ size of the pack.
 
 import argparse
 import json
+import operator
 import platform
 import statistics
 import sys
-import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,11 +23,11 @@ from msd_sweeps.bench.results import Ratio, command_line, markdown, publish
 from msd_sweeps.distill import models
 from msd_sweeps.distill.device import choose_device, choose_dtype, device_name
 from msd_sweeps.distill.timing import Step, cohort_step, random_splits, replicates, time_in_turns
+from msd_sweeps.records.files import write_whole
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import load_base
 from msd_sweeps.space.methods import METHODS
-from msd_sweeps.space.overrides import changed
-from msd_sweeps.space.trial import Trial
+from msd_sweeps.space.trial import Trial, changed
 
 FLOOR, PEERS = "student without a teacher", "kd as peers run it"
 Timings = dict[str, list[float]]
@@ -44,7 +44,7 @@ def with_method(base: Trial, name: str) -> Trial:
     return base if name == base.method.name else changed(base, {"method": {"name": name}})
 
 
-def compare(base: Trial, methods: list[str], packs: list[int], rounds: int, steps: int, cpu_time: bool) -> Timings:
+def compare(base: Trial, methods: list[str], packs: list[int], rounds: int, steps: int) -> Timings:
     """The floor, the peers' kd, every method, and cohorts of the base as slots take them, all in turns.
 
     On a processor a student of a slot has one core, the others of them all.
@@ -53,7 +53,7 @@ def compare(base: Trial, methods: list[str], packs: list[int], rounds: int, step
     candidates |= {name: cohort_step([with_method(base, name)]) for name in methods if name != "none"}
     trials = {packed(pack): pack for pack in packs}
     candidates |= {name: cohort_step(replicates(base, pack), threads_per_student=1) for name, pack in trials.items()}
-    seconds = time_in_turns(candidates, rounds, steps, time.process_time if cpu_time else time.perf_counter)
+    seconds = time_in_turns(candidates, rounds, steps)
     return {name: [each / trials.get(name, 1) for each in taken] for name, taken in seconds.items()}
 
 
@@ -84,13 +84,13 @@ def peer_step(trial: Trial) -> Step:
     return step
 
 
-def peak_mebibytes(trial: Trial, steps: int = 3) -> float:
+def peak_mebibytes(trial: Trial) -> float:
     """Peak memory of this process after a few steps, MiB: on a GPU what CUDA gave, else what was resident.
 
     For a process of its own, whose peak nothing else has set. Raises OSError where there is no /proc.
     """
     step = cohort_step([trial])
-    for _ in range(steps):
+    for _ in range(3):
         step()
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
@@ -101,24 +101,19 @@ def peak_mebibytes(trial: Trial, steps: int = 3) -> float:
 
 def ratios(timings: Timings, peaks: dict[str, float]) -> list[Ratio]:
     """Each ratio with a target of which both sides were measured."""
-    found, eight = [], packed(8)
-    if eight in timings:
-        targets = {FLOOR: 1.15, PEERS: 1 / 3}
-        found = [Ratio(f"{eight}, per trial ÷ {n}", timings[eight], timings[n], most) for n, most in targets.items()]
-    if {"msd", "kd"} <= timings.keys():
-        found.append(Ratio("msd ÷ kd", timings["msd"], timings["kd"], 1.05))
+    eight = packed(8)
+    targets = [(eight, ", per trial", FLOOR, 1.15), (eight, ", per trial", PEERS, 1 / 3), ("msd", "", "kd", 1.05)]
+    found = [
+        Ratio(f"{mine}{unit} ÷ {other}", timings[mine], timings[other], most)
+        for mine, unit, other, most in targets
+        if {mine, other} <= timings.keys()
+    ]
     memory = {name: [peak] for name, peak in peaks.items()}
     for what, measured, most in (("time", timings, 0.1), ("memory", memory, 0.5)):
         if {"msd", "kd", "crd"} <= measured.keys():
-            name = f"{what} that msd adds to kd ÷ {what} that crd adds"
-            found.append(
-                Ratio(name, _more(measured["msd"], measured["kd"]), _more(measured["crd"], measured["kd"]), most)
-            )
+            msd, crd = (map(operator.sub, measured[name], measured["kd"]) for name in ("msd", "crd"))
+            found.append(Ratio(f"{what} that msd adds to kd ÷ {what} that crd adds", list(msd), list(crd), most))
     return found
-
-
-def _more(seconds: list[float], than: list[float]) -> list[float]:
-    return [mine - other for mine, other in zip(seconds, than, strict=True)]
 
 
 def as_markdown(timings: Timings, peaks: dict[str, float]) -> str:
@@ -135,12 +130,10 @@ def as_markdown(timings: Timings, peaks: dict[str, float]) -> str:
 
 
 def draw(numbers: Path) -> Path | None:
-    """Time per trial against the size of the pack, with the floor, as an SVG beside its numbers.
+    """Draw time per trial against the size of the pack as an SVG beside its numbers; nothing where none was timed."""
+    import numpy as np
 
-    Nothing is drawn where no pack was timed.
-    """
     from msd_sweeps.report.figures.style import BLUE, GREY, ORANGE, new_figure, rendered, style
-    from msd_sweeps.report.writing import write_bytes
 
     measured = json.loads(numbers.read_text(encoding="utf-8"))
     rounds = {row["name"]: [1e3 * seconds for seconds in row["seconds"]] for row in measured["steps"]}
@@ -149,10 +142,9 @@ def draw(numbers: Path) -> Path | None:
         return None
     with style():
         figure, (axis,) = new_figure(2.8)
-        medians = [statistics.median(times) for times in packs.values()]
-        below = [middle - min(times) for middle, times in zip(medians, packs.values(), strict=True)]
-        above = [max(times) - middle for middle, times in zip(medians, packs.values(), strict=True)]
-        axis.errorbar(list(packs), medians, yerr=[below, above], fmt="o-", color=BLUE, capsize=3, label="packed trials")
+        low, medians, high = (np.array([of(times) for times in packs.values()]) for of in (min, statistics.median, max))
+        spread = [medians - low, high - medians]
+        axis.errorbar(list(packs), medians, yerr=spread, fmt="o-", color=BLUE, capsize=3, label="packed trials")
         for name, color in ((measured["floor"], GREY), (measured["peers"], ORANGE)):
             axis.axhline(statistics.median(rounds[name]), color=color, linestyle="--", label=name)
         axis.set_xscale("log", base=2)
@@ -161,11 +153,12 @@ def draw(numbers: Path) -> Path | None:
         axis.set_xlabel("trials in the pack")
         axis.set_ylabel("ms a step and trial (median, range)")
         axis.legend()
-        return write_bytes(numbers.with_suffix(".svg"), rendered(figure, "svg"))
+        write_whole(numbers.with_suffix(".svg"), rendered(figure, "svg"))
+    return numbers.with_suffix(".svg")
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
     command = argparse.ArgumentParser(prog="python -m msd_sweeps.bench.steps", description=__doc__.split("\n")[0])
     add = command.add_argument
     add("--base", default="digits", help="the pair to time (digits); random images of its shape are used")
@@ -174,16 +167,10 @@ def parser() -> argparse.ArgumentParser:
     add("--packs", nargs="*", type=int, default=[1, 2, 4, 8, 16], help="students in a packed cohort")
     add("--rounds", type=int, default=7)
     add("--steps", type=int, default=2, help="steps in a round")
-    add("--cpu-time", action="store_true", help="count CPU seconds of one thread: for a machine that others use, too")
     add("--memory", action="store_true", help="measure each method's peak memory, in a process of its own")
     add("--out", type=Path, metavar="DIR", help="write table, numbers and plot into this folder as well")
     add("--draw", type=Path, metavar="FILE", help="measure nothing; draw the numbers of an earlier run (.json) again")
-    return command
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
-    options = parser().parse_args(arguments)
+    options = command.parse_args(arguments)
     if options.draw:
         print(draw(options.draw))
         return 0
@@ -195,21 +182,19 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if options.cpu_time:
-        torch.set_num_threads(1)
     peaks: dict[str, float] = {}
     for name in methods if options.memory else []:  # first, while this process leaves the machine to them
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
             peaks[name] = pool.submit(peak_mebibytes, with_method(base, name)).result()
-    timings = compare(base, methods, options.packs, options.rounds, options.steps, options.cpu_time)
+    timings = compare(base, methods, options.packs, options.rounds, options.steps)
     device = choose_device()
     title = (
         f"{base.teacher.model} -> {base.student.model} on {base.data.name} shapes, batch {base.recipe.batch_size}, "
         f"{str(choose_dtype(base.recipe.precision, device)).removeprefix('torch.')}; "
         f"{device_name(device)}; torch {torch.__version__}, Python {platform.python_version()}"
     )
-    made = f"`{command_line('msd_sweeps.bench.steps', arguments)}`: {options.rounds} rounds of {options.steps} steps, "
-    made += f"in turns; {'CPU seconds of one thread' if options.cpu_time else 'wall time'}"
+    words = command_line("msd_sweeps.bench.steps", arguments)
+    made = f"`{words}`: {options.rounds} rounds of {options.steps} steps, in turns; wall time"
     rows = [{"name": name, "seconds": taken, "peak_mebibytes": peaks.get(name)} for name, taken in timings.items()]
     numbers: dict[str, Any] = {"steps": rows, "floor": FLOOR, "peers": PEERS}
     numbers["packs"] = {str(pack): packed(pack) for pack in options.packs}

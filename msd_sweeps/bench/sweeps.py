@@ -1,13 +1,12 @@
 """Trials an hour, packed, one at a time, and as Ray documents it: `python -m msd_sweeps.bench.sweeps --help`.
 
 The same trials run three times in a round: in slots that students share, in slots with one student each, and with one
-`TorchTrainer.fit()` a trial. Each is measured from its first trial's start to its last one's end. The start of Ray and
-of the slots, which a sweep pays once, is printed beside. With `--images` no files are needed: random images of the data
-set's shape and a teacher of random weights cost the same.
+`TorchTrainer.fit()` a trial. Time counts from the first trial's start to the last one's end; the start of Ray and of
+the slots is printed beside. With `--images` no files are needed: random images and a teacher of random weights cost the
+same.
 """
 
 import argparse
-import functools
 import json
 import platform
 import statistics
@@ -15,19 +14,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from msd_sweeps.bench.results import Ratio, command_line, markdown, publish
-from msd_sweeps.plan.machine import local_cpus
+from msd_sweeps.plan.plan import local_cpus
 from msd_sweeps.records import ledger
 from msd_sweeps.records.object_store import local_folder
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import load_base
-from msd_sweeps.space.overrides import changed
-from msd_sweeps.space.trial import Trial
+from msd_sweeps.space.trial import Trial, changed
 
 PACKED, ALONE, DOCUMENTED = (
     "packed in a slot (pack: auto)",
@@ -47,8 +44,8 @@ class Measured(NamedTuple):
     idle: float | None = None
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
     command = argparse.ArgumentParser(prog="python -m msd_sweeps.bench.sweeps", description=__doc__.split("\n")[0])
     add = command.add_argument
     add("--base", default="digits", help="the base whose trials are run (digits)")
@@ -59,12 +56,7 @@ def parser() -> argparse.ArgumentParser:
     add("--rounds", type=int, default=1, help="how often all of this is run (1); of one round the noise is not known")
     add("--storage", type=local_folder, default=Path("runs"), metavar="DIR", help="where the teacher is kept (runs)")
     add("--out", type=Path, metavar="DIR", help="write the table and its numbers into this folder as well")
-    return command
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
-    options = parser().parse_args(arguments)
+    options = command.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         try:
             base = load_base(options.base, options.settings)
@@ -89,20 +81,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def compare(base: Trial, options: argparse.Namespace, folder: Path) -> dict[str, list[Measured]]:
-    """Every way to run the trials, in turns; one entry a round."""
-    weights = _teacher(base, options.storage)
-    ways: dict[str, Callable[[Path], Measured]] = {
-        PACKED: functools.partial(time_sweep, base, options.trials, "auto", options.storage),
-        ALONE: functools.partial(time_sweep, base, options.trials, "1", options.storage),
-    }
-    if options.documented:
-        ways[DOCUMENTED] = functools.partial(time_fits, base, options.documented, weights)
-    measured: dict[str, list[Measured]] = {name: [] for name in ways}
+    """Every way to run the trials, in turns; one entry a round. folder: for their files."""
+    from msd_sweeps.sweep.prepare import prepare_teacher
+
+    weights = prepare_teacher(base, options.storage, lambda text: print(text, file=sys.stderr, flush=True)).weights
+    measured: dict[str, list[Measured]] = {}
     for number in range(options.rounds):
-        for place, (name, way) in enumerate(ways.items()):
-            inside = folder / f"{number}-{place}"
+        for name, pack in ((PACKED, "auto"), (ALONE, 1)):
+            inside = folder / f"{number}-{pack}"
             inside.mkdir()
-            measured[name].append(way(inside))
+            measured.setdefault(name, []).append(time_sweep(base, options.trials, pack, options.storage, inside))
+        if options.documented:
+            measured.setdefault(DOCUMENTED, []).append(
+                time_fits(base, options.documented, weights.resolve(), folder / f"{number}-fit")
+            )
     return measured
 
 
@@ -122,9 +114,9 @@ def ratios(measured: dict[str, list[Measured]]) -> list[Ratio]:
     """How many times as many trials an hour packed slots train as each other way."""
     seconds = {name: [one.trial for one in rounds] for name, rounds in measured.items()}
     return [
-        Ratio(f"trials an hour {PACKED} ÷ {name}", seconds[name], seconds[PACKED], TARGETS[name], at_least=True)
-        for name in seconds
-        if name in TARGETS
+        Ratio(f"trials an hour {PACKED} ÷ {name}", seconds[name], seconds[PACKED], target, at_least=True)
+        for name, target in TARGETS.items()
+        if name in seconds
     ]
 
 
@@ -149,13 +141,8 @@ def with_random_images(base: Trial, count: int, folder: Path) -> Trial:
     weights = folder / "teacher.safetensors"
     tensors = models.build(base.teacher.model, facts.num_classes).state_dict()
     safetensors.torch.save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, weights)
-    return changed(
-        base,
-        {
-            "data": {"name": "tensors", "root": str(folder / "images.npz")},
-            "teacher": {"model": base.teacher.model, "weights": str(weights)},
-        },
-    )
+    changes: dict[str, Any] = {"data": {"name": "tensors", "root": str(folder / "images.npz")}}
+    return changed(base, changes | {"teacher": {"model": base.teacher.model, "weights": str(weights)}})
 
 
 def _changes(count: int) -> list[dict[str, Any]]:
@@ -165,7 +152,7 @@ def _changes(count: int) -> list[dict[str, Any]]:
     ]
 
 
-def write_space(base: Trial, trials: int, pack: str, folder: Path) -> Path:
+def write_space(base: Trial, trials: int, pack: int | str, folder: Path) -> Path:
     """A space of so many trials that share their stream, and its base; JSON, which YAML contains."""
     (folder / "base.yaml").write_text(base.model_dump_json())
     choices = {f"trial {i}": changes for i, changes in enumerate(_changes(trials))}
@@ -175,14 +162,14 @@ def write_space(base: Trial, trials: int, pack: str, folder: Path) -> Path:
         "metric": {"name": "test_top1"},
         "parameters": {"setting": {"choices": choices}},
         "report": {"baseline": None},
-        "resources": {"pack": pack if pack == "auto" else int(pack)},
+        "resources": {"pack": pack},
     }
     path = folder / f"pack-{pack}.yaml"
     path.write_text(json.dumps(space))
     return path
 
 
-def time_sweep(base: Trial, trials: int, pack: str, storage: Path, folder: Path) -> Measured:
+def time_sweep(base: Trial, trials: int, pack: int | str, storage: Path, folder: Path) -> Measured:
     """A grid of trials through the command that a user runs. storage: where the teacher is."""
     path, runs = write_space(base, trials, pack, folder), folder / "runs"
     runs.mkdir()
@@ -204,12 +191,6 @@ def time_sweep(base: Trial, trials: int, pack: str, storage: Path, folder: Path)
     return Measured((last - started) / trials, started - begun, idle)
 
 
-def _teacher(base: Trial, storage: Path) -> Path:
-    from msd_sweeps.sweep.prepare import prepare_teacher
-
-    return prepare_teacher(base, storage, lambda text: print(text, file=sys.stderr, flush=True)).weights.resolve()
-
-
 def time_fits(base: Trial, trials: int, weights: Path, folder: Path) -> Measured:
     """The documented pattern, at its best: a new Ray Train run for each trial, one after another."""
     import ray
@@ -222,13 +203,10 @@ def time_fits(base: Trial, trials: int, weights: Path, folder: Path) -> Measured
     with session(None, threads, verbose=False):
         started = time.perf_counter()
         for i, changes in enumerate(_changes(trials)):
+            trial = changed(base, changes).model_dump_json()
             TorchTrainer(
                 _train_alone,
-                train_loop_config={
-                    "trial": changed(base, changes).model_dump_json(),
-                    "weights": str(weights),
-                    "threads": threads,
-                },
+                train_loop_config={"trial": trial, "weights": str(weights), "threads": threads},
                 torch_config=TorchConfig(backend="gloo"),
                 scaling_config=ray.train.ScalingConfig(num_workers=1, resources_per_worker={"CPU": threads}),
                 run_config=ray.train.RunConfig(name=f"trial-{i}", storage_path=str(folder)),

@@ -1,9 +1,22 @@
-"""Facts of the data sets, without torch; `distill/data` loads them."""
+"""Facts of the data sets, without torch: `distill/data` loads them; the error for unusable files; a file's checksum."""
 
+import hashlib
 from pathlib import Path
+from typing import NamedTuple
 
-from msd_sweeps.catalog import image_folders, tensor_files
-from msd_sweeps.catalog.files import DataError, Dataset
+
+class Dataset(NamedTuple):
+    """Sizes of one data set; images are [3, image_size, image_size]."""
+
+    num_classes: int
+    image_size: int
+    train_images: int
+    test_images: int
+
+
+class DataError(ValueError):
+    """The files of a data set are absent, damaged or of another shape; the message names them and the remedy."""
+
 
 DATASETS = {
     "digits": Dataset(num_classes=10, image_size=16, train_images=1397, test_images=400),
@@ -18,31 +31,17 @@ TEST_FOLDERS = {"folder": ("test", "val"), "imagenet": ("val", "test")}
 IMAGENET = "ILSVRC2012"
 """Stands for the fingerprint of the whole ImageNet, whose million files are counted, but not measured."""
 
-_IMAGENET = Dataset(num_classes=1000, image_size=224, train_images=1_281_167, test_images=50_000)
-
-_LARGEST_RESIDENT_BYTES = 16 * 2**30
+_HASHES: dict[tuple[str, int, int], str] = {}
 
 
-def examine(name: str, root: Path, image_size: int | None) -> tuple[Dataset, str]:
-    """The sizes of a data set that the user brings, and a fingerprint of its content.
-
-    Class folders: from the names and sizes of the files. Tensor files: from headers, labels and a checksum.
-    Raises DataError.
-    """
-    if name in TEST_FOLDERS:
-        found = image_folders.find_images(root, TEST_FOLDERS[name])
-        facts = Dataset(len(found.classes), image_size or 224, len(found.train.paths), len(found.test.paths))
-        if name == "imagenet":
-            return facts, IMAGENET if facts._replace(image_size=224) == _IMAGENET else found.fingerprint(root)
-        mark = found.fingerprint(root)
-    else:
-        facts = tensor_files.measure(root, image_size)
-        mark = tensor_files.fingerprint(root)
-    size = (facts.train_images + facts.test_images) * 3 * facts.image_size**2
-    if size > _LARGEST_RESIDENT_BYTES:
-        raise DataError(
-            f"{root}: {facts.train_images + facts.test_images:,} images of {facts.image_size} px take "
-            f"{size / 2**30:.0f} GiB in memory, where {name} keeps them; use a smaller image_size, or class folders "
-            "with name: imagenet, which reads images as it goes"
-        )
-    return facts, mark
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file, remembered while its size and time stamp stay; "absent" where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return "absent"
+    key = (str(path), status.st_size, status.st_mtime_ns)
+    if key not in _HASHES:
+        with path.open("rb") as file:
+            _HASHES[key] = hashlib.file_digest(file, "sha256").hexdigest()
+    return _HASHES[key]

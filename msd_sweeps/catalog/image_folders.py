@@ -1,11 +1,13 @@
 """Images in class folders, found without torch: `train/<class>/...` and `test/<class>/...` or `val/<class>/...`."""
 
 import hashlib
+import itertools
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from msd_sweeps.catalog.files import DataError
+from msd_sweeps.catalog.datasets import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 """Files with other endings, and hidden files, are passed over."""
@@ -28,10 +30,7 @@ class ClassFolders(NamedTuple):
     test: ImageList
 
     def fingerprint(self, root: Path) -> str:
-        """A hash of all relative paths and file sizes: cheap, and enough to notice added, lost and cut files.
-
-        An image that is replaced by another of exactly the same size is not noticed.
-        """
+        """A hash of all paths and file sizes: an image replaced by another of exactly the same size is not noticed."""
         digest = hashlib.sha256()
         for path in (*self.train.paths, *self.test.paths):
             digest.update(f"{path}\0{(root / path).stat().st_size}\0".encode("utf-8", "surrogateescape"))
@@ -39,45 +38,35 @@ class ClassFolders(NamedTuple):
 
 
 def find_images(root: Path, test_names: tuple[str, ...]) -> ClassFolders:
-    """All images of both splits; the test images lie in the first folder of `test_names` that exists.
-
-    Raises DataError for missing folders, fewer than two classes, a class without images, and a test class that
-    is not among the training classes.
-    """
+    """All images of both splits; tests lie in the first of `test_names` that exists. Raises DataError."""
     train_folder, test_folder = _split_folders(root, test_names)
     train, test = _images_by_class(train_folder), _images_by_class(test_folder)
-    classes = list(train)
-    if len(classes) < 2:
-        found = f"only the class '{classes[0]}'" if classes else "no folder at all"
+    if len(train) < 2:
+        found = f"only the class '{min(train)}'" if train else "no folder at all"
         raise DataError(f"{train_folder}: expected one folder for each of two or more classes, found {found}")
-    unknown = next((name for name in test if name not in train), None)
-    if unknown is not None:
-        raise DataError(
-            f"{test_folder / unknown}: a class that {train_folder} lacks; the classes there are {_some(classes)}; "
-            "rename the folder, or add training images"
-        )
-    empty = next((name for name, paths in train.items() if not paths), None)
-    if empty is not None:
-        raise DataError(
-            f"{train_folder / empty}: no images here (files that end in {', '.join(SUFFIXES)}); "
-            "add some, or remove the folder"
-        )
+    for name in test:
+        if name not in train:
+            known = f"the classes there are {_some(list(train))}; rename the folder, or add training images"
+            raise DataError(f"{test_folder / name}: a class that {train_folder} lacks; {known}")
+    for name, paths in train.items():
+        if not paths:
+            wanted = f"files that end in {', '.join(SUFFIXES)}"
+            raise DataError(f"{train_folder / name}: no images here ({wanted}); add some, or remove the folder")
     if not any(test.values()):
         raise DataError(f"{test_folder}: no images in its class folders; the test set needs some")
-    return ClassFolders(classes, _listed(train, classes), _listed(test, classes))
+    return ClassFolders(list(train), _listed(train, train), _listed(test, train))
 
 
 def _split_folders(root: Path, test_names: tuple[str, ...]) -> tuple[Path, Path]:
+    train, test = root / "train", next((root / name for name in test_names if (root / name).is_dir()), None)
+    if train.is_dir() and test:
+        return train, test
     tests = " or ".join(f"{name}/<class>/*.png" for name in test_names)
     expected = f"expected {root}/train/<class>/*.png (or .jpg and the like) and {tests} beside it"
     advice = "put the images there, or point data.root at their folder (--set data.root=FOLDER)"
-    if not root.is_dir():
-        found = "is a file" if root.exists() else "no such folder"
-        raise DataError(f"{root}: {found}; {expected}; {advice}")
-    test = next((root / name for name in test_names if (root / name).is_dir()), None)
-    if not (root / "train").is_dir() or test is None:
+    if root.is_dir():
         raise DataError(f"{root}: {expected}, found {_some(sorted(path.name for path in root.iterdir()))}; {advice}")
-    return root / "train", test
+    raise DataError(f"{root}: {'is a file' if root.exists() else 'no such folder'}; {expected}; {advice}")
 
 
 def _images_by_class(folder: Path) -> dict[str, list[str]]:
@@ -86,26 +75,22 @@ def _images_by_class(folder: Path) -> dict[str, list[str]]:
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename}: cannot be read: {error}") from error
 
-    def is_image(name: str) -> bool:
-        return name.lower().endswith(SUFFIXES) and not name.startswith(".")
-
-    classes = sorted(name for name in next(os.walk(folder, onerror=refuse))[1] if not name.startswith("."))
     cut = len(str(folder)) - len(folder.name)  # plain text, not Path: ImageNet has more than a million
     return {
         name: sorted(
             os.path.join(parent, file)[cut:].replace(os.sep, "/")
             for parent, _, files in os.walk(folder / name, onerror=refuse)
             for file in files
-            if is_image(file)
+            if file.lower().endswith(SUFFIXES) and not file.startswith(".")
         )
-        for name in classes
+        for name in sorted(next(os.walk(folder, onerror=refuse))[1])
+        if not name.startswith(".")
     }
 
 
-def _listed(images: dict[str, list[str]], classes: list[str]) -> ImageList:
-    label_of = {name: label for label, name in enumerate(classes)}
-    labels = [label_of[name] for name, paths in images.items() for _ in paths]
-    return ImageList([path for paths in images.values() for path in paths], labels)
+def _listed(images: dict[str, list[str]], classes: Iterable[str]) -> ImageList:
+    labels = {name: label for label, name in enumerate(classes)}
+    return ImageList([*itertools.chain(*images.values())], [labels[name] for name in images for _ in images[name]])
 
 
 def _some(names: list[str]) -> str:

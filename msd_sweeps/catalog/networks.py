@@ -1,10 +1,7 @@
-"""What is known of every network without building it. This module needs no torch.
-
-The facts are measured on `msd_sweeps.distill.models.NETWORKS`: `python -m msd_sweeps.schema` writes them to
-`networks.json`.
-"""
+"""What is known of every network without building it, as `python -m msd_sweeps.schema` measures it. Without torch."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,11 +10,10 @@ class NetworkFacts(NamedTuple):
     """Facts of one network: with 100 classes where it is made for images of 32 pixels, with 1000 elsewhere."""
 
     channels: int
-    """Channels of the last feature map."""
+    """Of the last feature map."""
     reduction: int
     """Side of the input over the side of the last feature map."""
     parameters: int
-    """Number of parameters."""
     multiply_adds: float
     """Millions in the forward pass of one image of `image_size`, in convolutions and matrix products."""
     classifies_regions: bool
@@ -36,3 +32,30 @@ FACTS_FILE = Path(__file__).with_name("networks.json")
 NETWORKS: dict[str, NetworkFacts] = {
     name: NetworkFacts(**facts) for name, facts in json.loads(FACTS_FILE.read_text(encoding="utf-8")).items()
 }
+
+
+class Pair(NamedTuple):
+    """What a trial gives its method to compare: names of its networks and of its data, side of the images in pixels."""
+
+    teacher: str
+    student: str
+    data: str
+    image_size: int
+
+    def check_scales(self, scales: Iterable[int]) -> None:
+        """Raises ValueError for a scale that divides the smaller of both last feature maps into less than pixels."""
+        reduction = max(NETWORKS[self.student].reduction, NETWORKS[self.teacher].reduction)
+        finest = max(1, self.image_size // reduction)
+        for scale in scales:
+            if scale > finest:
+                hint = f"the finest scale of {self.teacher} -> {self.student} on {self.data} is {finest}"
+                raise ValueError(f"method.scales: scale {scale} is finer than the feature map; {hint}")
+
+    def check_classifiers(self, *roles: str) -> None:
+        """Raises ValueError where the classifier of the student or the teacher cannot label regions."""
+        for role in roles:
+            model = getattr(self, role)
+            if not NETWORKS[model].classifies_regions:
+                problem = f"the classifier of the {role} {model} does not read its last feature map"
+                hint = "it cannot label regions; use msd with regions: all and projector: linear"
+                raise ValueError(f"method: {problem}, so {hint}")

@@ -6,26 +6,19 @@ Parquet (as Hugging Face writes it): `train*.parquet` and `test*.parquet` with t
 or under `bytes`) and `label`.
 """
 
-import contextlib
 import hashlib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any
 
-from msd_sweeps.catalog.files import DataError, Dataset, file_sha256
+from msd_sweeps.catalog.datasets import DataError, Dataset, file_sha256
 
 if TYPE_CHECKING:
     import numpy as np
 
+_CLASSES = "training labels must be 0, 1, ... with at least two classes"
 _POINT = "point data.root at the file or folder (--set data.root=PATH)"
-
-
-class LabelledImages(NamedTuple):
-    """One split. images: one uint8 array [N, ...], or one encoded image (PNG, JPEG, ...) each; labels: int64 [N]."""
-
-    images: "np.ndarray | list[bytes]"
-    labels: "np.ndarray"
 
 
 def fingerprint(root: Path) -> str:
@@ -41,53 +34,47 @@ def measure(root: Path, image_size: int | None) -> Dataset:
 
     image_size: the side to which images are scaled; needed where they are encoded, or not square and of one size.
     """
-    sides: set[int | None] = {None}
-    if _is_npz(root):
-        labels = {split: _npz_labels(root, split) for split in ("train", "test")}
-        sides = {_npz_side(root, split, len(labels[split])) for split in ("train", "test")}
-    else:
-        labels = {split: _parquet_columns(root, split, ["label"])[0] for split in ("train", "test")}
-    present = set(labels["train"].tolist())
+    train, test = _labels(root, "train"), _labels(root, "test")
+    sides = {_npz_side(root, "train", len(train)), _npz_side(root, "test", len(test))} if _is_npz(root) else {None}
+    present = set(train.tolist())
     num_classes = max(present) + 1
-    missing = next((label for label in range(num_classes) if label not in present), None)
-    if num_classes < 2 or missing is not None:
-        found = "only label 0" if missing is None else f"label {missing} is missing among {len(present)} classes"
-        raise DataError(f"{root}: training labels must be 0, 1, ... with at least two classes; {found}")
-    unknown = next((label for label in labels["test"].tolist() if label not in present), None)
-    if unknown is not None:
-        raise DataError(f"{root}: label {unknown} of the test set does not occur in the training set")
+    if num_classes < 2:
+        raise DataError(f"{root}: {_CLASSES}; only label 0")
+    if len(present) < num_classes:
+        missing = next(label for label in range(num_classes) if label not in present)
+        raise DataError(f"{root}: {_CLASSES}; label {missing} is missing among {len(present)} classes")
+    if unknown := set(test.tolist()) - present:
+        raise DataError(f"{root}: label {min(unknown)} of the test set does not occur in the training set")
     side = image_size or (sides.pop() if len(sides) == 1 else None)
     if side is None:
-        raise DataError(
-            f"{root}: image_size is missing; it is needed where images are encoded, or not square and of one size"
-        )
-    return Dataset(num_classes, side, len(labels["train"]), len(labels["test"]))
+        needed = "it is needed where images are encoded, or not square and of one size"
+        raise DataError(f"{root}: image_size is missing; {needed}")
+    return Dataset(num_classes, side, len(train), len(test))
 
 
-def read(root: Path, split: str) -> LabelledImages:
-    """The images and labels of a split (train or test). Raises DataError."""
+def read(root: Path, split: str) -> "tuple[np.ndarray | list[bytes], np.ndarray]":
+    """The images and labels of a split (train or test). Raises DataError.
+
+    images: one uint8 array [N, ...], or one encoded image (PNG, JPEG, ...) each; labels: int64 [N].
+    """
+    labels = _labels(root, split)
     if _is_npz(root):
-        return LabelledImages(_npz_array(root, f"{split}_images"), _npz_labels(root, split))
-    labels, images = _parquet_columns(root, split, ["label", "image"])
-    images = [value.get("bytes") if isinstance(value, dict) else value for value in images]
-    wrong = next((index for index, value in enumerate(images) if not isinstance(value, bytes)), None)
-    if wrong is not None:
-        raise DataError(
-            f"{root}: image {wrong} of the {split} split is {type(images[wrong]).__name__}; expected the bytes of "
-            "an encoded image (PNG, JPEG, ...), bare or under 'bytes'"
-        )
-    return LabelledImages(images, labels)
+        return _npz_array(root, f"{split}_images"), labels
+    images = _parquet(root, split, "image")
+    for index, value in enumerate(images):
+        images[index] = image = value.get("bytes") if isinstance(value, dict) else value
+        if not isinstance(image, bytes):
+            expected = "the bytes of an encoded image (PNG, JPEG, ...), bare or under 'bytes'"
+            found = f"image {index} of the {split} split is {type(image).__name__}"
+            raise DataError(f"{root}: {found}; expected {expected}")
+    return images, labels
 
 
 def image_layout(shape: tuple[int, ...]) -> tuple[int, int] | None:
     """Height and width of an array of images; None for another shape. Channels are last where both orders fit."""
-    if len(shape) == 3:
+    if len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3)):
         return shape[1], shape[2]
-    if len(shape) == 4 and shape[3] in (1, 3):
-        return shape[1], shape[2]
-    if len(shape) == 4 and shape[1] in (1, 3):
-        return shape[2], shape[3]
-    return None
+    return (shape[2], shape[3]) if len(shape) == 4 and shape[1] in (1, 3) else None
 
 
 def _is_npz(root: Path) -> bool:
@@ -98,45 +85,36 @@ def _is_npz(root: Path) -> bool:
     raise DataError(f"{root}: {found}; data.name: tensors expects an .npz file, or a folder of Parquet files; {_POINT}")
 
 
-@contextlib.contextmanager
-def _opened(root: Path, name: str) -> Iterator[Any]:
-    """The file of an array in an .npz file. Raises DataError for whatever goes wrong with it."""
+def _from_npz(root: Path, name: str, read: Callable[[IO[bytes]], Any]) -> Any:
+    """What `read` makes of the file of an array. Raises DataError for whatever goes wrong with it."""
     try:
         with zipfile.ZipFile(root) as archive:
             names = [member.removesuffix(".npy") for member in archive.namelist()]
-            if name not in names:
-                raise DataError(
-                    f"{root}: no array {name}; it has {', '.join(sorted(names)) or 'none'}; save it with "
-                    "numpy.savez(FILE, train_images=..., train_labels=..., test_images=..., test_labels=...)"
-                )
-            with archive.open(f"{name}.npy") as file:
-                yield file
-    except DataError:
-        raise
-    except (OSError, zipfile.BadZipFile, ValueError, KeyError) as error:
+            if name in names:
+                with archive.open(f"{name}.npy") as file:
+                    return read(file)
+    except (OSError, zipfile.BadZipFile, ValueError) as error:
         raise DataError(f"{root}: cannot be read as .npz: {error}") from error
+    save = "numpy.savez(FILE, train_images=..., train_labels=..., test_images=..., test_labels=...)"
+    raise DataError(f"{root}: no array {name}; it has {', '.join(sorted(names)) or 'none'}; save it with {save}")
 
 
 def _npz_array(root: Path, name: str) -> "np.ndarray":
-    from numpy.lib import format as npy
+    from numpy.lib.format import read_array
 
-    with _opened(root, name) as file:
-        return npy.read_array(file, allow_pickle=False)  # pickled arrays could run code
-
-
-def _npz_labels(root: Path, split: str) -> "np.ndarray":
-    return _checked_labels(_npz_array(root, f"{split}_labels"), f"{root}: {split} labels")
+    return _from_npz(root, name, lambda file: read_array(file, allow_pickle=False))  # pickles could run code
 
 
 def _npz_side(root: Path, split: str, num_labels: int) -> int | None:
     """The side of the images of a split, None where they are not square; from the header alone."""
     from numpy.lib import format as npy
 
+    def header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, Any]:
+        is_first = npy.read_magic(file) == (1, 0)
+        return npy.read_array_header_1_0(file) if is_first else npy.read_array_header_2_0(file)
+
     name = f"{split}_images"
-    with _opened(root, name) as file:
-        version = npy.read_magic(file)
-        read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, _, dtype = read_header(file)
+    shape, _, dtype = _from_npz(root, name, header)
     if dtype != "uint8":
         raise DataError(f"{root}: {name} is {dtype}; expected uint8 from 0 to 255 (multiply by 255 and round first)")
     height_width = image_layout(shape)
@@ -144,8 +122,7 @@ def _npz_side(root: Path, split: str, num_labels: int) -> int | None:
         raise DataError(f"{root}: {name} is {list(shape)}; expected [N, H, W], [N, H, W, 1 or 3] or [N, 1 or 3, H, W]")
     if shape[0] != num_labels:
         raise DataError(f"{root}: {shape[0]} {split} images but {num_labels} labels")
-    height, width = height_width
-    return height if height == width else None
+    return height_width[0] if height_width[0] == height_width[1] else None
 
 
 def _shards(root: Path, split: str) -> list[Path]:
@@ -156,37 +133,35 @@ def _shards(root: Path, split: str) -> list[Path]:
     return paths
 
 
-def _parquet_columns(root: Path, split: str, names: list[str]) -> list[Any]:
-    """Columns of a split, the first of them `label`: an array [N]; others are lists."""
-    import numpy as np
+def _parquet(root: Path, split: str, column: str) -> list[Any]:
+    """A column of a split. Raises DataError."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns: list[list[Any]] = [[] for _ in names]
+    values: list[Any] = []
     for path in _shards(root, split):
         try:
             file = pq.ParquetFile(path)
             known = file.schema_arrow.names
-            missing = next((name for name in ("image", "label") if name not in known), None)
-            if missing is not None:
-                raise DataError(
-                    f"{path}: no column '{missing}'; it has {', '.join(known)}; expected 'image' and 'label'"
-                )
-            table = file.read(columns=names)
+            if missing := {"image", "label"} - set(known):
+                has = f"it has {', '.join(known)}; expected 'image' and 'label'"
+                raise DataError(f"{path}: no column '{min(missing)}'; {has}")
+            values += file.read(columns=[column])[column].to_pylist()
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{path}: cannot be read as Parquet: {error}") from error
-        for column, name in zip(columns, names, strict=True):
-            column += table[name].to_pylist()
-    if not columns[0]:
+    if not values:
         raise DataError(f"{root}: no rows of the {split} split")
-    return [_checked_labels(np.asarray(columns[0]), f"{root}: {split} labels"), *columns[1:]]
+    return values
 
 
-def _checked_labels(labels: "np.ndarray", where: str) -> "np.ndarray":
-    """Labels as int64 [N]; a last dimension of 1 is dropped."""
+def _labels(root: Path, split: str) -> "np.ndarray":
+    """The labels of a split, int64 [N]; a last dimension of 1 is dropped. Raises DataError."""
+    import numpy as np
+
+    labels = _npz_array(root, f"{split}_labels") if _is_npz(root) else np.asarray(_parquet(root, split, "label"))
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) == 0 or labels.min() < 0:
         found = f"{labels.dtype} {list(labels.shape)}"
-        raise DataError(f"{where}: expected whole numbers [N] from 0 on, one per image; found {found}")
+        raise DataError(f"{root}: {split} labels: expected whole numbers [N] from 0 on, one per image; found {found}")
     return labels.astype("int64")

@@ -1,26 +1,22 @@
 """Checkpoints that are whole or recognised as torn: a checksum stands before the content.
 
-On a disk they are written aside and renamed. In an object store they are written in one go, because most stores show a
-file only when it is whole; the checksum finds the others. A store that does not answer is asked again for half a
-minute when something is read.
-
-The name of a file says what it holds, so that a reader who only plans needs neither torch nor the content.
+On a disk they are written aside and renamed; most object stores show a file only when it is whole. Reading waits half a
+minute for a store that does not answer. A file's name says what it holds, so that planning needs no torch.
 """
 
 import hashlib
 import io
 import re
-import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from msd_sweeps.records.files import write_whole
-from msd_sweeps.records.object_store import Place, StoreError, StorePath, patiently
+from msd_sweeps.records.object_store import Place, StoreError, patient
 
 _MAGIC = b"msd_sweeps 1\n"
 _HEADER = len(_MAGIC) + 32
-_NAME = re.compile(r"epoch-(\d+)-position-(\d+)\.pt")
+_NAME = re.compile(r"epoch-\d+-position-(\d+)\.pt")
 _KEPT = 2
 
 
@@ -53,14 +49,14 @@ def write(folder: Place, epoch: int, position: int, content: bytes) -> Place:
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror}; free some space and run the same command again") from error
     with suppress(StoreError):  # they are deleted after the next one
-        for old in _sorted(folder)[:-_KEPT]:
+        for old in _files(folder)[:-_KEPT]:
             old.unlink(missing_ok=True)
     return path
 
 
-def _sorted(folder: Place) -> list[Place]:
+def _files(folder: Place, pattern: str = "epoch-*.pt") -> list[Place]:
     """The checkpoints of a folder, the oldest first. Raises StoreError."""
-    return sorted(folder.glob("epoch-*.pt"))
+    return sorted(folder.glob(pattern))
 
 
 def load(path: Place) -> dict[str, Any]:
@@ -70,13 +66,14 @@ def load(path: Place) -> dict[str, Any]:
     return torch.load(io.BytesIO(read(path)), weights_only=True, map_location="cpu")
 
 
+@patient
 def positions(folder: Place) -> dict[int, Place]:
     """The whole checkpoints of a folder by stream position, newest first; a damaged one is renamed `*.damaged`.
 
     Raises StoreError.
     """
     found: dict[int, Place] = {}
-    for path in reversed(patiently(lambda: _sorted(folder))):
+    for path in reversed(_files(folder)):
         name = _NAME.fullmatch(path.name)
         if name is None:
             continue
@@ -84,32 +81,31 @@ def positions(folder: Place) -> dict[int, Place]:
             read(path)
         except CheckpointError:
             with suppress(StoreError, FileNotFoundError):  # it is found damaged again, or another process renamed it
-                path.rename(str(path.with_suffix(".damaged")))
+                path.rename(str(folder / path.name.replace(".pt", ".damaged")))
         else:
-            found[int(name[2])] = path
+            found[int(name[1])] = path
     return found
 
 
 def remove(folder: Place) -> None:
     """Delete the checkpoints of a trial that has ended, and the folder if nothing else is in it. Raises StoreError."""
-    paths: list[Place] = list(folder.glob("*"))
-    ours = [path for path in paths if path.name.startswith("epoch-")]
-    if len(ours) < len(paths):
-        for path in ours:
-            path.unlink(missing_ok=True)
-    elif isinstance(folder, StorePath):
+    for path in _files(folder, "epoch-*"):
+        path.unlink(missing_ok=True)
+    if isinstance(folder, Path):
+        with suppress(OSError):  # it is not empty, or another process removed it
+            folder.rmdir()
+    elif not folder.glob("*"):
         folder.remove_folder()
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
+@patient
 def read(path: Place) -> bytes:
     """The content of a checkpoint. Raises CheckpointError for a damaged or foreign file, StoreError."""
     try:
-        raw = patiently(path.read_bytes)
-    except StoreError:
-        raise
+        raw = path.read_bytes()
     except OSError as error:
+        if isinstance(error, StoreError):
+            raise
         raise CheckpointError(f"{path}: cannot be read: {error}") from error
     if not raw.startswith(_MAGIC) or hashlib.sha256(raw[_HEADER:]).digest() != raw[len(_MAGIC) : _HEADER]:
         raise CheckpointError(f"{path}: damaged (its checksum does not match)")

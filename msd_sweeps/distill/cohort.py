@@ -1,4 +1,4 @@
-"""The only training loop: one teacher, one stream, one or many students in lockstep."""
+"""The only training loop: one teacher, one stream, one or many students in lockstep; and evaluation."""
 
 import time
 import traceback
@@ -8,14 +8,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from msd_sweeps.distill.data.splits import Splits
-from msd_sweeps.distill.data.stream import Stream, StreamBatch
+from msd_sweeps.distill.data.splits import Split, Splits, Stream, StreamBatch
 from msd_sweeps.distill.device import choose_dtype
-from msd_sweeps.distill.evaluation import evaluate
-from msd_sweeps.distill.losses.distiller import Batch
+from msd_sweeps.distill.losses.distiller import Batch, Side
 from msd_sweeps.distill.models.network import Network, Taps
 from msd_sweeps.distill.stepping import InTurn, choose_stepping
-from msd_sweeps.distill.student import NonFiniteLoss, State, Student, side_of
+from msd_sweeps.distill.student import NonFiniteLoss, State, Student
 from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.trial import Trial
 
@@ -54,7 +52,8 @@ def train_epoch(cohort: "Cohort") -> Iterator[list[EpochResult]]:
         student.start_epoch()
     for batch in cohort.stream.epoch(cohort.position):
         students = list(cohort.students.values())
-        batch, teacher_taps = stepping.load(batch, teach if cohort.needs_teacher else None)
+        needs_teacher = any(student.trial.method.needs_teacher for student in students)
+        batch, teacher_taps = stepping.load(batch, teach if needs_teacher else None)
         for student in students:
             student.set_learning_rate()
         errors = stepping.step(students, partial(learn, batch=batch, teacher_taps=teacher_taps))
@@ -82,9 +81,7 @@ class Cohort:
         """`trial` is any trial of the cohort's stream key. `teacher` is frozen and in evaluation mode.
 
         threads_per_student: on a CPU students step side by side, each on so many threads; None: in turn, on all
-        threads. stepping: replaces the choice that follows from the device and the workers.
-
-        Raises ValueError where the batch cannot be divided among the workers.
+        threads. stepping: replaces the choice that follows from device and workers. Raises ValueError as `Stream`.
         """
         self.key, self.device, self.rank, self.world_size = trial.stream_key, device, rank, world_size
         self.dtype = choose_dtype(trial.recipe.precision, device)
@@ -98,7 +95,7 @@ class Cohort:
         self.teacher = teacher
         if teacher is not None:
             teacher.to(device, self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._teacher_side = None if teacher is None else side_of(teacher, splits.train.image_shape)
+        self._teacher_side = None if teacher is None else Side.of(teacher, splits.train.image_shape)
 
     def admit(self, trial: Trial, state: State | None = None, position: int | None = None) -> None:
         """Let a student join before the next epoch, fresh or from a checkpoint's state.
@@ -134,18 +131,21 @@ class Cohort:
     def run_epoch(self) -> list[EpochResult]:
         """Train and evaluate every student for one epoch: one result each, in the order of admission.
 
-        An exception in one student removes that student alone; its result comes last. With several workers an
-        exception in one of them would leave the others waiting, so there it is raised and the whole worker group
-        starts again.
+        An exception in one student removes that student alone; its result comes last. With several workers it would
+        leave the others waiting, so there it is raised and the whole worker group starts again.
         """
         started = time.perf_counter()
         lost = [result for results in train_epoch(self) for result in results]
         measured: dict[str, dict[str, float]] = {}
 
         def measure(student: Student) -> None:
-            metrics = student.training_metrics()
+            metrics = measured[student.trial.id] = student.training_metrics()
             student.epoch += 1
-            measured[student.trial.id] = metrics | self._evaluations(student)
+            # Validation after every epoch; the test set once, after the last, and never to choose.
+            for name, part in (("val", self.splits.val), ("test", self.splits.test if student.is_done else None)):
+                if part is not None:
+                    scores = evaluate(student.network, self.splits, part, self.dtype, self.rank, self.world_size)
+                    metrics[f"{name}_top1"], metrics[f"{name}_loss"] = scores
 
         students = list(self.students.values())
         lost += [self.lose(student, error) for student, error in self.stepping.each(students, measure)]
@@ -159,37 +159,45 @@ class Cohort:
         self.position += 1
         return [*results, *lost]
 
-    @property
-    def needs_teacher(self) -> bool:
-        return any(student.trial.method.name != "none" for student in self.students.values())
-
     def lose(self, student: Student, error: Exception) -> EpochResult:
         """Remove a student that raised an exception, and return its last result; with several workers raise it."""
         if self.world_size > 1 and not isinstance(error, NonFiniteLoss):
             raise error
         self.drop(student.trial.id)
         student.optimizer.zero_grad(set_to_none=True)  # frees memory before the other students go on
-        state = _state_of(error)
+        # The CPU's allocator raises a plain RuntimeError.
+        is_memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+        state = "diverged" if isinstance(error, NonFiniteLoss) else "out_of_memory" if is_memory else "failed"
         trace = "" if state == "diverged" else "".join(traceback.format_exception(error))
         reason = f"{type(error).__name__}: {error}" if state == "failed" else str(error).split("\n")[0]
         return EpochResult(student.trial.id, state, student.epoch, self.position, 0.0, {}, reason, trace)
 
-    def _evaluations(self, student: Student) -> dict[str, float]:
-        """Validation after every epoch; the test set once, after the last, and never to choose."""
-        parts = {"val": self.splits.val, "test": self.splits.test if student.is_done else None}
-        metrics: dict[str, float] = {}
-        for name, part in parts.items():
-            if part is not None:
-                mean, std = self.splits.mean, self.splits.std
-                top1, loss = evaluate(student.network, part, mean, std, self.dtype, self.rank, self.world_size)
-                metrics |= {f"{name}_top1": top1, f"{name}_loss": loss}
-        return metrics
 
+@torch.no_grad()
+def evaluate(
+    network: Network, splits: Splits, part: Split, dtype: torch.dtype, rank: int = 0, world_size: int = 1
+) -> tuple[float, float]:
+    """Top-1 accuracy in percent and mean cross-entropy in nats of a network on a part of `splits`, in evaluation mode.
 
-def _state_of(error: Exception) -> str:
-    if isinstance(error, NonFiniteLoss):
-        return "diverged"
-    # The CPU's allocator raises a plain RuntimeError.
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
-        return "out_of_memory"
-    return "failed"
+    dtype: float32 weights compute under autocast to it; other weights compute in their own precision. Several workers
+    each take a part of the images, and all use the batch norms' statistics of rank 0.
+    """
+    network.eval()
+    if world_size > 1:
+        for buffer in network.buffers():
+            torch.distributed.broadcast(buffer, 0)
+        part = part.select(torch.arange(rank, len(part), world_size))
+    device, weights_dtype = part.labels.device, next(network.parameters()).dtype
+    has_autocast = weights_dtype == torch.float32 and dtype != torch.float32
+    batch_size = 500 if part.image_shape[-1] <= 64 else 125
+    sums = torch.zeros(3, device=device, dtype=torch.float64)  # right, cross-entropy, count
+    normalise = splits.normaliser()
+    for images, labels in part.plain(batch_size):
+        with torch.autocast(device.type, dtype, enabled=has_autocast):
+            logits = network(normalise(images).to(weights_dtype)).logits.float()
+        loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+        sums += torch.stack([(logits.argmax(1) == labels).sum(), loss, torch.full_like(loss, len(labels))])
+    if world_size > 1:
+        torch.distributed.all_reduce(sums)
+    num_right, total_loss, count = sums.tolist()
+    return 100 * num_right / count, total_loss / count

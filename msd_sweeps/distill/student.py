@@ -17,6 +17,7 @@ from msd_sweeps.space.trial import Recipe, Trial
 
 State = dict[str, Any]
 Result = TypeVar("Result")
+_PARTS = "network", "distiller", "optimizer"
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -40,8 +41,7 @@ class Learner(nn.Module):
 class Student:
     """A trial's student in training; `train_epoch` (see cohort) takes its steps.
 
-    All its random numbers come from the trial's seed, so its results depend on the trial and on the stream's position
-    alone, whichever students train beside it.
+    All its random numbers come from the trial's seed: whichever students train beside it do not matter.
     """
 
     def __init__(self, trial: Trial, train: Split, teacher: Side | None, device: torch.device, world_size: int = 1):
@@ -52,19 +52,13 @@ class Student:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(trial.seed)
             self.network = models.build(trial.student.model, trial.data.facts.num_classes)
-            side = side_of(self.network, train.image_shape)
+            side = Side.of(self.network, train.image_shape)
             self.distiller = losses.build(trial.method, side, teacher, train.labels)
         self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.distiller.to(device)
         self.learner: nn.Module = Learner(self.network, self.distiller)
-        self.optimizer = torch.optim.SGD(
-            self.learner.parameters(),
-            lr=recipe.lr,
-            momentum=recipe.momentum,
-            nesterov=recipe.nesterov,
-            weight_decay=recipe.weight_decay,
-            fused=True,
-        )
+        settings = recipe.model_dump(include={"lr", "momentum", "nesterov", "weight_decay"})
+        self.optimizer = torch.optim.SGD(self.learner.parameters(), fused=True, **settings)
         if world_size > 1:
             self.learner = nn.parallel.DistributedDataParallel(self.learner)
         self.epoch = 0
@@ -106,10 +100,7 @@ class Student:
                 self._sums[name] = value.detach().clone()
 
     def training_metrics(self) -> dict[str, float]:
-        """Means over the epoch's steps; the one place where the host waits for the device.
-
-        Raises NonFiniteLoss.
-        """
+        """Means over the epoch's steps; the one place where the host waits for the device. Raises NonFiniteLoss."""
         sums = torch.stack(list(self._sums.values()))
         if self.world_size > 1:
             torch.distributed.all_reduce(sums)
@@ -123,9 +114,7 @@ class Student:
         return {
             "trial": self.trial.id,
             "epoch": self.epoch,
-            "network": self.network.state_dict(),
-            "distiller": self.distiller.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            **{part: getattr(self, part).state_dict() for part in _PARTS},
             "history": [asdict(result) for result in self.history],
         }
 
@@ -133,38 +122,23 @@ class Student:
         """Go on from a checkpoint. Raises ValueError for another trial's."""
         if state["trial"] != self.trial.id:
             raise ValueError(f"a checkpoint of trial {state['trial']} was given to trial {self.trial.id}")
-        self.network.load_state_dict(state["network"])
-        self.distiller.load_state_dict(state["distiller"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for part in _PARTS:
+            getattr(self, part).load_state_dict(state[part])
         self.epoch = state["epoch"]
         self.history = [EpochResult(**result) for result in state["history"]]
-
-
-def side_of(network: Network, image_shape: torch.Size) -> Side:
-    """What methods may know of a network, found with one image [3, H, W] of zeros; the network's state stays."""
-    was_training = network.training
-    network.eval()
-    parameter = next(network.parameters())
-    with torch.no_grad():
-        taps = network(torch.zeros(1, *image_shape, device=parameter.device, dtype=parameter.dtype))
-    network.train(was_training)
-    side = Side.of(network, taps)
-    # Losses compute in float32; a frozen teacher's head may be in bfloat16.
-    return side._replace(classify=lambda rows: network.classify(rows.to(parameter.dtype)).to(rows.dtype))
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     """The learning rate of one step, counted from 0 over the whole training.
 
-    step: times gamma after each milestone epoch. cosine: half a cosine to zero. one_cycle: linear up over the
-    first 30 % and linear down to zero.
+    step: times gamma after each milestone epoch. cosine: half a cosine to zero. one_cycle: linear up over the first
+    30 % and linear down to zero.
     """
     total = recipe.epochs * steps_per_epoch
-    done = step / total
     if recipe.schedule == "step":
         rate = recipe.lr * recipe.gamma ** sum(step >= epoch * steps_per_epoch for epoch in recipe.milestones)
     elif recipe.schedule == "cosine":
-        rate = recipe.lr * (1 + math.cos(math.pi * done)) / 2
+        rate = recipe.lr * (1 + math.cos(math.pi * (step / total))) / 2
     else:
         # Steps count from their middle, so that neither the first nor the last has rate zero.
         middle = (step + 0.5) / total

@@ -12,14 +12,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from msd_sweeps.catalog.files import file_sha256
+from msd_sweeps.catalog.datasets import file_sha256
 from msd_sweeps.distill import checkpoint, models
-from msd_sweeps.distill.cohort import Cohort
+from msd_sweeps.distill.cohort import Cohort, evaluate
 from msd_sweeps.distill.data import loading as data
 from msd_sweeps.distill.device import choose_dtype
-from msd_sweeps.distill.evaluation import evaluate
-from msd_sweeps.distill.models.folding import fold_batch_norm
-from msd_sweeps.distill.models.network import Network
+from msd_sweeps.distill.models.network import Network, fold_batch_norm
 from msd_sweeps.records.files import write_whole
 from msd_sweeps.records.header import TeacherRecord
 from msd_sweeps.records.object_store import Place
@@ -28,9 +26,7 @@ from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.methods import NoneSettings
 from msd_sweeps.space.trial import Student, Trial, identity, teacher_identity
 
-_PREFIXES = ("module.student.", "module.", "student.")
-_WRAPPERS = ("model", "state_dict", "net")
-_CARD = "teacher.json"
+Progress = Callable[[EpochResult], None]
 
 
 class TeacherError(InputError):
@@ -50,11 +46,7 @@ def cache_key(trial: Trial) -> str:
 
 
 def prepare(
-    trial: Trial,
-    cache: Path,
-    device: torch.device,
-    progress: Callable[[EpochResult], None] = lambda result: None,
-    checkpoints: Place | None = None,
+    trial: Trial, cache: Path, device: torch.device, progress: Progress | None = None, checkpoints: Place | None = None
 ) -> Teacher:
     """The teacher of a trial from the cache; otherwise it is imported or trained, and measured.
 
@@ -62,58 +54,41 @@ def prepare(
     teacher's folder of the cache. Raises TeacherError, data.DataError, OSError.
     """
     folder = cache / cache_key(trial)
-    card = folder / _CARD
+    card, weights = folder / "teacher.json", folder / "weights.safetensors"
     if card.exists():
-        return _from_cache(card)
-    seconds = 0.0
+        teacher = Teacher(**json.loads(card.read_text()) | {"weights": weights})
+        if file_sha256(weights) != teacher.weights_sha256:
+            raise TeacherError(f"{weights}: damaged (its checksum does not match); delete {folder} to remake it")
+        return teacher
     if trial.teacher.weights is None:
-        source = "trained"
-        network, seconds = _train(trial, checkpoints or folder, device, progress)
+        source, (network, seconds) = "trained", _train(trial, checkpoints or folder, device, progress)
     else:
-        source = "imported"
-        network = _network(trial, Path(trial.teacher.weights))
+        source, network, seconds = "imported", _network(trial, Path(trial.teacher.weights)), 0.0
     splits = data.load(trial.data.whole).to(device)
     dtype = choose_dtype(trial.recipe.precision, device)
     folded = fold_batch_norm(network).to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    top1, _ = evaluate(folded, splits.test, splits.mean, splits.std, dtype)
+    top1, _ = evaluate(folded, splits, splits.test, dtype)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     content = safetensors.torch.save(tensors)
     teacher = Teacher(
         key=folder.name,
         model=trial.teacher.model,
         source=source,
-        weights=folder / "weights.safetensors",
+        weights=weights,
         weights_sha256=hashlib.sha256(content).hexdigest(),
         test_top1=round(top1, 3),
         precision=str(dtype).removeprefix("torch."),
         seconds=round(seconds, 1),
     )
-    write_whole(teacher.weights, content)
-    fields = teacher.record() | {"weights": teacher.weights.name}
-    write_whole(card, (json.dumps(fields, indent=1) + "\n").encode())
+    write_whole(weights, content)
+    write_whole(card, (json.dumps(teacher.record(), indent=1) + "\n").encode())
     checkpoint.remove(checkpoints or folder)
-    return teacher
-
-
-def _from_cache(card: Path) -> Teacher:
-    fields = json.loads(card.read_text())
-    teacher = Teacher(**{**fields, "weights": card.parent / fields["weights"]})
-    if file_sha256(teacher.weights) != teacher.weights_sha256:
-        raise TeacherError(
-            f"{teacher.weights}: damaged (its checksum does not match); delete {card.parent} to remake it"
-        )
     return teacher
 
 
 def load(trial: Trial, weights: Path) -> Network:
     """The frozen network of a prepared teacher: in evaluation mode, batch norms folded into convolutions."""
     return fold_batch_norm(_network(trial, weights))
-
-
-def _network(trial: Trial, weights: Path) -> Network:
-    network = models.build(trial.teacher.model, trial.data.facts.num_classes)
-    load_weights(network, read_weights(weights), str(weights))
-    return network
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -135,34 +110,33 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path}: cannot be read as weights, and nothing else in it was run ({type(error).__name__}: "
             f"{first_line}); expected a .safetensors file or a state dictionary"
         ) from error
-    for wrapper in _WRAPPERS:
+    for wrapper in ("model", "state_dict", "net"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise TeacherError(f"{path}: expected tensors by name, bare or under 'model' or 'state_dict'")
-    for prefix in _PREFIXES:
+    for prefix in ("module.student.", "module.", "student."):
         if content and all(name.startswith(prefix) for name in content):
             content = {name.removeprefix(prefix): tensor for name, tensor in content.items()}
     return content
 
 
-def load_weights(network: Network, weights: dict[str, Tensor], where: str) -> None:
-    """Load weights into a network. Raises TeacherError that names the first key that does not fit."""
-    expected = network.state_dict()
+def _network(trial: Trial, path: Path) -> Network:
+    """The teacher's network with the weights of a file. Raises TeacherError that names a key that does not fit."""
+    network = models.build(trial.teacher.model, trial.data.facts.num_classes)
+    expected, weights = network.state_dict(), read_weights(path)
     missing = [name for name in expected if name not in weights and not name.endswith("num_batches_tracked")]
-    unknown = [name for name in weights if name not in expected]
     shapes = {name: (list(weights[name].shape), list(expected[name].shape)) for name in expected if name in weights}
     problems = [f"'{name}' is missing" for name in missing]
     problems += [f"'{name}' is {found}, expected {own}" for name, (found, own) in shapes.items() if found != own]
-    problems += [f"'{name}' has no place in it" for name in unknown]
+    problems += [f"'{name}' has no place in it" for name in weights if name not in expected]
     if problems:
-        raise TeacherError(f"{where}: not the weights of a {type(network).__name__} as configured: {problems[0]}")
+        raise TeacherError(f"{path}: not the weights of a {type(network).__name__} as configured: {problems[0]}")
     network.load_state_dict(weights, strict=False)
+    return network
 
 
-def _train(
-    trial: Trial, folder: Place, device: torch.device, progress: Callable[[EpochResult], None]
-) -> tuple[Network, float]:
+def _train(trial: Trial, folder: Place, device: torch.device, progress: Progress | None) -> tuple[Network, float]:
     """Train the teacher as a trial of its own, with cross-entropy on the whole training set."""
     run = Trial(
         data=trial.data.whole,
@@ -173,12 +147,13 @@ def _train(
         seed=trial.teacher.seed,
     )
     cohort = Cohort(run, None, data.load(run.data), device)
-    found = next(iter(checkpoint.positions(folder).items()), None)
-    cohort.admit(run, checkpoint.load(found[1]) if found else None, position=found[0] if found else 0)
+    position, path = next(iter(checkpoint.positions(folder).items()), (0, None))
+    cohort.admit(run, checkpoint.load(path) if path else None, position)
     student = cohort.students[run.id]
     for (result,) in cohort.epochs():
         if result.state not in ("running", "finished"):
             raise TeacherError(f"training the teacher {trial.teacher.model} failed: {result.reason}")
         checkpoint.save(folder, student.epoch, cohort.position, student.state())
-        progress(result)
+        if progress is not None:
+            progress(result)
     return student.network, sum(result.seconds for result in student.history)

@@ -7,33 +7,17 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 
 from msd_sweeps.distill import models
 from msd_sweeps.distill.cohort import Cohort, train_epoch
-from msd_sweeps.distill.data.loading import Images, Splits
+from msd_sweeps.distill.data.splits import Images, Splits
 from msd_sweeps.distill.device import choose_device
-from msd_sweeps.distill.models.folding import fold_batch_norm
-from msd_sweeps.distill.stepping import graphs as capture
-from msd_sweeps.space.overrides import changed
-from msd_sweeps.space.trial import Trial
-
-_WARM_UP_STEPS = capture.WARM_UP_STEPS + 2
-"""A GPU captures its graphs meanwhile."""
-_WORTHWHILE = 0.05
-_OF_THE_DEVICE = 0.8
-"""The rest is left to evaluation, to fragments, and to students that are larger."""
+from msd_sweeps.distill.stepping import WARM_UP_STEPS
+from msd_sweeps.space.trial import Trial, changed
 
 Step = Callable[[], object]
-
-
-class PackCost(NamedTuple):
-    """What a pack costs: seconds of a step, per trial, and bytes of the device's memory."""
-
-    seconds: float
-    peak_bytes: float
 
 
 def measure(trial: Trial, steps: int = 5) -> float:
@@ -41,32 +25,34 @@ def measure(trial: Trial, steps: int = 5) -> float:
     return statistics.median(time_in_turns({"step": cohort_step([trial])}, rounds=steps, steps=1)["step"])
 
 
-def worthwhile_pack(cost: Callable[[int], PackCost], most: int, device_bytes: float) -> int:
+def worthwhile_pack(cost: Callable[[int], tuple[float, float]], most: int, device_bytes: float) -> int:
     """Double a pack for as long as that makes a trial's step cheaper by 5 % and twice the memory is there.
 
-    cost: measures a pack; one that raises torch.OutOfMemoryError is too large.
+    A fifth of the memory is left to evaluation, to fragments, and to students that are larger. cost: measures a pack:
+    seconds of a step, per trial, and bytes. One that raises torch.OutOfMemoryError is too large.
     """
-    pack, known = 1, cost(1)
-    while 2 * pack <= most and 2 * known.peak_bytes <= _OF_THE_DEVICE * device_bytes:
+    pack, (seconds, peak_bytes) = 1, cost(1)
+    while 2 * pack <= most and 2 * peak_bytes <= 0.8 * device_bytes:
+        before = seconds
         try:
-            twice = cost(2 * pack)
+            seconds, peak_bytes = cost(2 * pack)
         except torch.OutOfMemoryError:
             break
-        if twice.seconds > (1 - _WORTHWHILE) * known.seconds:
+        if seconds > 0.95 * before:
             break
-        pack, known = 2 * pack, twice
+        pack *= 2
     return pack
 
 
 def measure_pack(trial: Trial, most: int) -> int:
     """How many students like this trial's are worth packing on the current GPU, found by trying."""
 
-    def cost(pack: int) -> PackCost:
+    def cost(pack: int) -> tuple[float, float]:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         step = cohort_step(replicates(trial, pack))
         seconds = statistics.median(time_in_turns({"step": step}, rounds=5, steps=4)["step"])
-        return PackCost(seconds / pack, torch.cuda.max_memory_allocated())
+        return seconds / pack, torch.cuda.max_memory_allocated()
 
     return worthwhile_pack(cost, most, torch.cuda.mem_get_info()[1])
 
@@ -83,24 +69,20 @@ def time_in_turns(
 
     Candidates take turns, `steps` steps at a time, so that a machine whose speed drifts slows all of them alike.
     """
+    wait_for_device = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
     for step in candidates.values():
-        for _ in range(_WARM_UP_STEPS):
+        for _ in range(WARM_UP_STEPS + 2):  # a GPU captures its graphs meanwhile
             step()
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
         for name, step in candidates.items():
-            _wait_for_device()
+            wait_for_device()
             started = clock()
             for _ in range(steps):
                 step()
-            _wait_for_device()
+            wait_for_device()
             seconds[name].append((clock() - started) / steps)
     return seconds
-
-
-def _wait_for_device() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def cohort_step(trials: list[Trial], threads_per_student: int | None = None) -> Step:
@@ -109,7 +91,7 @@ def cohort_step(trials: list[Trial], threads_per_student: int | None = None) -> 
     threads_per_student: as in `Cohort`; slots on a processor give each student one.
     """
     trial = trials[0]
-    teacher = fold_batch_norm(models.build(trial.teacher.model, trial.data.facts.num_classes))
+    teacher = models.fold_batch_norm(models.build(trial.teacher.model, trial.data.facts.num_classes))
     cohort = Cohort(trial, teacher, random_splits(trial), choose_device(), threads_per_student=threads_per_student)
     for one in trials:
         cohort.admit(one)

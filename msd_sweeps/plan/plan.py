@@ -2,13 +2,14 @@
 
 import json
 import math
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
-from msd_sweeps.plan.machine import available_bytes, local_node
-from msd_sweeps.plan.packing import Packing, packing_of
-from msd_sweeps.plan.slots import Node, SlotPlan, plan_slots
+from msd_sweeps.plan.slots import Node, SlotPlan, packing_of, plan_slots
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.durations import duration
 from msd_sweeps.space.schema import Choices, Parameter, Space
@@ -31,22 +32,17 @@ class Plan:
         searched = space.search.num_samples if space.design == "search" else 0
         return searched + len(self.sweep.fixed_trials) + self.sweep.confirmed_count
 
-    @cached_property
-    def packing(self) -> Packing:
-        """What decides an automatic pack."""
-        packing = packing_of(self.sweep)
-        return packing if self.measured_pack is None else packing.measured(self.measured_pack)
-
     def slots_on(self, nodes: Sequence[Node], memory: float = math.inf) -> SlotPlan:
         """The slots on these nodes. memory: bytes that all slots together may count on.
 
         Raises InputError that names what is asked for and what the nodes have.
         """
-        return plan_slots(self.sweep.space.resources, nodes, self.trials, self.packing, memory)
+        packing = packing_of(self.sweep, self.measured_pack)
+        return plan_slots(self.sweep.space.resources, nodes, self.trials, packing, memory)
 
     def slots_here(self, cpus: int | None = None) -> SlotPlan:
         """The slots on this machine, of which `cpus` CPUs may be used. Raises InputError as `slots_on` does."""
-        slots = self.slots_on([local_node(cpus)], available_bytes())
+        slots = self.slots_on([{"CPU": cpus or local_cpus(), "GPU": local_gpus()}], available_bytes())
         return replace(slots, most=slots.slots)  # one machine does not grow
 
     def text(self, slots: SlotPlan | None) -> str:
@@ -57,10 +53,9 @@ class Plan:
             f"pair       {base.teacher.model} -> {base.student.model} on {base.data.name}, method {base.method.name}, "
             f"{base.recipe.epochs} epochs of {base.steps_per_epoch} steps at batch size {base.recipe.batch_size}",
         ]
-        for name, parameter in space.parameters.items():
-            lines.append(f"parameter  {name}: {_values(parameter)}")
-        for label in [*space.without, *space.also]:
-            lines.append(f"cell       {'without ' if label in space.without else ''}{label}")
+        lines += [f"parameter  {name}: {_values(parameter)}" for name, parameter in space.parameters.items()]
+        lines += [f"cell       without {label}" for label in space.without]
+        lines += [f"cell       {label}" for label in space.also]
         lines.append(f"trials     {self._trials_by_part()}")
         lines.append(f"slots      {slots or 'as many as the cluster has room for'}")
         lines.append(f"time       {self._time(slots)}")
@@ -71,13 +66,12 @@ class Plan:
         if space.design != "search":
             cells = len({planned.label for planned in fixed})
             return f"{len(fixed)} = {cells} cells x {len(space.seeds)} seeds"
+        confirm, search = space.confirm, space.search
         stopping = f", stopped early by {space.scheduler.type}" if space.scheduler.type != "none" else ""
-        cells = space.confirm.top_k + len(space.confirm.baselines)
-        winners = f"{space.confirm.top_k} winner{'' if space.confirm.top_k == 1 else 's'}"
-        names = ", ".join([winners, *space.confirm.baselines])
+        names = ", ".join([f"{confirm.top_k} winner{'' if confirm.top_k == 1 else 's'}", *confirm.baselines])
         return (
-            f"{self.trials} = {space.search.num_samples} search samples ({space.search.sampler}{stopping}) + "
-            f"{cells} cells ({names}) x {len(space.confirm.seeds)} seeds"
+            f"{self.trials} = {search.num_samples} search samples ({search.sampler}{stopping}) + "
+            f"{confirm.top_k + len(confirm.baselines)} cells ({names}) x {len(confirm.seeds)} seeds"
         )
 
     def _time(self, slots: SlotPlan | None) -> str:
@@ -102,3 +96,30 @@ def _values(parameter: Parameter) -> str:
     spacing = ", logarithmic" if parameter.log else f", step {parameter.step:g}" if parameter.step else ""
     kind = "whole numbers " if parameter.is_integer else ""
     return f"{kind}{parameter.low:g} to {parameter.high:g}{spacing}{when}"
+
+
+def local_cpus() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def local_gpus() -> int:
+    """NVIDIA GPUs that this process may use, found without loading CUDA."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
+    return len([path for path in Path("/dev").glob("nvidia[0-9]*") if path.name[6:].isdigit()])
+
+
+def available_bytes(meminfo: Path = Path("/proc/meminfo"), control_group: Path = Path("/sys/fs/cgroup")) -> float:
+    """Bytes of memory that are free on this machine or in its control group; infinite where neither is known.
+
+    meminfo, control_group: where Linux reports them.
+    """
+    found = math.inf
+    with suppress(OSError, ValueError, IndexError):
+        found = 1024.0 * int(meminfo.read_text().split("MemAvailable:")[1].split()[0])
+    with suppress(OSError, ValueError):  # "max" where there is no limit
+        limit, used = (int((control_group / f"memory.{name}").read_text()) for name in ("max", "current"))
+        found = min(found, float(limit - used))
+    return found

@@ -74,7 +74,12 @@ def read(path: Path) -> Iterator[Record]:
             for line in file:
                 for record in _records_in(line):
                     if not is_current(record):
-                        raise LayoutError(_layout_problem(path, record))
+                        layout = record.get("layout", "unnumbered")
+                        age = "a newer" if isinstance(layout, int) and layout > LAYOUT else "an older"
+                        raise LayoutError(
+                            f"{path}: written by {age} msd_sweeps (layout {layout}, this one reads {LAYOUT}); choose "
+                            "another --name, or remove its folder"
+                        )
                     yield record
     except FileNotFoundError as error:
         raise LedgerError(f"{path}: no ledger here; is the name of the sweep right?") from error
@@ -85,17 +90,8 @@ def read(path: Path) -> Iterator[Record]:
 def is_current(record: Record) -> bool:
     """Whether a record has this version's layout, as far as one record shows it."""
     if record["event"] == "sweep":
-        return bool(record.get("layout") == LAYOUT)
+        return record.get("layout") == LAYOUT
     return record["event"] != "start" or "levels" in record
-
-
-def _layout_problem(path: Path, record: Record) -> str:
-    layout = record.get("layout", "unnumbered")
-    age = "a newer" if isinstance(layout, int) and layout > LAYOUT else "an older"
-    return (
-        f"{path}: written by {age} msd_sweeps (layout {layout}, this one reads {LAYOUT}); choose another --name, or "
-        "remove its folder"
-    )
 
 
 def follow(path: Path) -> Iterator[Record | None]:
@@ -123,10 +119,9 @@ class Ledger:
             path.parent.mkdir(parents=True, exist_ok=True)
             is_new = not path.exists()
             self._file = path.open("ab+", buffering=0)
-            size = os.fstat(self._file.fileno()).st_size
             self._end = 0
             """Where the last whole line ends."""
-            if size:
+            if os.fstat(self._file.fileno()).st_size:
                 with mmap.mmap(self._file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ) as content:
                     self._end = content.rfind(b"\n") + 1
                 self._file.truncate(self._end)

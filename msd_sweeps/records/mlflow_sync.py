@@ -1,7 +1,7 @@
 """The MLflow mirror of a ledger: a background thread sends records; a failure delays no training and loses nothing.
 
-One parent run per sweep and one nested run per trial. Every record can be sent twice without harm, so what a server
-missed is sent again. The thread reads the ledger's file: a server that is away for days costs no memory.
+Every record can be sent twice without harm, so what a server missed is sent again. The thread reads the ledger's file:
+a server that is away for days costs no memory.
 """
 
 import os
@@ -36,16 +36,14 @@ def choose_uri(folder: Path, configured: str | None) -> str:
 def how_to_open(uri: str) -> str:
     """The command that shows the runs, or the address of the page that does."""
     shown = without_secrets(uri)
-    is_page = urlsplit(uri).scheme in ("http", "https")
-    return shown if is_page else f"mlflow ui --backend-store-uri {shlex.quote(shown)}"
+    return shown if uri.startswith(("http:", "https:")) else f"mlflow ui --backend-store-uri {shlex.quote(shown)}"
 
 
 def _hidden(text: str, uri: str) -> str:
     """A text, such as an error that quotes the address of a store, without the secrets of that address."""
     parts = urlsplit(uri)
-    secrets = [parts.password, parts.query, *(value for _, value in parse_qsl(parts.query))]
     text = text.replace(uri, without_secrets(uri))
-    for secret in filter(None, secrets):
+    for secret in filter(None, [parts.password, parts.query, *(value for _, value in parse_qsl(parts.query))]):
         text = text.replace(secret, "***")
     return text
 
@@ -70,6 +68,7 @@ class Mirror:
         """Why single records were not taken, and never will be."""
         self.sent = 0
         """Records that the store has taken or refused."""
+        self._writer: Writer | None = None
         self._records, self._pauses_seconds = records, pauses_seconds
         self._grown, self._closing = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -88,11 +87,9 @@ class Mirror:
         self._closing.set()
         self._grown.set()
         sent = -1
-        while sent != self.sent and self._thread.is_alive():
+        while sent != self.sent and self._thread.is_alive() and (while_it_takes or sent < 0):
             sent = self.sent
             self._thread.join(timeout)
-            if not while_it_takes:
-                break
         left = self._records - self.sent
         if left > 0 or self._thread.is_alive():
             return max(1, left)  # at least the end of the sweep
@@ -102,53 +99,53 @@ class Mirror:
         return len(self.refused)
 
     def _work(self) -> None:
-        writer: Writer | None = None
+        first, longest = self._pauses_seconds
         for record in self._follow():
-            first, longest = self._pauses_seconds
             pause = first
-            while True:
-                try:
-                    writer = writer or Writer(self.uri, self.experiment, self.sweep, self.folder)
-                    if record is None:
-                        writer.end_sweep()
-                        return
-                    writer.write(record)
-                except Exception as error:  # stores and networks raise errors of all kinds
-                    lines = _hidden(str(error), self.uri).strip().splitlines() or ["no reason given"]
-                    self.trouble = f"{type(error).__name__}: {lines[0]}"[:200]
-                    if writer is None or record is None or not _is_refusal(error):
-                        # The store may have taken the record all the same; a new writer looks before sending it again.
-                        writer = None
-                        if self._closing.is_set():
-                            time.sleep(first)
-                        self._closing.wait(pause)
-                        pause = min(2 * pause, longest)
-                        continue
-                    self.refused.append(self.trouble)
-                break
-            self.trouble = None
-            self.sent += 1
+            while not self._is_sent(record):
+                if self._closing.is_set():
+                    time.sleep(first)
+                self._closing.wait(pause)
+                pause = min(2 * pause, longest)
+
+    def _is_sent(self, record: Record | None) -> bool:
+        """Send a record, or after the last one the end of the sweep; False where it has to be sent again."""
+        try:
+            self._writer = self._writer or Writer(self.uri, self.experiment, self.sweep, self.folder)
+            if record is None:
+                self._writer.end_sweep()
+                return True
+            self._writer.write(record)
+        except Exception as error:  # stores and networks raise errors of all kinds
+            lines = _hidden(str(error), self.uri).strip().splitlines() or ["no reason given"]
+            self.trouble = f"{type(error).__name__}: {lines[0]}"[:200]
+            if self._writer is None or record is None or not _is_refusal(error):
+                # The store may have taken the record all the same; a new writer looks before sending it again.
+                self._writer = None
+                return False
+            self.refused.append(self.trouble)
+        self.trouble = None
+        self.sent += 1
+        return True
 
     def _follow(self) -> Iterator[Record | None]:
         """The ledger's records as they come; after the last one None, unless there was none at all."""
-        path = self.folder / ledger.FILE_NAME
-        records = None
-        while True:
-            self._grown.clear()
-            is_closing = self._closing.is_set()
-            if records is None and self._records:  # only now there is a file
-                records = ledger.follow(path)
-            try:
-                record = next(records) if records is not None else None
-            except OSError as error:
-                self.trouble = f"{path}: cannot be read: {error.strerror}"
-                break
-            if record is not None:
-                yield record
-            elif is_closing:
-                break
-            else:
-                self._grown.wait()
+        while not self._records and not self._closing.is_set():  # there is no file yet
+            self._grown.wait()
+        path, is_closing = self.folder / ledger.FILE_NAME, False
+        try:
+            for record in ledger.follow(path) if self._records else ():
+                if record is not None:
+                    yield record
+                elif is_closing:
+                    break
+                else:  # what was written before the closing is read once more
+                    is_closing = self._closing.is_set()
+                    if not is_closing:
+                        self._grown.wait()
+                        self._grown.clear()
+        except OSError as error:
+            self.trouble = f"{path}: cannot be read: {error.strerror}"
         if self.sent:
             yield None
 

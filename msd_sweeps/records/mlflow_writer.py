@@ -2,30 +2,24 @@
 
 import json
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from msd_sweeps.records.ledger import Record
+from msd_sweeps.space.settings import flatten
 
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # every failure is raised and shown by the caller
+}
+"""Read when MLflow is imported: it gives up soon and sends no telemetry."""
 _STATUS = {"finished": "FINISHED", "stopped": "FINISHED", "interrupted": "KILLED"}
 _OUTCOME = {"complete": "FINISHED", "failed": "FAILED"}
 _LONGEST_VALUE = 500
 _UNFINISHED = ("", "interrupted")
-
-
-def client_of(uri: str) -> Any:
-    """An `MlflowClient` that gives up soon and sends no telemetry."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    # Read when MLflow is imported. Every failure is raised and shown by the caller; MLflow's logger would repeat it.
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
-    from mlflow import MlflowClient
-
-    return MlflowClient(uri)
 
 
 @dataclass
@@ -39,12 +33,15 @@ class _Run:
 
 
 class Writer:
-    """Writes records to one store; a record that is there already is passed over."""
+    """Writes records to one store; a record that is there already is passed over. Raises what MLflow raises."""
 
     def __init__(self, uri: str, experiment: str, sweep: str, folder: Path):
         """folder: where the artifacts lie, beside a SQLite store."""
-        self.client = client_of(uri)
-        self.sweep = sweep
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        from mlflow import MlflowClient
+
+        self.client, self.sweep = MlflowClient(uri), sweep
         found = self.client.get_experiment_by_name(experiment)
         if found is None:
             artifacts = (folder / "mlflow-artifacts").resolve().as_uri() if uri.startswith("sqlite:") else None
@@ -56,6 +53,7 @@ class Writer:
         self.measured: dict[str, float] = {}
         """Metrics of the parent run."""
         self.runs: dict[str, _Run] = {}
+        """The runs of the trials, by their ids."""
         self.outcome = "KILLED"
         """The status of the parent run when the sweep ends without a record of its outcome."""
         self.parent = self._find_runs()
@@ -83,70 +81,55 @@ class Writer:
         return str(parent)
 
     def write(self, record: Record) -> None:
-        """Write one record. Raises what MLflow raises."""
-        writers = {
-            "sweep": self._sweep,
-            "teacher": self._teacher,
-            "start": self._start,
-            "epoch": self._epoch,
-            "end": self._end,
-            "label": self._label,
-            "close": self._close,
-        }
-        if record["event"] in writers:
-            writers[record["event"]](record)
+        """Write one record."""
+        match record["event"]:
+            case "sweep":
+                self.outcome = "KILLED"
+                for name in ("commit", "host", "device"):
+                    self.client.set_tag(self.parent, f"msd.{name}", str(record.get(name)))
+                self.client.log_dict(self.parent, {"space": record["space"], "base": record["base"]}, "sweep.json")
+            case "teacher":
+                name, value = f"teacher_test_top1_{record['model']}", record["test_top1"]
+                if self.measured.get(name) != value:
+                    self.client.log_metric(self.parent, name, value)
+                    self.measured[name] = value
+            case "start":
+                self._start(record)
+            case "label":
+                self.client.set_tag(self.runs[record["trial"]].id, "msd.label", record["label"])
+            case "epoch":
+                self._epoch(record)
+            case "end":
+                self._end(record)
+            case "close":
+                self.outcome = _OUTCOME.get(record["outcome"], "KILLED")
 
     def end_sweep(self) -> None:
         """Close the parent run."""
         self.client.set_terminated(self.parent, self.outcome)
-
-    def _sweep(self, record: Record) -> None:
-        self.outcome = "KILLED"
-        for name in ("commit", "host", "device"):
-            self.client.set_tag(self.parent, f"msd.{name}", str(record.get(name)))
-        self.client.log_dict(self.parent, {"space": record["space"], "base": record["base"]}, "sweep.json")
-
-    def _close(self, record: Record) -> None:
-        self.outcome = _OUTCOME.get(record["outcome"], "KILLED")
-
-    def _teacher(self, record: Record) -> None:
-        name, value = f"teacher_test_top1_{record['model']}", record["test_top1"]
-        if self.measured.get(name) != value:
-            self.client.log_metric(self.parent, name, value)
-            self.measured[name] = value
 
     def _start(self, record: Record) -> None:
         from mlflow.entities import Param
 
         run = self.runs.get(record["trial"])
         if run is None:
-            run = self.runs[record["trial"]] = self._created(record)
+            tags = {f"msd.{name}": record[name] for name in ("trial", "cell", "phase", "label")}
+            tags |= {"mlflow.parentRunId": self.parent, "msd.sweep": self.sweep, "msd.attempts": str(record["attempt"])}
+            if record.get("source"):
+                tags["msd.source"] = record["source"]
+            name, stamp = f"{record['label'] or record['phase']} {record['number']}", int(record["time"] * 1000)
+            created = self.client.create_run(self.experiment, start_time=stamp, tags=tags, run_name=name)
+            run = self.runs[record["trial"]] = _Run(created.info.run_id)
         elif record["attempt"] > 1 and run.state in _UNFINISHED:
             self.client.update_run(run.id, status="RUNNING")
             self.client.set_tag(run.id, "msd.attempts", str(record["attempt"]))
         if not run.has_params:
-            params = [Param(key, str(value)[:_LONGEST_VALUE]) for key, value in _flat(record["config"])]
-            self.client.log_batch(run.id, params=params)
+            texts = {
+                key: json.dumps(value) if isinstance(value, list) else str(value)
+                for key, value in flatten(record["config"]).items()
+            }
+            self.client.log_batch(run.id, params=[Param(key, text[:_LONGEST_VALUE]) for key, text in texts.items()])
             run.has_params = True
-
-    def _label(self, record: Record) -> None:
-        self.client.set_tag(self.runs[record["trial"]].id, "msd.label", record["label"])
-
-    def _created(self, record: Record) -> _Run:
-        tags = {
-            "mlflow.parentRunId": self.parent,
-            "msd.sweep": self.sweep,
-            "msd.trial": record["trial"],
-            "msd.cell": record["cell"],
-            "msd.phase": record["phase"],
-            "msd.label": record["label"],
-            "msd.attempts": str(record["attempt"]),
-        }
-        if record.get("source"):
-            tags["msd.source"] = record["source"]
-        name, stamp = f"{record['label'] or record['phase']} {record['number']}", int(record["time"] * 1000)
-        run = self.client.create_run(self.experiment, start_time=stamp, tags=tags, run_name=name)
-        return _Run(run.info.run_id)
 
     def _epoch(self, record: Record) -> None:
         from mlflow.entities import Metric
@@ -171,11 +154,3 @@ class Writer:
         # Last: this tag means that all the rest was sent.
         self.client.set_tag(run.id, "msd.state", record["state"])
         run.state = record["state"]
-
-
-def _flat(tree: Record, prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, json.dumps(value) if isinstance(value, list) else value

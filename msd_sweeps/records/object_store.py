@@ -1,4 +1,4 @@
-"""Folders in object stores, named by a URI such as `s3://bucket/runs`: the part of pathlib's Path that is used here.
+"""Folders in object stores, named by a URI such as `s3://bucket/runs`, and the ledger that is kept in one.
 
 The only home of pyarrow's file systems; nothing of it is loaded before a store is asked for something.
 """
@@ -7,15 +7,20 @@ import argparse
 import functools
 import hashlib
 import re
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
+from msd_sweeps.records.files import write_whole
+from msd_sweeps.records.ledger import FILE_NAME
+
+COPIES = (FILE_NAME, "ledger.second.jsonl")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|(s3|gs|gcs|abfss?|hdfs|viewfs|file):")
 _SECRET = re.compile("key|secret|token|password|signature|sas|credential", re.IGNORECASE)
 _PAUSES_SECONDS = (1.0, 5.0, 20.0)
@@ -24,6 +29,7 @@ _EXPECTED = (
     "abfs://CONTAINER@ACCOUNT.dfs.core.windows.net/FOLDER, hdfs://HOST:PORT/FOLDER, file:///FOLDER"
 )
 
+Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
 
 
@@ -33,24 +39,17 @@ class StoreError(OSError):
 
 @dataclass(frozen=True, order=True, repr=False)
 class StorePath:
-    """A file or folder in an object store.
+    """A file or folder in an object store: the part of pathlib's Path that is used here.
 
     Its methods raise StoreError where the store fails, and FileNotFoundError for an absent file. In most stores a file
     appears whole when `write_bytes` returns.
     """
 
     uri: str
-    """Its query, if it has one, at the end."""
 
     def __post_init__(self) -> None:
-        place, query = self._parts
-        object.__setattr__(self, "uri", (place if place.endswith("://") else place.rstrip("/")) + query)
-
-    @property
-    def _parts(self) -> tuple[str, str]:
-        """Everything before the query, and the query with its question mark."""
-        place, question, query = self.uri.partition("?")
-        return place, question + query
+        path, question, query = self.uri.partition("?")
+        object.__setattr__(self, "uri", (path if path.endswith("://") else path.rstrip("/")) + question + query)
 
     def __str__(self) -> str:
         return self.uri
@@ -59,30 +58,26 @@ class StorePath:
         return f"StorePath({without_secrets(self.uri)!r})"
 
     def __truediv__(self, name: str) -> "StorePath":
-        place, query = self._parts
-        return StorePath(f"{place}/{quote(name)}{query}")
+        folder, question, query = self.uri.partition("?")
+        return StorePath(f"{folder}/{quote(name)}{question}{query}")
 
     @property
     def name(self) -> str:
-        return unquote(self._parts[0].rpartition("/")[2])
-
-    def with_suffix(self, suffix: str) -> "StorePath":
-        place, query = self._parts
-        return StorePath(place.removesuffix(Path(self.name).suffix) + suffix + query)
+        return unquote(self.uri.partition("?")[0].rpartition("/")[2])
 
     def checked(self) -> "StorePath":
         """This path. Raises StoreError where it is not a valid URI or holds secrets; the store is not asked."""
         try:
             parts = urlsplit(self.uri)
             secrets = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True) if _SECRET.search(name)]
-            password = parts.password
+            secrets += ["a password"] * (parts.password is not None)
         except ValueError as error:
             raise StoreError(f"{without_secrets(self.uri)}: {error}; {_EXPECTED}") from error
-        if secrets or password is not None:
+        if secrets:
             raise StoreError(
-                f"{without_secrets(self.uri)}: holds {' and '.join(secrets) or 'a password'}, which would be written "
-                "to the ledger and shown to every worker; give credentials by the store's environment variables, "
-                "configuration files or the machines' roles, on every node"
+                f"{without_secrets(self.uri)}: holds {' and '.join(secrets)}, which would be written to the ledger and "
+                "shown to every worker; give credentials by the store's environment variables, configuration files or "
+                "the machines' roles, on every node"
             )
         if "://" not in self.uri or (not parts.netloc and parts.scheme not in ("file", "hdfs", "viewfs")):
             raise StoreError(f"{self}: no URI of a folder; {_EXPECTED}")
@@ -136,8 +131,7 @@ class StorePath:
 
         what: names the action, as "cannot be written" does.
         """
-        self.checked()
-        parts = urlsplit(self.uri)
+        parts = urlsplit(self.checked().uri)
         store, root = _file_system(parts.scheme, parts.netloc, parts.query)
         below = unquote(parts.path).strip("/")
         try:
@@ -165,10 +159,10 @@ def local_folder(text: str) -> Path:
     return Path(text)
 
 
-def working_folder(store: StorePath, below: Path = Path("runs")) -> Path:
+def working_folder(store: StorePath) -> Path:
     """The folder on this machine for the working files of a store: another one for each URI."""
     readable = re.sub(r"[^\w.-]+", "-", store.uri.partition("?")[0].partition("://")[2]).strip("-.")[-60:]
-    return below / "copies" / f"{readable}-{hashlib.sha256(store.uri.encode()).hexdigest()[:8]}"
+    return Path("runs/copies") / f"{readable}-{hashlib.sha256(store.uri.encode()).hexdigest()[:8]}"
 
 
 def without_secrets(uri: str) -> str:
@@ -178,21 +172,39 @@ def without_secrets(uri: str) -> str:
     return f"{scheme}{slashes}{host.rpartition('@')[2]}{slash}{path}".partition("?")[0]
 
 
-def patiently(action: Callable[[], Answer]) -> Answer:
-    """Run an action on a store; where the store does not answer, again after pauses of about half a minute in all.
+def patient(action: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
+    """An action that is tried again where a store does not answer, after pauses of about half a minute in all.
 
-    Raises the last StoreError.
+    It raises the last StoreError.
     """
-    began = time.monotonic()
-    for pause in _PAUSES_SECONDS:
-        try:
-            return action()
-        except StoreError:
-            # For a store that accepts a connection and then is silent, pyarrow itself has waited longer than this.
-            if time.monotonic() - began > sum(_PAUSES_SECONDS):
-                raise
-            time.sleep(pause)
-    return action()
+
+    @functools.wraps(action)
+    def tried(*arguments: Arguments.args, **options: Arguments.kwargs) -> Answer:
+        began = time.monotonic()
+        for pause in _PAUSES_SECONDS:
+            try:
+                return action(*arguments, **options)
+            except StoreError:
+                # For a store that accepts a connection and is silent, pyarrow itself has waited longer than this.
+                if time.monotonic() - began > sum(_PAUSES_SECONDS):
+                    raise
+                time.sleep(pause)
+        return action(*arguments, **options)
+
+    return tried
+
+
+@contextmanager
+def local_file(source: str) -> Iterator[Path]:
+    """A file by its path or URI, as a file on this machine for as long as the context lasts. Raises StoreError."""
+    file = place(source)
+    if isinstance(file, Path):
+        yield file
+        return
+    with tempfile.TemporaryDirectory(prefix="msd_sweeps-") as folder:
+        path = Path(folder) / file.name
+        path.write_bytes(patient(file.read_bytes)())
+        yield path
 
 
 @functools.lru_cache
@@ -210,3 +222,57 @@ def _file_system(scheme: str, host: str, query: str) -> tuple[Any, str]:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:300]
+
+
+class StoredLedger:
+    """The ledger in a sweep's folder in a store. All methods raise StoreError.
+
+    Stores cannot append to a file, and not every store publishes a file only when it is whole. So there are two copies:
+    one is whole while the other is written, and the longer one counts.
+    """
+
+    def __init__(self, folder: StorePath):
+        self.folder, self._copies = folder, [folder / name for name in COPIES]
+
+    def size(self) -> int | None:
+        """Bytes of the longer copy; None where there is no ledger."""
+        return max((size for copy in self._copies if (size := copy.size()) is not None), default=None)
+
+    def read(self) -> bytes:
+        """The whole lines of the longer copy; empty where there is no ledger."""
+        found = [b""]
+        for copy in self._copies:
+            with suppress(FileNotFoundError):
+                found.append(whole_lines(copy.read_bytes()))
+        return max(found, key=len)
+
+    def write(self, content: bytes, both: bool = False) -> None:
+        """Write the ledger over the shorter copy; over both, one after the other, when nothing more will come."""
+        shorter_first = sorted((copy.size() or 0, copy) for copy in self._copies)
+        for size, copy in shorter_first if both else shorter_first[:1]:
+            if size != len(content):
+                copy.write_bytes(content)
+
+    def fetch(self, path: Path) -> str | None:
+        """Bring the ledger at `path` up to the one in the store, unless it already has more.
+
+        Where each has records that the other lacks, the store's replaces the local one, because other drivers have
+        gone on from it; the local one is set aside. Returns a message about that, or None.
+        """
+        stored = self.read()
+        local = whole_lines(path.read_bytes()) if path.exists() else b""
+        if local.startswith(stored):
+            return None
+        message = None
+        if not stored.startswith(local):
+            aside = path.with_name(f"ledger.set-aside-{time.strftime('%Y%m%d-%H%M%S')}.jsonl")
+            path.replace(aside)
+            message = f"{path} has records that {self.folder} lacks, and other drivers went on there: it was set aside "
+            message += f"as {aside.name}"
+        write_whole(path, stored)
+        return message
+
+
+def whole_lines(content: bytes) -> bytes:
+    """The content without a last line that is not complete."""
+    return content[: content.rfind(b"\n") + 1]

@@ -16,12 +16,10 @@ _PACKAGES = ("torch", "ray", "optuna", "mlflow", "numpy")
 
 def commit() -> tuple[str | None, bool]:
     """The git commit of the code, and whether the tree differs from it, compiled reports apart; None where unknown."""
-    here = Path(__file__).resolve().parent
 
     def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", *words], cwd=here, capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
+        command = ["git", "-C", str(Path(__file__).resolve().parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:
         code = ("--", ":/", ":(top,exclude)reports")

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from msd_sweeps.records.trial_record import TrialRecord
-from msd_sweeps.space.metrics import COSTS, Metric, student_cost
+from msd_sweeps.space.trial import COSTS, Metric, student_cost
 
 
 def values_of(metrics: Sequence[Metric], trial: TrialRecord) -> list[float | None]:

@@ -31,9 +31,8 @@ def record_step_seconds(storage: Path, trials: Iterable[TrialRecord]) -> None:
     path = storage / _TIMINGS
     measured: dict[str, list[float]] = {}
     for trial in trials:
-        times = [epoch.metrics.get("step_seconds") for epoch in trial.epochs]
-        key = _timing_key(trial.configuration)
-        measured.setdefault(key, []).extend(time for time in times if time)
+        times = [time for epoch in trial.epochs if (time := epoch.metrics.get("step_seconds"))]
+        measured.setdefault(_timing_key(trial.configuration), []).extend(times)
     known = _known_times(path) | {key: statistics.median(times) for key, times in measured.items() if times}
     with contextlib.suppress(OSError):
         write_whole(path, (json.dumps(known, indent=1, sort_keys=True) + "\n").encode())
@@ -41,9 +40,7 @@ def record_step_seconds(storage: Path, trials: Iterable[TrialRecord]) -> None:
 
 def _known_times(path: Path) -> dict[str, float]:
     """What a file of times holds; nothing where it is absent or damaged."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    items = content.items() if isinstance(content, dict) else ()
-    return {key: time for key, time in items if isinstance(time, float) and time > 0}
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        items = json.loads(path.read_text()).items()
+        return {key: time for key, time in items if isinstance(time, float) and time > 0}
+    return {}

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from msd_sweeps.records.ledger import Record
 from msd_sweeps.space.trial import Trial
@@ -41,8 +41,7 @@ class EpochResult:
 
     def recorded(self) -> Record:
         """The fields that the ledger keeps of an epoch."""
-        fields = asdict(self)
-        return {name: fields[name] for name in _EPOCH_FIELDS}
+        return {name: getattr(self, name) for name in _EPOCH_FIELDS}
 
 
 @dataclass
@@ -73,7 +72,11 @@ class TrialRecord:
     """One per epoch, in order; epochs count from 1. One whose line was lost is missing."""
 
     def __post_init__(self) -> None:
-        self.config = _shared(self.config)
+        # Thousands of trials differ in little: their configurations share the parts that are the same.
+        self.config = {
+            name: _PARTS.setdefault(json.dumps(part), part) if isinstance(part, dict) else part
+            for name, part in self.config.items()
+        }
 
     @property
     def configuration(self) -> Trial:
@@ -93,11 +96,6 @@ class TrialRecord:
     def has_every_epoch(self) -> bool:
         """Whether nothing is left to train of it."""
         return bool(self.epochs) and bool(self.epochs[-1].epoch >= self.config["recipe"]["epochs"])
-
-    @property
-    def seconds(self) -> float:
-        """What its epochs took."""
-        return sum(epoch.seconds for epoch in self.epochs)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -131,24 +129,13 @@ class TrialRecord:
             self.search_trial = record["search_trial"]
 
 
-def _shared(config: Record) -> Record:
-    """A configuration whose parts are those of others where they are the same: thousands of trials differ in little."""
-    return {
-        name: _PARTS.setdefault(json.dumps(part), part) if isinstance(part, dict) else part
-        for name, part in config.items()
-    }
-
-
 def trials_of(records: Iterable[Record]) -> dict[str, TrialRecord]:
     """Every trial of a ledger by its id, in the order of first start."""
     found: dict[str, TrialRecord] = {}
     for record in records:
-        if record["event"] not in ("start", "epoch", "end", "label"):
-            continue
-        trial = record["trial"]
-        if trial not in found:
-            if record["event"] != "start":
-                continue
-            found[trial] = TrialRecord(**{name: record[name] for name in _START_FIELDS})
-        found[trial].apply(record)
+        trial = record.get("trial")
+        if record["event"] == "start" and trial not in found:
+            found[record["trial"]] = TrialRecord(**{name: record[name] for name in _START_FIELDS})
+        if trial in found:
+            found[trial].apply(record)
     return found

@@ -16,31 +16,18 @@ PUBLISHED = Path("reports/published/published.csv")
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m msd_sweeps.report",
-        description="Compile a sweep's ledger into report.html, report.md, table.{md,csv,tex,parquet}, figures "
-        "(SVG, PDF and their numbers as CSV), trials.parquet and history.parquet. The same ledger gives the same "
-        "bytes.",
+        description="Compile a sweep's ledger into report.html, report.md, table.{md,csv,tex,parquet}, figures (SVG, "
+        "PDF and their numbers as CSV), trials.parquet and history.parquet. The same ledger gives the same bytes.",
         epilog="example: python -m msd_sweeps.report scales --published",
     )
-    parser.add_argument("name", metavar="NAME", help="a sweep in the storage folder, or a path to its folder or ledger")
-    parser.add_argument(
-        "--storage",
-        type=place,
-        default=Path("runs"),
-        metavar="DIR|URI",
-        help="folder of the sweeps, or s3://BUCKET/FOLDER and the like (default: runs)",
-    )
-    parser.add_argument("--out", type=Path, help="folder to write (default: reports/<name>)")
-    parser.add_argument(
-        "--compare", metavar="OTHER", help="set another sweep beside this one, over the cells that both have"
-    )
-    parser.add_argument(
-        "--published",
-        nargs="?",
-        type=Path,
-        const=PUBLISHED,
-        metavar="CSV",
-        help=f"set published figures for the same pair and method beside ours (default file: {PUBLISHED})",
-    )
+    storage = "folder of the sweeps, or s3://BUCKET/FOLDER and the like (default: runs)"
+    published = f"set published figures for the same pair and method beside ours (default file: {PUBLISHED})"
+    add = parser.add_argument
+    add("name", metavar="NAME", help="a sweep in the storage folder, or a path to its folder or ledger")
+    add("--storage", type=place, default=Path("runs"), metavar="DIR|URI", help=storage)
+    add("--out", type=Path, help="folder to write (default: reports/<name>)")
+    add("--compare", metavar="OTHER", help="set another sweep beside this one, over the cells that both have")
+    add("--published", nargs="?", type=Path, const=PUBLISHED, metavar="CSV", help=published)
     return parser
 
 
@@ -70,7 +57,7 @@ def _find(name: str, storage: Place, folder: Path) -> Path:
     """The ledger of a sweep, fetched into `folder` from an object store. Raises LedgerError, StoreError."""
     if isinstance(storage, Path):
         return find_ledger(name, storage)
-    from msd_sweeps.records.stored_ledger import StoredLedger
+    from msd_sweeps.records.object_store import StoredLedger
 
     path = folder / Path(name).name / FILE_NAME
     StoredLedger(storage / name).fetch(path)

@@ -7,13 +7,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from msd_sweeps.records.ledger import Record
 from msd_sweeps.report.frames import Frames
 from msd_sweeps.report.stats import Interval, mean_interval
-from msd_sweeps.space.choices import Values
+from msd_sweeps.space.designs import Sweep, Values
 from msd_sweeps.space.errors import InputError
-from msd_sweeps.space.metrics import Metric
-from msd_sweeps.space.overrides import flatten
-from msd_sweeps.space.trial import Trial
+from msd_sweeps.space.schema import Space
+from msd_sweeps.space.settings import flatten
+from msd_sweeps.space.trial import Metric, Trial
 
 _NOT_COMPARED = ("seed", "data.val_fraction", "data.root")
 """Paths that do not tell one cell of a table from another."""
@@ -26,30 +27,29 @@ class Value:
     """What a sweep compares."""
 
     name: str
-    higher_is_better: bool
+    sign: int
+    """1 where more is better, else -1."""
+    title: str
+    """The name with its unit, for a column or an axis."""
+    unit: str
+    """The unit of a difference."""
+    difference_title: str
+    """`difference in test top-1 (points)`."""
+    validation: str
+    """The same metric on the held-out part of the training set."""
 
-    @property
-    def title(self) -> str:
-        """The name with its unit, for a column or an axis."""
-        return metric_title(self.name)
-
-    @property
-    def unit(self) -> str:
-        """The unit of a difference."""
-        return "points" if "(%)" in self.title else "nats"
-
-    @property
-    def difference_title(self) -> str:
-        """`difference in test top-1 (points)`."""
-        return f"difference in {self.title.split(' (')[0]} ({self.unit})"
-
-    @property
-    def validation(self) -> str:
-        """The same metric on the held-out part of the training set."""
-        return "val_" + self.name.partition("_")[2]
+    @classmethod
+    def of(cls, space: Space) -> "Value":
+        """What a space says its report compares."""
+        known = {metric.name: metric for metric in space.metrics}
+        compared = known.get(space.report.value) or Metric(name=space.report.value)
+        title, validation = metric_title(compared.name), "val_" + compared.name.partition("_")[2]
+        unit = "points" if "(%)" in title else "nats"
+        difference = f"difference in {title.split(' (')[0]} ({unit})"
+        return cls(compared.name, 1 if compared.mode == "max" else -1, title, unit, difference, validation)
 
 
-@dataclass
+@dataclass(eq=False)
 class Cell:
     """A configuration with its replicates. Only finished trials give values."""
 
@@ -57,7 +57,6 @@ class Cell:
     """What the plan named it. Two places of a design that give the same trial are one cell, "a = b"."""
     cell: str = ""
     """The hash of its configuration; empty for a teacher, and for a cell of which no trial has begun."""
-    phase: str = ""
     trial: Trial | None = None
     """Its configuration, with the seed of one replicate; None where `cell` is empty."""
     summary: str = ""
@@ -92,92 +91,70 @@ class Cell:
         return [self.label, *self.label.split(" = ")]
 
 
-def value_of(frames: Frames) -> Value:
-    """What the space says its report compares."""
-    space = frames.sweep.space
-    compared = Metric(name=space.report.value)
-    compared = next((metric for metric in space.metrics if metric.name == compared.name), compared)
-    return Value(compared.name, compared.mode == "max")
-
-
 def cells_of(frames: Frames, value: Value) -> list[Cell]:
     """The cells that a table shows (all but the search's own trials), in the order of the space.
 
     A cell that the space asks for and no trial has begun stands there too, with nothing in it.
     """
-    space, base = frames.sweep.space, flatten(frames.sweep.base.model_dump(mode="json"))
+    space, base = frames.sweep.space, frames.sweep.base.model_dump(mode="json")
     trials, metric = frames.trials, frames.metric.name
     scores = dict(zip(trials["trial"], trials[metric], strict=True)) if metric in trials.columns else {}
-    names = ["trial", "state", "reason", "seconds"]
-    names += [name for name in (value.name, value.validation) if name in trials.columns]
+    columns = ["trial", "state", "reason", "seconds", value.name, value.validation]
     found: dict[tuple[str, int | None], Cell] = {}
-    for row in trials.loc[trials["phase"] != "search", names].to_dict("records"):
+    for row in trials[trials["phase"] != "search"].reindex(columns=columns).to_dict("records"):
         record = frames.records[row["trial"]]
         # The hash leaves out the data seed, and cells may differ in nothing else.
         key = (record.cell, record.config["data_seed"])
         if key not in found:
-            varied = space.parameters if record.search_trial else ()
-            found[key] = Cell(
-                record.label,
-                record.cell,
-                record.phase,
-                record.configuration,
-                changes_text(flatten(record.config), base, varied),
-                record.number,
-                record.levels,
-                record.search_trial,
-                float(scores.get(record.search_trial, math.nan)),
-            )
+            summary = summary_of(record.config, base, space.parameters if record.search_trial else ())
+            cell = Cell(record.label, record.cell, record.configuration, summary, record.number, record.levels)
+            cell.search_trial, cell.search_score = record.search_trial, scores.get(record.search_trial, math.nan)
+            found[key] = cell
         cell = found[key]
         cell.number = min(cell.number, record.number)
         cell.sources.update([record.source] * bool(record.source))
         _take(cell, record.seed, row, value)
-    return _completed(list(found.values()), planned_cells(frames))
+    return _completed(list(found.values()), _planned(frames.sweep))
 
 
 def _take(cell: Cell, seed: int, row: Mapping[Any, Any], value: Value) -> None:
     """Count one trial in its cell."""
     state = "unfinished" if row["state"] in ("running", "interrupted") else row["state"]
-    score, validation = (float(row.get(name, math.nan)) for name in (value.name, value.validation))
     cell.states[state] += 1
-    if state == "finished" and math.isfinite(score):
-        cell.values[seed] = score
-        cell.seconds.append(float(row["seconds"]))
-        if math.isfinite(validation):
-            cell.validation[seed] = validation
+    if state == "finished" and math.isfinite(row[value.name]):
+        cell.values[seed] = row[value.name]
+        cell.seconds.append(row["seconds"])
+        if math.isfinite(row[value.validation]):
+            cell.validation[seed] = row[value.validation]
     else:
-        why = row["reason"] or (f"no {value.name} was recorded" if state == "finished" else "")
+        why = row["reason"] or f"no {value.name} was recorded" * (state == "finished")
         cell.faults.append(f"seed {seed} {state}" + f": {why}" * bool(why))
 
 
-def planned_cells(frames: Frames) -> list[Cell]:
+def _planned(sweep: Sweep) -> dict[str, Cell]:
     """The cells that the space asks for, in its order, without values. Empty where the plan cannot be made again."""
-    sweep = frames.sweep
-    try:
-        fixed = sweep.fixed_trials
-    except InputError:  # files that the space names are not on this machine
-        return []
     cells: dict[str, Cell] = {}
-    for item in fixed:
-        cell = cells.setdefault(item.label, Cell(item.label, levels=list(item.levels), planned=0))
-        cell.planned = (cell.planned or 0) + 1
-    if sweep.space.design == "search":
-        confirm = sweep.space.confirm
-        for rank in range(1, confirm.top_k + 1):
-            cells[f"winner {rank}"] = Cell(f"winner {rank}", planned=len(confirm.seeds))
-    return list(cells.values())
+    try:
+        for item in sweep.fixed_trials:
+            cell = cells.setdefault(item.label, Cell(item.label, levels=list(item.levels), planned=0))
+            cell.planned = (cell.planned or 0) + 1
+    except InputError:  # files that the space names are not on this machine
+        return {}
+    confirm = sweep.space.confirm
+    winners = [f"winner {rank}" for rank in range(1, confirm.top_k + 1)] if sweep.space.design == "search" else []
+    return cells | {label: Cell(label, planned=len(confirm.seeds)) for label in winners}
 
 
-def _completed(cells: list[Cell], planned: list[Cell]) -> list[Cell]:
+def _completed(cells: list[Cell], planned: Mapping[str, Cell]) -> list[Cell]:
     """In the order of the plan, with the cells that never began, and no two cells under one label."""
     labels = Counter(cell.label for cell in cells)
-    place = {cell.label: index for index, cell in enumerate(planned)}
+    place = {label: index for index, label in enumerate(planned)}
     begun = {name for cell in cells for name in cell.names}
-    absent = [cell for cell in planned if cell.label not in begun]
+    absent = [cell for label, cell in planned.items() if label not in begun]
     for cell in absent:
         cell.faults.append("not run")
     for cell in cells:
-        cell.planned = next((planned[place[name]].planned for name in cell.names if name in place), None)
+        cell.planned = next((planned[name].planned for name in cell.names if name in planned), None)
         if labels[cell.label] > 1:
             cell.label = f"{cell.label} ({cell.cell[:6]})"
 
@@ -189,27 +166,29 @@ def _completed(cells: list[Cell], planned: list[Cell]) -> list[Cell]:
 
 def teacher_cells(frames: Frames, value: Value) -> list[Cell]:
     """A row for each teacher: one frozen network, measured once on the whole test set."""
-    if value.name != "test_top1":
-        return []
-    teachers = {teacher.key: teacher for teacher in frames.header.teachers}
+    teachers = {teacher.key: teacher for teacher in frames.header.teachers if value.name == "test_top1"}.values()
     return [
-        Cell(f"teacher {t.model}", phase="teacher", summary=f"{t.source}, frozen", values={0: t.test_top1})
-        for t in teachers.values()
+        Cell(f"teacher {one.model}", summary=f"{one.source}, frozen", values={0: one.test_top1}) for one in teachers
     ]
 
 
-def changes_text(config: Mapping[str, Any], base: Mapping[str, Any], always: Collection[str] = ()) -> str:
-    """What a configuration changes in the base, both flat: `scales=[1, 2], sample_temperature=0.05`.
+def summary_of(config: Record, base: Record, always: Collection[str] = ()) -> str:
+    """What a configuration changes in the base: `scales=[1, 2], sample_temperature=0.05`.
 
     The paths of `always` stand there even where they are as in the base.
     """
-    parts = []
-    for path in sorted(config, key=lambda path: (path != "method.name", path)):
-        same = path not in always and path in base and base[path] == config[path]
-        if path not in _NOT_COMPARED and not same:
-            name = "method" if path == "method.name" else short_path(path)
-            parts.append(f"{name}={value_text(config[path])}")
-    return ", ".join(parts) or "as the base"
+    settings, known = flatten(config), flatten(base)
+    changes = {
+        "method" if path == "method.name" else path: settings[path]
+        for path in sorted(settings, key=lambda path: (path != "method.name", path))
+        if path not in _NOT_COMPARED and (path in always or path not in known or known[path] != settings[path])
+    }
+    return changes_text(changes) or "as the base"
+
+
+def changes_text(changes: Mapping[str, Any]) -> str:
+    """Settings by their paths: `scales=[1, 2], sample_weight=0.5`."""
+    return ", ".join(f"{short_path(path)}={value_text(value)}" for path, value in changes.items())
 
 
 def metric_title(name: str) -> str:

@@ -1,27 +1,24 @@
-"""Cells against a named baseline: paired by seed where seeds allow, corrected over the table."""
+"""Cells against a baseline and levels of a factor against a reference: paired by seed where seeds allow."""
 
-import math
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pandas as pd
 
-from msd_sweeps.report.cells import Cell, Value
-from msd_sweeps.report.frames import Frames
-from msd_sweeps.report.stats import (
-    LARGEST_EXACT,
-    Difference,
-    Interval,
-    holm,
-    paired_difference,
-    smallest_p,
-    unpaired_difference,
-)
+from msd_sweeps.report.cells import Cell, Value, short_path, value_text
+from msd_sweeps.report.stats import LARGEST_EXACT, Difference, holm, paired_difference, smallest_p, unpaired_difference
+from msd_sweeps.space.designs import LEFT_OUT, Sweep, Values, changes_of
+from msd_sweeps.space.errors import InputError
+from msd_sweeps.space.schema import Choices
+from msd_sweeps.space.trial import changed
 
+DIFFERENCE = ["difference", "difference_low", "difference_high", "pairs", "paired", "p_t", "p_exact", "testable"]
+"""The columns of `difference_columns`; `with_holm` adds p_holm."""
 
-def baseline_of(frames: Frames, cells: Sequence[Cell]) -> Cell | None:
-    """The cell that the space names as its baseline, or None."""
-    name = frames.sweep.space.report.baseline
-    return cell_named(cells, name) if name else None
+Block = dict[str, dict[int, float]]
+"""Label of a level to the values of its cell by seed."""
 
 
 def cell_named(cells: Sequence[Cell], name: str) -> Cell | None:
@@ -34,46 +31,31 @@ def cell_named(cells: Sequence[Cell], name: str) -> Cell | None:
     return None
 
 
-def difference_of(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Difference | None:
-    """The difference `ours - theirs` of values by seed; None where one of them has no value.
+def difference_of(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Difference:
+    """The difference `ours - theirs` of values by seed; NaN with n = 0 where one of them has no value.
 
     Paired over the shared seeds, by Welch where fewer than two are shared.
     """
     shared = sorted(set(ours) & set(theirs))
     if len(shared) >= 2 or (shared and min(len(ours), len(theirs)) == 1):
         return paired_difference([ours[seed] for seed in shared], [theirs[seed] for seed in shared])
-    if ours and theirs:
-        return unpaired_difference(*([values[seed] for seed in sorted(values)] for values in (ours, theirs)))
-    return None
+    return unpaired_difference(*([values[seed] for seed in sorted(values)] for values in (ours, theirs)))
 
 
-def clearly_best(cells: Sequence[Cell], value: Value) -> int | None:
-    """The place of the cell whose difference to every other has an interval on the good side of zero; None without."""
-    sign = 1 if value.higher_is_better else -1
-    known = [place for place, cell in enumerate(cells) if cell.values and cell.phase != "teacher"]
+def clearly_best(cells: Sequence[Cell], value: Value) -> Cell | None:
+    """The cell whose difference to every other has an interval on the good side of zero; None without."""
+    known = [cell for cell in cells if cell.values]
     if len(known) < 2:
         return None
-    best = max(known, key=lambda place: sign * cells[place].interval.mean)
-    others = (difference_of(cells[best].values, cells[place].values) for place in known if place != best)
-    is_clear = all(other and other.interval.excludes_zero and sign * other.interval.mean > 0 for other in others)
-    return best if is_clear else None
+    best = max(known, key=lambda cell: value.sign * cell.interval.mean)
+    others = [difference_of(best.values, cell.values).interval for cell in known if cell is not best]
+    return best if all(other.excludes_zero and value.sign * other.mean > 0 for other in others) else None
 
 
-def difference_columns(difference: Difference | None) -> dict[str, object]:
-    """The columns that describe a difference; NaN where there is none."""
-    if difference is None:
-        difference = Difference(Interval(math.nan, math.nan, math.nan, 0), False, math.nan, math.nan)
-    mean, low, high, n = difference.interval
-    return {
-        "difference": mean,
-        "difference_low": low,
-        "difference_high": high,
-        "pairs": n,
-        "paired": difference.paired,
-        "p_t": difference.p_t,
-        "p_exact": difference.p_exact,
-        "testable": difference.testable,
-    }
+def difference_columns(difference: Difference) -> dict[str, object]:
+    """The columns that describe a difference."""
+    interval, *others = difference
+    return dict(zip(DIFFERENCE, (*interval, *others, difference.testable), strict=True))
 
 
 def with_holm(frame: pd.DataFrame) -> pd.DataFrame:
@@ -86,12 +68,153 @@ def with_holm(frame: pd.DataFrame) -> pd.DataFrame:
 def test_notes(frame: pd.DataFrame) -> list[str]:
     """What the p-values of a table of differences are, and why some or all are missing."""
     compared = frame[frame["pairs"] > 0]
-    tested = int(compared["testable"].sum())
+    testable = compared["testable"].astype(bool)
     notes = []
-    if tested < len(compared):
-        few = int(compared.loc[~compared["testable"].astype(bool), "pairs"].max())
+    if not testable.all():
+        few = int(compared.loc[~testable, "pairs"].max())
         notes.append(f"Not testable: with {few} pairs the smallest exact p is {smallest_p(few):.4g}, above 0.05.")
-    if tested:
+    if testable.any():
         what = f"p: exact sign-flip test up to {LARGEST_EXACT} pairs, paired t-test beyond"
-        notes.append(f"{what}; Holm over {tested} tests.")
+        notes.append(f"{what}; Holm over {testable.sum()} tests.")
     return notes
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One parameter of a design with what was measured at its levels."""
+
+    name: str
+    """As the space has it: a path of the base, or the name of labelled choices."""
+    levels: dict[str, Any]
+    """Label to level: a value, or again the label of a set of changes. Levels that give the same trials share one
+    label, "a = b"."""
+    labels: dict[str, str]
+    """The JSON text of a level, as the plan records it, to its label."""
+    base: str | None = None
+    """The label of the level that the base has; None where no choice is the base's."""
+    blocks: list[Block] = field(default_factory=list)
+    """One for each combination of the other factors' levels; a single one where factors vary alone."""
+
+    @property
+    def title(self) -> str:
+        return short_path(self.name)
+
+    @property
+    def reference(self) -> str:
+        """The level that the others are compared with: the base's, or the first."""
+        return self.base or next(iter(self.levels))
+
+    def at(self, place: Values) -> str | None:
+        """The label of the level at a place of the design; the base's where this factor does not count there."""
+        return self.labels.get(json.dumps(place[self.name])) if self.name in place else self.base
+
+    @property
+    def values(self) -> Block:
+        """One value a level and seed: the mean over the blocks that are whole at that seed."""
+        return self.over([label for label in self.levels if any(block.get(label) for block in self.blocks)])
+
+    def over(self, labels: Sequence[str]) -> Block:
+        """As `values`, but a block is whole where it has these levels."""
+        result: Block = {label: {} for label in labels}
+        for seed in sorted({seed for block in self.blocks for label in labels for seed in block.get(label, {})}):
+            whole = [block for block in self.blocks if all(seed in block.get(label, {}) for label in labels)]
+            if len(self.blocks) == 1:  # one cell a level: each stands for itself
+                whole = self.blocks
+            for label in labels:
+                found = [block[label][seed] for block in whole if seed in block.get(label, {})]
+                if found:
+                    result[label][seed] = sum(found) / len(found)
+        return result
+
+
+def factors_of(sweep: Sweep, cells: Sequence[Cell]) -> list[Factor]:
+    """The factors of the design. None for a search: the sampler chose what to try by the scores it had seen."""
+    space = sweep.space
+    if space.design == "search":
+        return []
+    if space.design == "leave_one_out":
+        parts = _factor(LEFT_OUT, {part: part for part in space.without})
+        full = "full" if "full" not in parts.levels else "the full method"
+        return [_measured(replace(parts, levels={full: None} | parts.levels, base=full), (), cells)]
+    factors = [_factor(name, _levels(parameter)) for name, parameter in space.parameters.items()]
+    if space.design == "one_at_a_time":
+        return [_measured(_with_base(one, cells, sweep.conditions.base.get(one.name)), (), cells) for one in factors]
+    factors = [replace(factor, base=_level_of_base(sweep, factor)) for factor in factors]
+    return [_measured(one, [other for other in factors if other is not one], cells) for one in factors]
+
+
+def _factor(name: str, levels: dict[str, Any]) -> Factor:
+    return Factor(name, levels, {json.dumps(level): label for label, level in levels.items()})
+
+
+def _levels(parameter: Any) -> dict[str, Any]:
+    """The levels of a parameter by their labels: a value's text, exact where a short one would name two."""
+    assert isinstance(parameter, Choices)  # the schema allows no range in these designs
+    if isinstance(parameter.choices, dict):
+        return {label: label for label in parameter.choices}
+    short = [value_text(value) for value in parameter.choices]
+    exact = [json.dumps(value) for value in parameter.choices]
+    labels = [a if short.count(a) == 1 else b for a, b in zip(short, exact, strict=True)]
+    return dict(zip(labels, parameter.choices, strict=True))
+
+
+def _level_of_base(sweep: Sweep, factor: Factor) -> str | None:
+    """The level that changes nothing in the base."""
+    for label, level in factor.levels.items():
+        try:
+            if changed(sweep.base, changes_of(sweep.space, {factor.name: level})) == sweep.base:
+                return label
+        except InputError:  # fits only beside other levels than the base's, or names files that are not here
+            continue
+    return None
+
+
+def _with_base(factor: Factor, cells: Sequence[Cell], value: Any) -> Factor:
+    """A factor that varies alone, and what its level is in the base: a choice that gives the base's own trial, or none.
+
+    value: the base's, where the factor is a path of it.
+    """
+    for place in (place for cell in cells if {} in cell.levels for place in cell.levels):
+        if factor.name in place:
+            return replace(factor, base=factor.at(place))
+    name = "base" if "base" not in factor.levels else "the base"
+    return replace(factor, levels={name: value} | factor.levels, base=name)
+
+
+def _measured(factor: Factor, others: Sequence[Factor], cells: Sequence[Cell]) -> Factor:
+    """The factor with its blocks. others: the other factors of a grid."""
+    together = {factor.name, *(other.name for other in others)}
+    blocks: dict[tuple[str | None, ...], Block] = {}
+    filled: dict[str, set[Hashable]] = {label: set() for label in factor.levels}
+    for cell in cells:
+        for place in cell.levels:
+            level = factor.at(place)
+            if level is not None and set(place) <= together:
+                where = tuple(other.at(place) for other in others)
+                blocks.setdefault(where, {})[level] = cell.values
+                filled[level].add((where, id(cell)))
+    same: dict[Hashable, list[str]] = {}
+    for label in factor.levels:
+        same.setdefault(frozenset(filled[label]) or label, []).append(label)
+    names = {label: " = ".join(labels) for labels in same.values() for label in labels}
+    return replace(
+        factor,
+        levels={names[labels[0]]: factor.levels[labels[0]] for labels in same.values()},
+        labels={text: names[label] for text, label in factor.labels.items()},
+        base=names[factor.base] if factor.base is not None else None,
+        blocks=[{names[label]: values for label, values in block.items()} for block in blocks.values()],
+    )
+
+
+def effects(factors: Sequence[Factor]) -> pd.DataFrame:
+    """A row an effect: a level against its reference, or a part left out against the full method.
+
+    Differences are in the unit of the compared metric, paired by seed; Holm's correction counts all rows.
+    """
+    rows = []
+    for factor in factors:
+        for label in [label for label in factor.levels if label != factor.reference]:
+            values = factor.over([label, factor.reference])
+            difference = difference_columns(difference_of(values[label], values[factor.reference]))
+            rows.append((factor.title, label, factor.reference, *difference.values()))
+    return with_holm(pd.DataFrame(rows, columns=["factor", "level", "reference", *DIFFERENCE]))

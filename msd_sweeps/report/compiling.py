@@ -2,20 +2,21 @@
 
 import json
 import shutil
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
-from msd_sweeps.report import beside, figures
+from msd_sweeps.records.files import write_whole
+from msd_sweeps.report import figures
+from msd_sweeps.report.beside import beside_published, compare_sweeps, over_tasks, read_published
 from msd_sweeps.report.cells import PRIVATE
-from msd_sweeps.report.escaping import short
-from msd_sweeps.report.frames import Frames, read
-from msd_sweeps.report.page import build as page
+from msd_sweeps.report.document import rendered
+from msd_sweeps.report.formats import csv_bytes, parquet_bytes, text_bytes
+from msd_sweeps.report.frames import read
+from msd_sweeps.report.page import page_of
 from msd_sweeps.report.results import Results, results_of
-from msd_sweeps.report.table_formats import Table
+from msd_sweeps.report.tables import result_table, summary_table
 from msd_sweeps.report.verdict import question, verdict
-from msd_sweeps.report.writing import rounded_frame, write_csv, write_parquet, write_text
 
 
 @dataclass(frozen=True)
@@ -35,52 +36,52 @@ def compile_report(ledger_path: Path, out: Path, compare: Path | None = None, pu
     Raises LedgerError where there is no ledger, OSError where a file cannot be read or written.
     """
     results = results_of(read(ledger_path))
-    paths, more = _beside(results, out, compare, published)
-    drawings = []
-    shutil.rmtree(out / "figures", ignore_errors=True)  # a figure that this ledger does not give must not stay
-    for plot in figures.plots_of(results):
-        written, svg = figures.write(plot, out / "figures")
-        paths += written
-        drawings.append((plot, svg))
-    document = page.build(results, drawings, more)
-    pages = [write_text(out / "report.html", document.html()), write_text(out / "report.md", document.markdown())]
-    paths = [*pages, *results.table.write(out), *paths, *_write_data(results.frames, out), _write_summary(results, out)]
-    return Report(results.table.text(), paths)
-
-
-def _beside(
-    results: Results, out: Path, compare: Path | None, published: Path | None
-) -> tuple[list[Path], list[tuple[str, Table]]]:
-    """Files of the tables beside the result table, and those that the page shows. Older files are removed."""
-    frames = {"effects": results.effects, "aggregate": rounded_frame(beside.over_tasks(results))}
-    shown: list[tuple[str, Table]] = []
-    if len(frames["aggregate"]):
-        shown.append(("Over all pairs", beside.aggregate_table(frames["aggregate"])))
+    beside = {"aggregate": over_tasks(results)}
     if compare is not None:
-        other = results_of(read(compare))
-        frames["compared"] = rounded_frame(beside.compare_sweeps(results, other))
-        table = beside.comparison_table(frames["compared"], results, other)
-        shown.append((f"Beside {short(other.frames.sweep.name)}", table))
+        beside["compared"] = compare_sweeps(results, results_of(read(compare)))
     if published is not None:
-        frames["published"] = rounded_frame(beside.beside_published(results, beside.read_published(published)))
-        shown.append(("Beside published figures", beside.published_table(frames["published"])))
+        beside["published"] = beside_published(results, read_published(published))
+    numbers = {"effects": results.effects} | {name: one.frame for name, one in beside.items()}
+    files = {f"{name}.csv": csv_bytes(frame) for name, frame in numbers.items() if len(frame)}
+    drawings = []
+    for plot in figures.plots_of(results):
+        drawn = figures.files_of(plot)
+        files |= {f"figures/{name}": content for name, content in drawn.items()}
+        drawings.append((plot, drawn[f"{plot.slug}.svg"].decode()))
+    page = page_of(results, drawings, beside.values())
+    pages = {name: text_bytes(rendered(name, **page)) for name in ("report.html", "report.md")}
+    frames = results.frames
+    told = {"question": question(frames.sweep), "verdict": verdict(results)}
+    summary = {"name": frames.sweep.name, "design": results.design, **told}
+    data = {
+        "trials.parquet": parquet_bytes(frames.trials.drop(columns=["traceback", *PRIVATE], errors="ignore")),
+        "history.parquet": parquet_bytes(frames.history),
+        "summary.json": text_bytes(json.dumps(summary, indent=2, ensure_ascii=False)),
+    }
+    files = pages | table_files(results) | files | data
+    # What this ledger does not give must not stay from an earlier one.
+    shutil.rmtree(out / "figures", ignore_errors=True)
     for name in ("effects", "aggregate", "compared", "published"):
         (out / f"{name}.csv").unlink(missing_ok=True)
-    return [write_csv(out / f"{name}.csv", frame) for name, frame in frames.items() if len(frame)], shown
+    for name, content in files.items():
+        write_whole(out / name, content)
+    return Report(plain_text(results), [out / name for name in files])
 
 
-def _write_data(frames: Frames, out: Path) -> list[Path]:
-    private = [name for name in ("traceback", *PRIVATE) if name in frames.trials.columns]
-    trials: pd.DataFrame = frames.trials.drop(columns=private)
-    return [write_parquet(out / "trials.parquet", trials), write_parquet(out / "history.parquet", frames.history)]
+def plain_text(results: Results, width: int = 100) -> str:
+    """For the terminal: the result table, then what each row is."""
+    lines = [result_table(results).text(width), ""]
+    for label, summary in summary_table(results, "").rows:
+        lines += textwrap.wrap(f"{label}: {summary}", width, subsequent_indent="    ")
+    return "\n".join(lines).rstrip()
 
 
-def _write_summary(results: Results, out: Path) -> Path:
-    """What the index of reports says about this one."""
-    summary = {
-        "name": results.frames.sweep.name,
-        "design": results.design,
-        "question": question(results.frames.sweep),
-        "verdict": verdict(results),
+def table_files(results: Results) -> dict[str, bytes]:
+    """The result table in every format."""
+    table, changes = result_table(results), summary_table(results, "what it changes in the base")
+    return {
+        "table.md": text_bytes(f"{table.markdown()}\n\n{changes.markdown()}"),
+        "table.csv": csv_bytes(results.table),
+        "table.tex": text_bytes(table.latex()),
+        "table.parquet": parquet_bytes(results.table),
     }
-    return write_text(out / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False))

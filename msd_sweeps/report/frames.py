@@ -1,8 +1,7 @@
 """A ledger as pandas frames: one row a trial, one row an epoch."""
 
 import json
-from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,18 @@ from msd_sweeps.records.ledger import Record
 from msd_sweeps.records.trial_record import TrialRecord, trials_of
 from msd_sweeps.report.store import find_ledger
 from msd_sweeps.space.designs import Sweep
-from msd_sweeps.space.metrics import COSTS, Metric, student_cost
-from msd_sweeps.space.overrides import flatten
+from msd_sweeps.space.settings import flatten
+from msd_sweeps.space.trial import COSTS, Metric, student_cost
 
+_TEXTS = ("trial", "label", "phase", "cell", "state", "reason", "traceback", "source")
 _RECORDED = ("trial", "number", "label", "phase", "cell", "seed", "state", "reason", "traceback", "source", "attempts")
 """Columns of `trials` that are fields of a TrialRecord."""
-_TEXTS = tuple(name for name in _RECORDED if name not in ("number", "seed", "attempts"))
-_MEASURED = ("epochs", "seconds", "lost_seconds", "started", "ended")
-_EPOCH_COLUMNS = ("trial", "epoch", "position", "slot", "seconds")
+_EPOCH_COLUMNS = {"code": "int64", "epoch": "int64", "position": "int64", "slot": "int64", "seconds": "float64"}
+"""Columns of every epoch, `code` standing for its trial, and their types; metrics follow."""
+_TAKEN = {*_RECORDED, *_EPOCH_COLUMNS, "epochs", "lost_seconds", "started", "ended"}
+"""Names that a metric cannot have as a column; it is `metric_NAME` then."""
+_CHUNK = 20_000
+"""Epochs that are kept as dictionaries at once: a million would need a gigabyte."""
 
 
 @dataclass(frozen=True)
@@ -68,111 +71,76 @@ def load(name: str | Path, storage: str | Path = "runs") -> Frames:
     return read(find_ledger(str(name), Path(storage)))
 
 
-class _Epochs:
-    """Epoch records gathered in columns: a million of them as dictionaries would need a gigabyte."""
-
-    def __init__(self) -> None:
-        self.code, self.epoch, self.seconds = array("q"), array("q"), array("d")
-        self.position: list[Any] = []
-        self.slot: list[Any] = []
-        self.metrics: dict[str, tuple[array[int], array[float]]] = {}
-        """Rows that have this metric, and its values there."""
-
-    def add(self, code: int, record: Record) -> None:
-        """code: the place of the trial among all."""
-        row = len(self.code)
-        self.code.append(code)
-        self.epoch.append(record["epoch"])
-        self.seconds.append(record["seconds"])
-        self.position.append(record["position"])
-        self.slot.append(record["slot"])
-        for name, value in record["metrics"].items():
-            if value.__class__ is float or value.__class__ is int:
-                rows, values = self.metrics.setdefault(name, (array("q"), array("d")))
-                rows.append(row)
-                values.append(value)
-
-    def frame(self) -> pd.DataFrame:
-        """All rows, `code` standing for the trial, and `kept` for whether the row counts.
-
-        An epoch that is reported again replaces itself and all that came after it.
-        """
-        columns = {
-            "code": np.asarray(self.code, dtype=np.int64),
-            "epoch": np.asarray(self.epoch, dtype=np.int64),
-            "position": column_of(self.position),
-            "slot": column_of(self.slot),
-            "seconds": np.asarray(self.seconds, dtype=float),
-        }
-        for name in sorted(self.metrics):
-            rows, values = self.metrics[name]
-            column = np.full(len(self.code), np.nan)
-            column[np.asarray(rows, dtype=np.int64)] = values
-            taken = name in (*_RECORDED, *_MEASURED, *_EPOCH_COLUMNS)
-            columns[f"metric_{name}" if taken else name] = column
-        frame = pd.DataFrame(columns)
-        lowest_from_here = frame[::-1].groupby("code")["epoch"].cummin()
-        lowest_later = lowest_from_here.groupby(frame["code"]).shift().sort_index()
-        frame["kept"] = ~(frame["epoch"] >= lowest_later)
-        return frame
-
-
-def read(path: Path, records: Iterable[Record] | None = None) -> Frames:
-    """The frames of the ledger at `path`, whose records are read unless they are given.
-
-    Raises LedgerError where it is absent, of another layout, or has no launch.
-    """
-    header, epochs = Header(path), _Epochs()
-    codes: dict[str, int] = {}
-    started: dict[str, float] = {}
+def read(path: Path) -> Frames:
+    """The frames of a ledger. Raises LedgerError where it is absent, of another layout, or has no launch."""
+    header = Header(path)
+    started: dict[str, tuple[int, float]] = {}
     ended: dict[str, float] = {}
+    rows: list[Record] = []
+    chunks: list[pd.DataFrame] = []
 
-    def of_trials(records: Iterable[Record]) -> Iterator[Record]:
+    def of_trials() -> Iterator[Record]:
         """The records that start and end trials; the others are gathered."""
-        for record in records:
+        for record in ledger.read(path):
             if record["event"] == "epoch":
-                if record["trial"] in codes:
-                    epochs.add(codes[record["trial"]], record)
+                if record["trial"] in started:
+                    rows.append(_row(started[record["trial"]][0], record))
+                if len(rows) == _CHUNK:
+                    chunks.append(pd.DataFrame(rows))
+                    rows.clear()
             elif not header.add(record):
                 if record["event"] == "start":
-                    codes.setdefault(record["trial"], len(codes))
-                    started.setdefault(record["trial"], record["time"])
+                    started.setdefault(record["trial"], (len(started), record["time"]))
                 elif record["event"] == "end":
                     ended[record["trial"]] = record["time"]
                 yield record
 
-    found = trials_of(of_trials(ledger.read(path) if records is None else records))
-    rows = epochs.frame()
-    kept = rows[rows["kept"]].drop(columns="kept").sort_values(["code", "epoch"], kind="stable", ignore_index=True)
-    trials = _trials(list(found.values()), rows, kept)
-    trials["started"] = [started[trial] for trial in found]
-    trials["ended"] = [ended[name] if trial.is_final else np.nan for name, trial in found.items()]
-    frame = pd.DataFrame({name: pd.Series(values) for name, values in trials.items()})
+    found = trials_of(of_trials())
+    none = pd.DataFrame(columns=list(_EPOCH_COLUMNS)).astype(_EPOCH_COLUMNS)
+    epochs = pd.concat([none, *chunks, pd.DataFrame(rows)], ignore_index=True)
+    epochs = epochs[[*_EPOCH_COLUMNS, *sorted(set(epochs) - set(_EPOCH_COLUMNS))]]
+    # An epoch that is reported again replaces itself and all that came after it.
+    lowest_from_here = epochs[::-1].groupby("code")["epoch"].cummin()
+    lowest_later = lowest_from_here.groupby(epochs["code"]).shift().sort_index()
+    kept = epochs[~(epochs["epoch"] >= lowest_later)].sort_values(["code", "epoch"], kind="stable", ignore_index=True)
+    times = {
+        "started": [started[name][1] for name in found],
+        "ended": [ended[name] if trial.is_final else np.nan for name, trial in found.items()],
+    }
+    trials = _trials(list(found.values()), times, epochs, kept)
     for metric in header.launch.space.metrics:
         if metric.name in COSTS:
-            frame[metric.name] = [student_cost(metric.name, trial.config) for trial in found.values()]
+            trials[metric.name] = [student_cost(metric.name, trial.config) for trial in found.values()]
     names = pd.Categorical.from_codes(kept.pop("code").to_numpy(), np.array(list(found), dtype=object))
     kept.insert(0, "trial", names.astype("str"))
-    return Frames(frame.astype(dict.fromkeys(_TEXTS, "str")), kept, header, found, header.launch.sweep)
+    return Frames(trials, kept, header, found, header.launch.sweep)
 
 
-def _trials(found: list[TrialRecord], rows: pd.DataFrame, kept: pd.DataFrame) -> dict[str, Any]:
-    """The columns of `Frames.trials`. rows: all epochs; kept: those that count, in order."""
+def _row(code: int, record: Record) -> Record:
+    """An epoch as a row. Its metrics are numbers, or None where they were not finite."""
+    row = {name: record[name] for name in ("epoch", "position", "slot", "seconds")} | {"code": code}
+    for name, value in record["metrics"].items():
+        if value is not None:
+            row[f"metric_{name}" if name in _TAKEN else name] = float(value)
+    return row
+
+
+def _trials(found: list[TrialRecord], times: Record, epochs: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
+    """`Frames.trials`. times: more columns; epochs: all that were reported; kept: those that count, in order."""
     every, by_code = range(len(found)), kept.groupby("code")
     seconds = by_code["seconds"].sum().reindex(every, fill_value=0.0)
-    lost = rows.groupby("code")["seconds"].sum().reindex(every, fill_value=0.0) - seconds
-    here = np.array([not trial.source for trial in found], dtype=bool)
+    lost = epochs.groupby("code")["seconds"].sum().reindex(every, fill_value=0.0) - seconds
     columns: dict[str, Any] = {name: [getattr(trial, name) for trial in found] for name in _RECORDED}
     columns["epochs"] = by_code.size().reindex(every, fill_value=0).to_numpy()
     columns["seconds"] = seconds.round(6).to_numpy()
-    columns["lost_seconds"] = np.where(here, lost.round(6), 0.0)
-    columns |= dict.fromkeys(("started", "ended"))
-    last = by_code.tail(1).set_index("code").reindex(every).drop(columns=[*_EPOCH_COLUMNS[1:]])
-    columns |= {name: last[name].to_numpy() for name in last.columns}
+    columns["lost_seconds"] = lost.round(6).where([not trial.source for trial in found], 0.0).to_numpy()
+    last = by_code.tail(1).set_index("code").reindex(every).drop(columns=["epoch", "position", "slot", "seconds"])
+    columns |= times | {name: last[name].to_numpy() for name in last.columns}
     configs = [flatten(trial.config) for trial in found]
     for path in sorted({path for config in configs for path in config} - set(columns)):
         columns[path] = column_of([config.get(path) for config in configs])
-    return columns
+    frame = pd.DataFrame({name: pd.Series(values) for name, values in columns.items()})
+    return frame.astype(dict.fromkeys(_TEXTS, "str"))
 
 
 def column_of(values: list[Any]) -> Any:

@@ -1,16 +1,25 @@
-"""Every number of a report."""
+"""Every number of a report: the rows of its table, the effects of factors, and what a search found."""
 
+import json
+import math
+import warnings
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from msd_sweeps.report.cells import Cell, Value, cells_of, value_of
-from msd_sweeps.report.comparisons import baseline_of
-from msd_sweeps.report.effects import Factor, effects, factors_of
+from msd_sweeps.records.ranking import best_first
+from msd_sweeps.report import comparisons
+from msd_sweeps.report.cells import Cell, Value, cells_of, parameter_title, short_path, teacher_cells, value_text
+from msd_sweeps.report.formats import rounded_frame
 from msd_sweeps.report.frames import Frames
-from msd_sweeps.report.search import importances, winners_curse
-from msd_sweeps.report.tables import ResultTable, result_table
-from msd_sweeps.report.writing import rounded_frame
+from msd_sweeps.report.stats import mean_interval
+from msd_sweeps.space.schema import Parameter, Range
+
+FEWEST = 8
+"""Finished trials below which importances would be noise."""
+NO_RESULT = "Scores on the held-out part of the training set, which chose the winners; they are no results."
 
 
 @dataclass(frozen=True)
@@ -21,12 +30,15 @@ class Results:
     value: Value
     cells: list[Cell]
     baseline: Cell | None
-    table: ResultTable
-    factors: list[Factor]
+    rows: list[Cell]
+    """The rows of the result table: the teachers before the cells."""
+    table: pd.DataFrame
+    """The numbers of each row: its mean, its difference to the baseline, validation, cost and device."""
+    factors: list[comparisons.Factor]
     effects: pd.DataFrame
     importances: pd.DataFrame
     confirmation: pd.DataFrame
-    """Search score against confirmed score; see `search.winners_curse`."""
+    """Search score against confirmed score."""
 
     @property
     def design(self) -> str:
@@ -36,12 +48,154 @@ class Results:
 
 def results_of(frames: Frames) -> Results:
     """Every number of a report."""
-    value = value_of(frames)
+    value = Value.of(frames.sweep.space)
     cells = cells_of(frames, value)
-    baseline = baseline_of(frames, cells)
-    table = result_table(frames, cells, baseline, value)
-    factors = factors_of(frames.sweep, cells)
-    measured = rounded_frame(effects(factors))
+    name = frames.sweep.space.report.baseline
+    baseline = comparisons.cell_named(cells, name) if name else None
+    rows = [*teacher_cells(frames, value), *cells]
+    measured = [_row(cell, baseline if cell in cells and cell is not baseline else None, value) for cell in rows]
+    frame = comparisons.with_holm(pd.DataFrame(measured, columns=list(_row(Cell(""), None, value))))
+    table = rounded_frame(frame).astype({"planned": "Int64"}).assign(device=frames.device)
+    factors = comparisons.factors_of(frames.sweep, cells)
+    differences = rounded_frame(comparisons.effects(factors))
     return Results(
-        frames, value, cells, baseline, table, factors, measured, importances(frames), winners_curse(table.frame)
+        frames, value, cells, baseline, rows, table, factors, differences, importances(frames), winners_curse(table)
     )
+
+
+def _row(cell: Cell, baseline: Cell | None, value: Value) -> dict[str, object]:
+    """A cell's mean, its difference to the baseline, and what else is known of it."""
+    difference = comparisons.difference_of(cell.values, baseline.values if baseline else {})
+    interval, validation = cell.interval, mean_interval(list(cell.validation.values()))
+    return {
+        "label": cell.label,
+        "cell": cell.cell,
+        "configuration": cell.summary,
+        "metric": value.name,
+        "n": interval.n,
+        "planned": cell.planned,
+        "mean": interval.mean,
+        "low": interval.low,
+        "high": interval.high,
+        "baseline": baseline.label if baseline and difference.interval.n else "",
+        **comparisons.difference_columns(difference),
+        "note": "; ".join(cell.faults),
+        "validation": validation.mean,
+        "validation_low": validation.low,
+        "validation_high": validation.high,
+        "search_score": cell.search_score,
+        "seconds": float(np.mean(cell.seconds)) if cell.seconds else math.nan,
+    }
+
+
+def winners_curse(result: pd.DataFrame) -> pd.DataFrame:
+    """Search score against confirmed score, a row a winner; from the frame of the result table."""
+    names = ["label", "search_score", "n", "mean", "low", "high"]
+    frame = result.loc[result["search_score"].notna() & (result["n"] > 0), names].reset_index(drop=True)
+    return frame.assign(drop=frame["search_score"] - frame["mean"])
+
+
+def search_trials(frames: Frames) -> pd.DataFrame:
+    """A row a search trial: number, trial, state, epochs, score (NaN where none), best so far."""
+    trials, metric = frames.trials, frames.metric
+    names = ["number", "trial", "state", "epochs", metric.name]
+    search = trials[trials["phase"] == "search"].sort_values(["number", "trial"], kind="stable")
+    frame = search.reindex(columns=names).rename(columns={metric.name: "score"}).astype({"score": float})
+    finished = frame["score"].where(frame["state"] == "finished")
+    best = finished.cummax() if metric.mode == "max" else finished.cummin()
+    return frame.assign(best=best.ffill()).reset_index(drop=True)
+
+
+def parameter_slices(frames: Frames) -> dict[str, pd.DataFrame]:
+    """By parameter a row for each search trial that has a score and this parameter.
+
+    Columns: factor (the parameter's title), number, state, score, level (as text), position (NaN for choices), log.
+    """
+    trials = search_trials(frames)
+    trials = trials.loc[trials["score"].notna(), ["number", "state", "score", "trial"]]
+    slices = {}
+    for name, parameter in frames.sweep.space.parameters.items():
+        values = [frames.records[trial].values.get(name) for trial in trials["trial"]]
+        frame = trials.assign(level=pd.Series(values, trials.index, object), position=np.nan, log=False)
+        frame = frame[frame["level"].notna()].drop(columns="trial")
+        factor = short_path(name)
+        if isinstance(parameter, Range):
+            factor = parameter_title(factor)
+            frame = frame.assign(position=frame["level"].astype(float), log=parameter.log)
+        frame["level"] = [value_text(level) for level in frame["level"]]
+        frame.insert(0, "factor", factor)
+        slices[name] = frame
+    return slices
+
+
+def front_of(frames: Frames) -> pd.DataFrame:
+    """A row a finished search trial: number, trial, its value of each metric, and whether it is on the front.
+
+    The front comes first, the best by the first metric on top, then the others by number. Empty where the sweep has
+    a single metric.
+    """
+    metrics, trials = frames.sweep.space.metrics, frames.trials
+    names = [str(metric.name) for metric in metrics]
+    search = trials[(trials["phase"] == "search") & (trials["state"] == "finished") & (len(names) > 1)]
+    search = search.sort_values(["number", "trial"], kind="stable").reindex(columns=["number", "trial", *names])
+    search = search[np.isfinite(search[names].to_numpy(dtype=float)).all(axis=1)].reset_index(drop=True)
+    front = best_first(search[names].to_numpy(dtype=float).tolist(), metrics)
+    search["front"] = search.index.isin(front)
+    rest = search.index[~search["front"]]
+    return rounded_frame(search.loc[[*front, *rest]].reset_index(drop=True))
+
+
+def importances(frames: Frames) -> pd.DataFrame:
+    """A row a parameter: its PED-ANOVA importance (shares that add up to 1), the most important first.
+
+    PED-ANOVA (Watanabe et al., IJCAI 2023) as Optuna computes it. Columns: parameter, importance, quantile (the top
+    share of trials it explains), trials. Only finished search trials count: a stopped trial's last score is of an
+    earlier epoch. Empty below `FEWEST` trials.
+    """
+    search = search_trials(frames)
+    search = search[(search["state"] == "finished") & search["score"].notna()]
+    rows = []
+    if len(search) >= FEWEST:
+        # Optuna's advice is five trials or more above the quantile; 0.1 is its default.
+        quantile = round(max(0.1, min(0.5, 5 / len(search))), 3)
+        shares = _ped_anova(frames, search, quantile)
+        ranked = sorted(shares.items(), key=lambda item: (-item[1], item[0]))
+        rows = [(parameter, share, quantile, len(search)) for parameter, share in ranked]
+    return pd.DataFrame(rows, columns=["parameter", "importance", "quantile", "trials"])
+
+
+def _ped_anova(frames: Frames, search: pd.DataFrame, quantile: float) -> dict[str, float]:
+    import optuna
+
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="maximize" if frames.metric.mode == "max" else "minimize")
+    optuna.logging.set_verbosity(verbosity)
+    distributions = {name: _distribution(parameter) for name, parameter in frames.sweep.space.parameters.items()}
+    for trial, score in zip(search["trial"], search["score"], strict=True):
+        known = {name: _plain(value) for name, value in frames.records[trial].values.items()}
+        of_known = {name: distributions[name] for name in known}
+        study.add_trial(optuna.trial.create_trial(params=known, distributions=of_known, value=score))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=quantile)
+        raw = optuna.importance.get_param_importances(study, evaluator=evaluator, normalize=False)
+    total = math.fsum(raw.values())
+    # Rounded: Optuna walks over a set, so the last bits depend on the order of hashes.
+    return {name: round(share / total, 6) if total else 0.0 for name, share in raw.items()}
+
+
+def _distribution(parameter: Parameter) -> Any:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if not isinstance(parameter, Range):
+        return CategoricalDistribution([_plain(choice) for choice in parameter.choices])
+    if parameter.is_integer:
+        low, high, step = int(parameter.low), int(parameter.high), int(parameter.step or 1)
+        return IntDistribution(low, high, log=parameter.log, step=step)
+    return FloatDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
+
+
+def _plain(value: Any) -> Any:
+    """A value that Optuna takes as a category or number."""
+    return json.dumps(value) if isinstance(value, list | dict) else value

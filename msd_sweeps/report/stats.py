@@ -83,17 +83,14 @@ def mean_interval(values: ArrayLike) -> Interval:
     array = _values(values)
     n = len(array)
     mean = float(array.mean()) if n else math.nan
-    low = high = math.nan
-    if n > 1:
-        error = float(scipy_stats.sem(array)) if np.ptp(array) else 0.0
-        low, high = map(float, scipy_stats.t.interval(LEVEL, n - 1, loc=mean, scale=error)) if error else (mean, mean)
-    return Interval(mean, low, high, n)
+    spread = array.std(ddof=1) if n > 1 and np.ptp(array) else 0.0
+    half = float(half_widths(spread, n))
+    return Interval(mean, mean - half, mean + half, n)
 
 
 def half_widths(spread: ArrayLike, n: ArrayLike) -> NDArray[np.float64]:
     """Half of the 95 % t interval of means, from [m] sample standard deviations and counts; NaN where n < 2."""
-    counts = np.asarray(n, dtype=float)
-    many = np.where(counts >= 2, counts, np.nan)
+    many = np.where(np.asarray(n) >= 2, n, np.nan)
     return np.asarray(scipy_stats.t.ppf((1 + LEVEL) / 2, many - 1) * np.asarray(spread, dtype=float) / np.sqrt(many))
 
 
@@ -106,11 +103,11 @@ def paired_difference(ours: ArrayLike, theirs: ArrayLike) -> Difference:
     if len(first) != len(second):
         raise ValueError(f"pairs need equal lengths, got {len(first)} and {len(second)}")
     differences = first - second
-    p_t = math.nan
-    if len(differences) > 1 and np.ptp(differences) > 0:
+    p_t = math.nan  # equal differences leave the t statistic no spread to divide by
+    if len(differences) > 1 and not differences.any():
+        p_t = 1.0
+    elif len(differences) > 1 and np.ptp(differences):
         p_t = float(scipy_stats.ttest_1samp(differences, 0.0).pvalue)
-    elif len(differences) > 1 and differences[0] == 0:
-        p_t = 1.0  # of other equal differences the t statistic has no spread to divide by
     return Difference(mean_interval(differences), True, p_t, sign_flip_p(differences))
 
 
@@ -126,14 +123,8 @@ def sign_flip_p(differences: ArrayLike) -> float:
     if not array.any():
         return 1.0
     # Scaled to unit size, so that ties among sign patterns are found whatever the unit.
-    result = scipy_stats.permutation_test(
-        (array / np.abs(array).max(),),
-        lambda values, axis: values.mean(axis=axis),
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=2**LARGEST_EXACT + 1,
-        alternative="two-sided",
-    )
+    scaled, every = array / np.abs(array).max(), 2**LARGEST_EXACT + 1
+    result = scipy_stats.permutation_test((scaled,), np.mean, permutation_type="samples", n_resamples=every)
     return min(1.0, float(result.pvalue))
 
 
@@ -156,8 +147,6 @@ def unpaired_difference(ours: ArrayLike, theirs: ArrayLike) -> Difference:
 
 def smallest_p(n: int) -> float:
     """The smallest two-sided p that `n` pairs can give: 2 / 2^n exactly for few pairs, 0 beyond."""
-    if n < 1:
-        return 1.0
     return min(1.0, 2.0 ** (1 - n)) if n <= LARGEST_EXACT else 0.0
 
 
@@ -195,25 +184,17 @@ def aggregate(
     sign = -1.0 if higher_is_better else 1.0
     ranks = scipy_stats.rankdata(sign * point, axis=0).mean(axis=1)
     drawn_ranks = scipy_stats.rankdata(sign * drawn, axis=0).mean(axis=1)
-    results = {}
-    for index, name in enumerate(names):
-        n = min(map(len, lists[index]))
-        score = _percentiles(float(point[index].mean()), drawn[index].mean(axis=0), n)
-        results[name] = Aggregate(score, _percentiles(float(ranks[index]), drawn_ranks[index], n))
-    return results
+    fewest = [min(map(len, tasks)) for tasks in lists]
+    return {
+        name: Aggregate(_percentiles(score, drawn_score, n), _percentiles(rank, drawn_rank, n))
+        for name, score, drawn_score, rank, drawn_rank, n in zip(
+            names, point.mean(axis=1), drawn.mean(axis=1), ranks, drawn_ranks, fewest, strict=True
+        )
+    }
 
 
 def _percentiles(mean: float, drawn: NDArray[np.float64], n: int) -> Interval:
-    if n < 2:  # a single run resampled is itself: its interval would be a lie
-        return Interval(mean, math.nan, math.nan, n)
-    low, high = np.percentile(drawn, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
-    return Interval(mean, float(low), float(high), n)
-
-
-def pareto_front(cost: ArrayLike, value: ArrayLike, higher_is_better: bool = True) -> NDArray[np.bool_]:
-    """Which of [n] points no other beats in both cost (less is better) and value; equal points all stay."""
-    costs = np.asarray(cost, dtype=float)
-    values = np.asarray(value, dtype=float) * (1.0 if higher_is_better else -1.0)
-    as_good = (costs <= costs[:, None]) & (values >= values[:, None])  # [point, other]
-    better = (costs < costs[:, None]) | (values > values[:, None])
-    return np.asarray(~(as_good & better).any(axis=1))
+    low = high = math.nan  # a single run resampled is itself: its interval would be a lie
+    if n > 1:
+        low, high = map(float, np.percentile(drawn, [50 * (1 - LEVEL), 50 * (1 + LEVEL)]))
+    return Interval(float(mean), low, high, n)

@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 from urllib.parse import quote
 
+from msd_sweeps.records.files import write_whole
 from msd_sweeps.records.ledger import FILE_NAME, LedgerError
-from msd_sweeps.report.escaping import for_markdown, short
 from msd_sweeps.space.errors import nearest
 
 _HEAD = """# Reports
@@ -40,9 +40,9 @@ def default_out(ledger_path: Path) -> Path:
     return Path("reports") / name[:100]
 
 
-def write_index(reports: Path) -> Path:
+def write_index(reports: Path) -> None:
     """Rewrite `reports/README.md` from `reports/*/summary.json`; a summary that cannot be read is named as such."""
-    from msd_sweeps.report.writing import write_text
+    from msd_sweeps.report.formats import for_markdown, short
 
     lines = ["| report | question | verdict |", "|---|---|---|"]
     for summary in sorted(reports.glob("*/summary.json")):
@@ -57,4 +57,4 @@ def write_index(reports: Path) -> Path:
     if len(lines) == 2:
         lines = ["No sweep has a report here yet."]
     head = _HEAD + _PUBLISHED * (reports / "published" / "published.csv").is_file()
-    return write_text(reports / "README.md", head + "\n" + "\n".join(lines))
+    write_whole(reports / "README.md", (head + "\n" + "\n".join([*lines, ""])).encode())

@@ -1,65 +1,40 @@
-"""The result table: numbers in a frame, the same numbers as text for terminal, Markdown, HTML and LaTeX."""
+"""The tables of a report: numbers as texts. The numbers stand in frames, here and in the CSV files."""
 
 import math
-import textwrap
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from msd_sweeps.report.cells import Cell, Value, metric_title, teacher_cells
-from msd_sweeps.report.comparisons import clearly_best, difference_columns, difference_of, test_notes, with_holm
-from msd_sweeps.report.escaping import short
-from msd_sweeps.report.frames import Frames
-from msd_sweeps.report.stats import mean_interval
-from msd_sweeps.report.table_formats import Column, Table
-from msd_sweeps.report.writing import rounded_frame, write_csv, write_parquet, write_text
+from msd_sweeps.report.cells import PRIVATE, changes_text, metric_title, value_text
+from msd_sweeps.report.comparisons import clearly_best, test_notes
+from msd_sweeps.report.document import Column, Table
+from msd_sweeps.report.formats import capital, short
+from msd_sweeps.report.results import NO_RESULT, Results, front_of
+from msd_sweeps.space.settings import flatten
+from msd_sweeps.space.trial import Trial
 
 NOTHING = "–"
+MOST_OF_FRONT = 30
+"""Trials of the front that the page lists; the figure's CSV has them all."""
 Row = Mapping[Any, Any]
-"""A row of a frame that has the columns of `difference_columns`."""
+"""A row of a frame."""
 
 
-@dataclass
-class ResultTable:
-    """The result table of a sweep: what is shown, and the numbers behind it."""
-
-    shown: Table
-    frame: pd.DataFrame
-    """A row a teacher and a cell: its mean, its difference to the baseline, validation, cost and device."""
-    configurations: list[tuple[str, str]]
-    """Label and what the cell changes in the base."""
-
-    def text(self, width: int = 100) -> str:
-        """For the terminal: the table, then what each row is."""
-        lines = [self.shown.text(width), ""]
-        for label, summary in self.configurations:
-            lines += textwrap.wrap(f"{label}: {summary}", width, subsequent_indent="    ")
-        return "\n".join(lines).rstrip()
-
-    def write(self, folder: Path) -> list[Path]:
-        """Write table.md, table.csv, table.tex and table.parquet."""
-        pairs = [list(pair) for pair in self.configurations]
-        configurations = Table(["row", "what it changes in the base"], pairs, [False, False])
-        return [
-            write_text(folder / "table.md", f"{self.shown.markdown()}\n\n{configurations.markdown()}"),
-            write_csv(folder / "table.csv", self.frame),
-            write_text(folder / "table.tex", self.shown.latex()),
-            write_parquet(folder / "table.parquet", self.frame),
-        ]
+def signed(value: float) -> str:
+    """Two decimals with a minus sign that is as wide as a plus; a zero has none."""
+    return f"{value:z.2f}".replace("-", "−")
 
 
-def mean_text(mean: float, low: float, high: float, n: int) -> str:
-    """`71.30 ± 0.24`; a single value without interval stands alone."""
-    if n == 0 or math.isnan(mean):
+def mean_text(row: Row, mean: str = "mean", low: str = "low", high: str = "high") -> str:
+    """`71.30 ± 0.24`; a single value without interval stands alone. mean, low, high: the columns."""
+    if math.isnan(row[mean]):
         return NOTHING
-    return f"{mean:.2f}" if math.isnan(low) else f"{mean:.2f} ± {(high - low) / 2:.2f}"
+    half = "" if math.isnan(row[low]) else f" ± {(row[high] - row[low]) / 2:.2f}"
+    return f"{row[mean]:.2f}{half}"
 
 
-def difference_text(difference: float, low: float, high: float) -> str:
+def difference_text(difference: float, low: float = math.nan, high: float = math.nan) -> str:
     """`+0.61 [0.22, 1.00]`."""
     if math.isnan(difference):
         return NOTHING
@@ -73,11 +48,6 @@ def difference_cell(row: Row) -> str:
     return text if row["paired"] or text == NOTHING else f"{text} unpaired"
 
 
-def signed(value: float) -> str:
-    """Two decimals with a minus sign that is as wide as a plus; a zero has none."""
-    return f"{value:z.2f}".replace("-", "−")
-
-
 def p_text(row: Row) -> str:
     """The corrected p-value of a row's difference, or why there is none."""
     if row["pairs"] == 0:
@@ -87,50 +57,13 @@ def p_text(row: Row) -> str:
     return "<0.001" if row["p_holm"] < 0.001 else f"{row['p_holm']:.3f}"
 
 
-def result_table(frames: Frames, cells: Sequence[Cell], baseline: Cell | None, value: Value) -> ResultTable:
-    """The result table, the teachers before the cells."""
-    cells = [*teacher_cells(frames, value), *cells]
-    rows = [_row(cell, baseline, value) | {"device": frames.device} for cell in cells]
-    frame = pd.DataFrame(rows, columns=[*_row(Cell(""), None, value), "device"])
-    frame = rounded_frame(with_holm(frame)).astype({"planned": "Int64"})
-    configurations = [(short(cell.label), short(cell.summary, 300)) for cell in cells]
-    return ResultTable(_shown(frame, cells, baseline, value), frame, configurations)
-
-
-def _row(cell: Cell, baseline: Cell | None, value: Value) -> dict[str, object]:
-    """A cell's mean, its difference to the baseline, and what else is known of it."""
-    against, difference = "", None
-    if baseline is not None and cell is not baseline and cell.phase != "teacher":
-        difference = difference_of(cell.values, baseline.values)
-        against = baseline.label if difference else ""
-    interval, validation = cell.interval, mean_interval(list(cell.validation.values()))
-    return {
-        "label": cell.label,
-        "cell": cell.cell,
-        "configuration": cell.summary,
-        "metric": value.name,
-        "n": interval.n,
-        "planned": cell.planned,
-        "mean": interval.mean,
-        "low": interval.low,
-        "high": interval.high,
-        "baseline": against,
-        **difference_columns(difference),
-        "note": "; ".join(cell.faults),
-        "validation": validation.mean,
-        "validation_low": validation.low,
-        "validation_high": validation.high,
-        "search_score": cell.search_score,
-        "seconds": float(np.mean(cell.seconds)) if cell.seconds else math.nan,
-    }
-
-
-def _shown(frame: pd.DataFrame, cells: Sequence[Cell], baseline: Cell | None, value: Value) -> Table:
-    """The texts of the table."""
+def result_table(results: Results) -> Table:
+    """A row a teacher and a cell."""
+    frame, value, baseline = results.table, results.value, results.baseline
     columns: list[Column] = [
         ("", False, lambda row: short(row["label"])),
         ("n", True, _n_text),
-        (value.title, True, lambda row: mean_text(row["mean"], row["low"], row["high"], row["n"])),
+        (value.title, True, mean_text),
     ]
     if baseline is not None:
         columns.append((f"difference to {short(baseline.label, 24)}", True, difference_cell))
@@ -138,11 +71,9 @@ def _shown(frame: pd.DataFrame, cells: Sequence[Cell], baseline: Cell | None, va
     if frame["validation"].notna().any() or frame["search_score"].notna().any():
         columns.append((metric_title(value.validation), True, _validation_text))
     columns.append(("s/trial", True, lambda row: NOTHING if math.isnan(row["seconds"]) else f"{row['seconds']:.1f}"))
-    table = Table.of(frame.to_dict("records"), columns, _notes(frame, cells, baseline, value))
-    best = clearly_best(cells, value)
-    if best is not None:
-        table.bold.add((best, 2))
-    return table
+    best = clearly_best(results.cells, value)
+    bold = (results.rows.index(best), 2) if best else (-1, 0)
+    return Table(frame.to_dict("records"), columns, _notes(results), bold)
 
 
 def _n_text(row: Row) -> str:
@@ -151,28 +82,109 @@ def _n_text(row: Row) -> str:
 
 
 def _validation_text(row: Row) -> str:
-    if not math.isnan(row["validation"]):
-        return mean_text(row["validation"], row["validation_low"], row["validation_high"], 1)
-    return NOTHING if math.isnan(row["search_score"]) else f"{row['search_score']:.2f} (search)"
+    if math.isnan(row["validation"]) and not math.isnan(row["search_score"]):
+        return f"{row['search_score']:.2f} (search)"
+    return mean_text(row, "validation", "validation_low", "validation_high")
 
 
-def _notes(frame: pd.DataFrame, cells: Sequence[Cell], baseline: Cell | None, value: Value) -> list[str]:
-    title = value.title[:1].upper() + value.title[1:]
+def _notes(results: Results) -> list[str]:
+    frame, title = results.table, capital(results.value.title)
     notes = [f"{title} after the last epoch: mean ± half of the 95 % t interval over n seeds."]
-    if any(len(cell.values) == 1 and cell.phase != "teacher" for cell in cells):
+    if any(len(cell.values) == 1 for cell in results.cells):
         notes.append("n = 1: one seed gives no interval.")
     if (frame["low"] == frame["high"]).any():
         notes.append("± 0.00: the seeds gave equal values; that shows no spread, and no certainty either.")
     if (frame["search_score"].notna() & frame["validation"].isna()).any():
         notes.append("(search): the one score on held-out images by which the search chose the row.")
-    if baseline is not None and (frame["pairs"] > 0).any():
+    if results.baseline is None:
+        notes.append("No baseline is among the cells, so no differences are shown.")
+    elif (frame["pairs"] > 0).any():
         notes.append("Differences are paired by seed, with 95 % t intervals that are not corrected for their number.")
         notes += test_notes(frame)
-    elif baseline is None:
-        notes.append("No baseline is among the cells, so no differences are shown.")
-    for cell in cells:
+    for cell in results.cells:
         for sweep, count in sorted(cell.sources.items()):
             of = f"{count} of its {cell.states.total()} trials"
             notes.append(f"{short(cell.label)}: {of} taken over from the sweep {short(sweep)}, not trained again.")
-    notes += [f"{short(cell.label)}: {short('; '.join(cell.faults), 200)}." for cell in cells if cell.faults]
-    return notes
+    return notes + [
+        f"{short(cell.label)}: {short('; '.join(cell.faults), 200)}." for cell in results.cells if cell.faults
+    ]
+
+
+def summary_table(results: Results, title: str) -> Table:
+    """What each row of the result table changes in the base, under a title."""
+    pairs = [(short(cell.label), short(cell.summary, 300)) for cell in results.rows]
+    return Table(pairs, [("row", False, 0), (title, False, 1)])
+
+
+def base_table(base: Trial) -> Table:
+    """A row a part of the base. Places of the machine that ran are left out."""
+    parts: dict[str, list[str]] = {}
+    for path, value in flatten(base.model_dump(mode="json")).items():
+        part, _, name = path.partition(".")
+        if name and path not in PRIVATE:
+            parts.setdefault(part, []).append(f"{name}={value_text(value)}")
+    pairs = [(part, ", ".join(texts)) for part, texts in parts.items()]
+    return Table(pairs, [("part", False, 0), ("settings", False, 1)])
+
+
+def effects_table(results: Results) -> Table:
+    """A row an effect of the design."""
+    left_out = results.design == "leave_one_out"
+
+    def change(row: Row) -> str:
+        level = f"without {row['level']}"
+        return short(level if left_out else f"{row['factor']}: {row['level']} instead of {row['reference']}", 90)
+
+    columns: list[Column] = [
+        ("change", False, change),
+        ("pairs", True, "pairs"),
+        (results.value.difference_title, True, difference_cell),
+        ("p (Holm)", True, p_text),
+    ]
+    against = "the full method" if left_out else "the level named"
+    notes = [f"Differences to {against}, paired by seed; 95 % t intervals, not corrected for their number."]
+    notes += test_notes(results.effects)
+    if results.design == "grid":
+        notes.append("Each seed's mean over the blocks (levels of the other factors) in which both levels finished.")
+    return Table(results.effects.to_dict("records"), columns, notes)
+
+
+def front_table(results: Results) -> Table:
+    """The trials of the front: their values, their settings, and as what they were confirmed. No rows: no front."""
+    every = front_of(results.frames)
+    front = every[every["front"]]
+    confirmed = {cell.search_trial: cell.label for cell in results.cells if cell.search_trial}
+
+    def score(name: str) -> Callable[[Row], str]:
+        return lambda row: f"{row[name]:,.0f}" if name == "student_parameters" else f"{row[name]:.2f}"
+
+    columns: list[Column] = [
+        ("search trial", True, "number"),
+        *((metric_title(metric.name), True, score(metric.name)) for metric in results.frames.sweep.space.metrics),
+        ("settings", False, lambda row: short(changes_text(results.frames.records[row["trial"]].values), 160)),
+        ("confirmed as", False, lambda row: short(confirmed.get(row["trial"], ""))),
+    ]
+    notes = [
+        f"{len(front)} of {len(every)} finished search trials are on the front: no other is as good in every metric "
+        f"and better in one. {NO_RESULT}"
+    ]
+    if len(front) > MOST_OF_FRONT:
+        notes.append(f"{len(front) - MOST_OF_FRONT} more are in figures/pareto.csv.")
+    return Table(front.head(MOST_OF_FRONT).to_dict("records"), columns, notes)
+
+
+def confirmation_table(results: Results) -> Table:
+    """A row a winner: its search score beside what it reached on fresh seeds."""
+    columns: list[Column] = [
+        ("", False, lambda row: short(row["label"])),
+        (f"search: {metric_title(results.frames.metric.name)}", True, lambda row: f"{row['search_score']:.2f}"),
+        (f"confirmed: {results.value.title}", True, mean_text),
+        ("n", True, "n"),
+        ("search minus confirmed", True, lambda row: difference_text(row["drop"])),
+    ]
+    note = (
+        "The search's score is the best of many on one seed and on held-out images; the confirmed one is on fresh "
+        "seeds and the test set, after training on all images. Their gap holds selection, other images and more data "
+        "together."
+    )
+    return Table(results.confirmation.to_dict("records"), columns, [note])

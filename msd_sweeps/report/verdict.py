@@ -6,7 +6,7 @@ import pandas as pd
 
 from msd_sweeps.report.cells import Cell, metric_title
 from msd_sweeps.report.comparisons import cell_named, difference_of
-from msd_sweeps.report.escaping import short
+from msd_sweeps.report.formats import capital, short
 from msd_sweeps.report.results import Results
 from msd_sweeps.report.stats import Interval
 from msd_sweeps.report.tables import signed
@@ -40,12 +40,10 @@ def verdict(results: Results) -> str:
 def _subject(results: Results, measured: list[Cell]) -> Cell:
     """The cell that the sweep is about, chosen without looking at the test scores wherever the design allows."""
     named = {"search": "winner 1", "leave_one_out": "full", "one_at_a_time": "base"}.get(results.design)
-    cell = cell_named(measured, named) if named else None
-    if cell is not None:
+    if named and (cell := cell_named(measured, named)):
         return cell
-    sign = 1 if results.value.higher_is_better else -1
     others = [cell for cell in measured if cell is not results.baseline] or measured
-    return max(others, key=lambda cell: sign * cell.interval.mean)
+    return max(others, key=lambda cell: results.value.sign * cell.interval.mean)
 
 
 def _told(cell: Cell) -> str:
@@ -68,31 +66,25 @@ def _score(metric: str, value: float) -> str:
     return f"{name} of {value:.2f} {unit.rstrip(')')}".rstrip()
 
 
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
 def _against_baseline(results: Results, subject: Cell) -> str:
     baseline = results.baseline
-    own = subject.interval
+    own, told = subject.interval, capital(_told(subject))
     half = "" if math.isnan(own.low) else f" ± {own.half_width:.2f}"
-    reached = f"{_capital(_told(subject))} reaches {own.mean:.2f}{half} {results.value.title}"
+    reached = f"{told} reaches {own.mean:.2f}{half} {results.value.title}"
     if baseline is None or subject is baseline:
         return f"{reached}, n = {own.n}; there is no finished baseline beside it."
-    difference = difference_of(subject.values, baseline.values)
-    if difference is None:
+    if not baseline.values:
         return f"{reached}, n = {own.n}; the baseline {short(baseline.label)} has no finished trial."
-    interval = difference.interval
+    interval = difference_of(subject.values, baseline.values).interval
     words = difference_words(interval, results.value.unit)
     if math.isnan(interval.low):
         return f"{reached}, against {short(baseline.label)} {words}: one seed shows no difference."
     if not interval.excludes_zero:
         return f"{reached}, which cannot be told from {short(baseline.label)} ({words})."
-    better = (interval.mean > 0) == results.value.higher_is_better
+    how = "beats" if interval.mean * results.value.sign > 0 else "falls behind"
     if interval.mean < 0:
         interval = Interval(-interval.mean, -interval.high, -interval.low, interval.n)
-    words = difference_words(interval, results.value.unit)
-    return f"{_capital(_told(subject))} {'beats' if better else 'falls behind'} {short(baseline.label)} by {words}."
+    return f"{told} {how} {short(baseline.label)} by {difference_words(interval, results.value.unit)}."
 
 
 def _second(results: Results, subject: Cell) -> str:
@@ -105,7 +97,7 @@ def _second(results: Results, subject: Cell) -> str:
     effects = results.effects[results.effects["difference"].notna()]
     if len(effects):
         parts.append(_largest_effect(results, effects))
-    return f"{_capital('; '.join(parts))}." if parts else "No effect of a single change could be measured."
+    return f"{capital('; '.join(parts))}." if parts else "No effect of a single change could be measured."
 
 
 def _largest_effect(results: Results, effects: pd.DataFrame) -> str:
@@ -125,10 +117,8 @@ def _largest_effect(results: Results, effects: pd.DataFrame) -> str:
 
 
 def _about_search(results: Results, subject: Cell) -> str:
-    curse = results.confirmation
-    trials = results.frames.trials
-    tried = int((trials["phase"] == "search").sum())
-    winner = curse[curse["label"] == subject.label]
+    tried = (results.frames.trials["phase"] == "search").sum()
+    winner = results.confirmation[results.confirmation["label"] == subject.label]
     if winner.empty:
         return f"The search tried {tried} configurations."
     row = winner.iloc[0]

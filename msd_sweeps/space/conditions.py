@@ -2,23 +2,15 @@
 
 import operator
 import re
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from msd_sweeps.space.errors import InputError
 
 _LONGEST = 300
 _FORM = re.compile(r"\s*([^\s=!<>]+)\s*(==|!=|<=|>=|<|>|\sin\s)\s*(\S.*?)\s*", re.DOTALL)
-_EXPECTED = (
-    "expected '<parameter or path> <operator> <value>', such as method.feature_weight > 0, with one of "
-    "== != < <= > >= in"
-)
-_ORDERS: dict[str, Callable[[Any, Any], bool]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
+_EXPECTED = "expected '<parameter or path> <operator> <value>', such as a.b > 0, with one of == != < <= > >= in"
+ORDERS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+"""The operators that compare by size, so that both sides must be numbers."""
 
 
 class Condition(NamedTuple):
@@ -27,25 +19,19 @@ class Condition(NamedTuple):
     subject: str
     """The name of a parameter, or a dotted path of the base."""
     operator: str
-    """==, !=, <, <=, >, >= or in."""
     value: Any
     """A number, a word or a list; with `in` always a list."""
 
     def __str__(self) -> str:
         return f"{self.subject} {self.operator} {self.value}"
 
-    @property
-    def is_order(self) -> bool:
-        """Whether it compares by size, so that both sides must be numbers."""
-        return self.operator in _ORDERS
-
     def holds(self, found: Any) -> bool:
         """Whether it is true of a value; no order holds of what is not a number."""
+        if self.operator in ORDERS:
+            return is_number(found) and bool(ORDERS[self.operator](found, self.value))
         if self.operator == "in":
             return any(_same(found, value) for value in self.value)
-        if self.operator in ("==", "!="):
-            return _same(found, self.value) == (self.operator == "==")
-        return is_number(found) and _ORDERS[self.operator](found, self.value)
+        return _same(found, self.value) == (self.operator == "==")
 
 
 def is_number(value: Any) -> bool:
@@ -76,6 +62,6 @@ def parse_condition(text: str) -> Condition:
         raise ValueError(f"{_EXPECTED}; a mapping has no order and no name")
     if sign == "in" and (not isinstance(value, list) or not value):
         raise ValueError(f"expected a list after 'in', such as [1, 2], found {written[:60]!r}")
-    if sign in _ORDERS and not is_number(value):
+    if sign in ORDERS and not is_number(value):
         raise ValueError(f"expected a number after '{sign}', found {written[:60]!r}")
     return Condition(subject, sign, value)

@@ -5,9 +5,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from msd_sweeps.catalog.datasets import DATASETS, examine
-from msd_sweeps.catalog.files import DataError, Dataset
+from msd_sweeps.catalog import image_folders, tensor_files
+from msd_sweeps.catalog.datasets import DATASETS, IMAGENET, TEST_FOLDERS, DataError, Dataset
 from msd_sweeps.space.settings import Count, Seed, Settings
+
+_IMAGENET = Dataset(num_classes=1000, image_size=224, train_images=1_281_167, test_images=50_000)
+_LARGEST_RESIDENT_BYTES = 16 * 2**30
 
 
 class Content(Settings):
@@ -49,18 +52,15 @@ class Data(Settings):
             if self.content is not None:
                 raise ValueError(f"content: {self.name} is known; leave it out")
             if self.image_size is not None and self.image_size < size:
-                raise ValueError(
-                    f"image_size: {self.name} has images of {size} px, which are only scaled up, found "
-                    f"{self.image_size}; give more, or leave it out"
-                )
+                only = f"{self.name} has images of {size} px, which are only scaled up"
+                raise ValueError(f"image_size: {only}, found {self.image_size}; give more, or leave it out")
         elif self.content is None:
             if self.name == "folder" and self.image_size is None:
                 raise ValueError("image_size: missing; folder needs the side of its images in pixels, such as 32 or 64")
             try:
-                facts, fingerprint = examine(self.name, self.path, self.image_size)
+                content = _examine(self.name, self.path, self.image_size)
             except DataError as error:
                 raise ValueError(f"root: {error}") from error
-            content = Content(fingerprint=fingerprint, **facts._asdict())
             object.__setattr__(self, "content", content)  # frozen, but still under construction
         return self
 
@@ -94,3 +94,23 @@ class Data(Settings):
     def identified(self) -> dict[str, Any]:
         """The settings and hashes that decide which images a student is trained on."""
         return self.source | self.model_dump(mode="json", include={"train_samples", "val_fraction", "split_seed"})
+
+
+def _examine(name: str, root: Path, image_size: int | None) -> Content:
+    """The sizes of a data set that the user brings, and a fingerprint of its files. Raises DataError."""
+    if name in TEST_FOLDERS:
+        found = image_folders.find_images(root, TEST_FOLDERS[name])
+        facts = Dataset(len(found.classes), image_size or 224, len(found.train.paths), len(found.test.paths))
+        is_whole = name == "imagenet" and facts._replace(image_size=224) == _IMAGENET
+        mark = IMAGENET if is_whole else found.fingerprint(root)
+    else:
+        facts = tensor_files.measure(root, image_size)
+        mark = tensor_files.fingerprint(root)
+    images = facts.train_images + facts.test_images
+    size = images * 3 * facts.image_size**2
+    if size > _LARGEST_RESIDENT_BYTES and name != "imagenet":
+        raise DataError(
+            f"{root}: {images:,} images of {facts.image_size} px take {size / 2**30:.0f} GiB in memory, where {name} "
+            "keeps them; use a smaller image_size, or class folders with name: imagenet, which reads images as it goes"
+        )
+    return Content(fingerprint=mark, **facts._asdict())

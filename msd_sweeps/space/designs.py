@@ -1,19 +1,132 @@
-"""A space and its base become trials: designs are laid out, the choices of a sampler are applied."""
+"""How a space becomes trials: designs are laid out, the choices of a sampler are applied, conditions are kept."""
 
 import functools
+import itertools
 import json
+import math
+import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from msd_sweeps.space.choices import Conditions, Values, corners, every_combination, levels_of
+from msd_sweeps.space.conditions import parse_condition
 from msd_sweeps.space.errors import InputError
-from msd_sweeps.space.overrides import changed
-from msd_sweeps.space.schema import Changes, Choices, Space
-from msd_sweeps.space.trial import Trial
+from msd_sweeps.space.schema import Choices, Parameter, Space
+from msd_sweeps.space.settings import Changes, flatten
+from msd_sweeps.space.trial import Trial, changed
 
 LEFT_OUT = "left out"
 """The factor of a leave_one_out design; its level is the part that is left out."""
+_MOST_CORNERS = 2000
+_MOST_LAID_OUT = 20_000
+_MOST_LEVELS = 40_000
+
+Values = dict[str, Any]
+"""A choice of the sampler, or a place in a design: parameter name to value, or to the label of a set of changes. A
+parameter whose condition does not hold is absent, and keeps the base's value."""
+
+
+class Conditions:
+    """Which parameters of a space count. Raises ValueError(parameter, problem) where conditions form a circle."""
+
+    def __init__(self, space: Space, base: Trial | None):
+        self._parameters = space.parameters
+        self.base = {} if base is None else flatten(base.model_dump(mode="json"))
+        self.of = {name: parse_condition(one.when) for name, one in self._parameters.items() if one.when is not None}
+        """The condition of each parameter that has one."""
+        self.order = self._ordered()
+        """The parameters, each after the parameter that its condition names."""
+
+    def _ordered(self) -> list[str]:
+        ordered: dict[str, None] = {}
+        for name in self._parameters:
+            chain = [name]
+            while (above := self._above(chain[-1])) is not None and above not in ordered:
+                if above in chain:
+                    circle = " -> ".join([*chain[chain.index(above) :], above])
+                    raise ValueError(above, f"the conditions go in a circle: {circle}")
+                chain.append(above)
+            ordered |= dict.fromkeys(reversed(chain))
+        return list(ordered)
+
+    def _above(self, name: str) -> str | None:
+        """The parameter that a parameter's condition names."""
+        condition = self.of.get(name)
+        return condition.subject if condition and condition.subject in self._parameters else None
+
+    def counts(self, name: str, values: Values) -> bool:
+        """Whether a parameter counts beside the values of the parameters before it."""
+        condition = self.of.get(name)
+        return condition is None or condition.holds(values.get(condition.subject, self.base.get(condition.subject)))
+
+    def example(self, name: str) -> Values:
+        """Values of other parameters beside which this parameter counts, if choices and bounds show any."""
+        above = self._above(name)
+        if above is None:
+            return {}
+        fitting = [level for level in levels_of(self._parameters[above]) if self.of[name].holds(level)]
+        return self.example(above) | ({above: fitting[0]} if fitting else {})
+
+    def distinct(self, combinations: Iterable[Sequence[Any]]) -> Iterator[Values]:
+        """Combinations of levels, in order, without what does not count; those that become the same are one."""
+        seen: set[str] = set()
+        for combination in combinations:
+            values: Values = {}
+            for name, value in zip(self.order, combination, strict=True):
+                if self.counts(name, values):
+                    values[name] = value
+            text = json.dumps(values)
+            if text not in seen:
+                seen.add(text)
+                yield values
+
+    def every_combination(self) -> Iterator[Values]:
+        """All combinations of levels that differ in what counts."""
+        return self.distinct(itertools.product(*(levels_of(self._parameters[name]) for name in self.order)))
+
+    def corners(self) -> Iterator[Values]:
+        """All combinations of choices and bounds; of very many, every pair of levels and a fixed draw of the rest."""
+        levels = [levels_of(self._parameters[name]) for name in self.order]
+        if math.prod(map(len, levels)) <= _MOST_CORNERS:
+            return self.every_combination()
+        first = [of_one[0] for of_one in levels]
+        pairs = (
+            (*first[:one], value, *first[one + 1 : other], with_value, *first[other + 1 :])
+            for one, other in itertools.combinations(range(len(levels)), 2)
+            for value in levels[one]
+            for with_value in levels[other]
+        )
+        draw = random.Random(0)
+        drawn = (tuple(map(draw.choice, levels)) for _ in itertools.count())
+        return self.distinct(itertools.islice(itertools.chain(pairs, drawn), _MOST_CORNERS))
+
+    def every_choice(self, most: int) -> list[Values] | None:
+        """All that a sampler can choose; None where that is more than `most`."""
+        levels = [_every_level(self._parameters[name]) for name in self.order]
+        if not all(levels) or math.prod(map(len, levels)) > (_MOST_LAID_OUT if self.of else most):
+            return None
+        found = list(itertools.islice(self.distinct(itertools.product(*levels)), most + 1))
+        return found if len(found) <= most else None
+
+
+def levels_of(parameter: Parameter) -> list[Any]:
+    """The levels to check: every choice, or the two bounds of a range."""
+    return list(parameter.choices) if isinstance(parameter, Choices) else [parameter.low, parameter.high]
+
+
+def _every_level(parameter: Parameter) -> list[Any]:
+    """Every value that a sampler can choose; empty where they are too many to lay out."""
+    if isinstance(parameter, Choices):
+        return list(parameter.choices)
+    step = parameter.step or (1 if parameter.is_integer else math.inf)
+    count = math.floor((parameter.high - parameter.low) / step + 1e-8) + 1
+    is_small = math.isfinite(step) and count <= _MOST_LEVELS
+    return [on_step(parameter, parameter.low + index * step) for index in range(count)] if is_small else []
+
+
+def on_step(parameter: Parameter, value: Any) -> Any:
+    """A value of a stepped range without the rounding errors of added steps, so that equal values have equal ids."""
+    return round(value, 12) if isinstance(value, float) and getattr(parameter, "step", None) else value
 
 
 class PlannedTrial(NamedTuple):
@@ -25,8 +138,7 @@ class PlannedTrial(NamedTuple):
     phase: str
     """search, confirm or design."""
     levels: tuple[Values, ...] = ()
-    """The level of each factor, once for each place of the design that the trial fills: a value, or the label of a set
-    of changes. Empty for a cell beside the design, such as a baseline."""
+    """The factors' levels (values or labels) at each place of the design that it fills; empty for a cell beside it."""
     search_trial: str = ""
     """The id of the search trial whose configuration is confirmed."""
 
@@ -41,7 +153,7 @@ class Sweep:
 
     @functools.cached_property
     def conditions(self) -> Conditions:
-        """Which parameters count beside which values. Raises ValueError where conditions form a circle."""
+        """Which parameters count beside which values."""
         return Conditions(self.space, self.base)
 
     @functools.cached_property
@@ -61,16 +173,14 @@ class Sweep:
             yield PlannedTrial(full, "full", "design", ({},))
             for label, changes in space.without.items():
                 yield PlannedTrial(changed(full, changes), f"without {label}", "design", ({LEFT_OUT: label},))
-        else:
-            if space.design == "grid":
-                chosen = every_combination(self.conditions)
-            else:
-                yield PlannedTrial(base, "base", "design", ({},))
-                parameters = space.parameters.items()
-                chosen = ({name: level} for name, parameter in parameters for level in levels_of(parameter))
-            for values in chosen:
-                trial = changed(base, changes_of(space, values))
-                yield PlannedTrial(trial, cell_label(values), "design", (values,))
+        places: Iterable[Values] = ()
+        if space.design == "grid":
+            places = self.conditions.every_combination()
+        elif space.design == "one_at_a_time":
+            yield PlannedTrial(base, "base", "design", ({},))
+            places = ({name: level} for name, one in space.parameters.items() for level in levels_of(one))
+        for values in places:
+            yield PlannedTrial(changed(base, changes_of(space, values)), cell_label(values), "design", (values,))
         for label, changes in space.also.items():
             yield PlannedTrial(changed(base, changes), label, "design")
 
@@ -81,8 +191,8 @@ class Sweep:
         return PlannedTrial(changed(self.base, changes), "", "search", (values,))
 
     def search_corners(self) -> Iterator[PlannedTrial]:
-        """Search trials at the corners of the space (`choices.corners`)."""
-        for values in corners(self.conditions):
+        """Search trials at the corners of the space (`Conditions.corners`)."""
+        for values in self.conditions.corners():
             try:
                 yield self.search_trial(values)
             except InputError as error:
@@ -130,8 +240,7 @@ def changes_of(space: Space, values: Values) -> Changes:
     """The changes of the base that give it these values."""
     changes: Changes = {}
     for name, value in values.items():
-        parameter = space.parameters[name]
-        labels = parameter.labels if isinstance(parameter, Choices) else {}
+        labels = getattr(space.parameters[name], "labels", {})
         changes |= labels[value] if labels else {name: value}
     return changes
 

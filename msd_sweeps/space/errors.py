@@ -19,11 +19,7 @@ class InputError(Exception):
 
 
 def nearest(word: str, known: Iterable[str], only_close: bool = False) -> str:
-    """`did you mean 'x'?` with the one or two known names most like a word; else a list of the known names.
-
-    Upper and lower case are alike. Dotted paths that end in the same key come first. With `only_close` the text is
-    empty where no name is like the word.
-    """
+    """`did you mean 'x'?` with the one or two names most like a word; else a list of them, or "" with `only_close`."""
     names = list(dict.fromkeys(known))
     likeness = {name: _likeness(word.lower(), name.lower()) for name in names}
     best = sorted(names, key=likeness.__getitem__, reverse=True)[:2]

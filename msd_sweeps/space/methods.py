@@ -1,30 +1,75 @@
 """The registry of methods: the settings of each, without torch, and the module that computes its loss.
 
-A class below that has a `name` is a method. `METHODS`, the schema, the benchmarks and the tests over all methods follow
-from these classes. Defaults are those of the CIFAR-100 tables: RepDistiller's for the methods it has, mdistiller's for
-the others, and each method's own reference code where neither has it.
+A class below that has a literal `name` is a method: `METHODS`, the schema, the benchmarks and the tests follow from
+these classes. Defaults are those of the CIFAR-100 tables: RepDistiller's for the methods it has, mdistiller's for the
+others, and each method's own reference code where neither has it.
 """
 
 import functools
 import operator
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from msd_sweeps.catalog.networks import NETWORKS
-from msd_sweeps.space.method_base import METHODS, LogitSettings, MethodSettings, Pair, check_classifiers, check_scales
-from msd_sweeps.space.settings import Count, Positive, Weight
+from msd_sweeps.catalog.networks import NETWORKS, Pair
+from msd_sweeps.space.settings import Count, Positive, Settings, Weight
 
 Scales = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 Epochs = Annotated[int, Field(ge=0)]
-Momentum = Annotated[float, Field(ge=0, lt=1)]
+
+METHODS: dict[str, type["MethodSettings"]] = {}
+"""The settings of every method by its name."""
+
+
+class MethodSettings(Settings):
+    """A loss of weighted terms: `x_weight` is the weight of the term "x". A term of weight 0 is not computed."""
+
+    name: str  # each method has its own, as a Literal
+    distiller: ClassVar[str] = "msd_sweeps.distill.losses.distiller:Distiller"
+    """Where the loss is: `module:Class`, with a subclass of this one, which computes cross-entropy and kd."""
+    needs_teacher: ClassVar[bool] = True
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        for name in get_args(cls.model_fields["name"].annotation):
+            if METHODS.setdefault(name, cls) is not cls:
+                raise TypeError(f"two methods are named '{name}': {METHODS[name].__name__} and {cls.__name__}")
+
+    @model_validator(mode="after")
+    def _check_something_to_learn(self) -> Self:
+        if not any(self.term_weights.values()):
+            raise ValueError(f"nothing to learn from: {', '.join(self.term_weights)} cannot all be 0")
+        return self
+
+    @property
+    def term_weights(self) -> dict[str, float]:
+        """The weights of the terms by the names of their settings."""
+        return {name: getattr(self, name) for name in type(self).model_fields if name.endswith("_weight")}
+
+    def check_pair(self, pair: Pair) -> None:
+        """Raises ValueError, which begins with the key, where the method cannot compare these networks."""
+
+    def kept_floats(self, train_images: int) -> int:
+        """Numbers that the method keeps between steps, besides weights; `train_images` is how many are trained on."""
+        return 0
+
+
+class LogitSettings(MethodSettings):
+    """A loss to which distillation of the logits may be added."""
+
+    ce_weight: Weight = 1.0
+    """Weight of the cross-entropy with the labels."""
+    kd_weight: Weight = 0.0
+    """Weight of T² · KL(teacher ‖ student) on the logits."""
+    temperature: Positive = 4.0
+    """T of the distillation of the logits."""
 
 
 class NoneSettings(MethodSettings):
     """Cross-entropy alone: the student without a teacher."""
 
     name: Literal["none"]
-    distiller = "msd_sweeps.distill.losses.kd:CrossEntropy"
+    needs_teacher = False
     ce_weight: Weight = 1.0
 
 
@@ -32,7 +77,6 @@ class KdSettings(LogitSettings):
     """Knowledge distillation on logits (Hinton et al. 2015); weights as the CIFAR-100 tables use them."""
 
     name: Literal["kd"]
-    distiller = "msd_sweeps.distill.losses.kd:Kd"
     ce_weight: Weight = 0.1
     kd_weight: Weight = 0.9
 
@@ -63,9 +107,10 @@ class MsdSettings(LogitSettings):
 
     @model_validator(mode="after")
     def _check_choices(self) -> Self:
-        if self.scale_weights is not None and len(self.scale_weights) != len(self.scales):
-            raise ValueError(f"scale_weights: {len(self.scale_weights)} weights for {len(self.scales)} scales")
-        if self.scale_weights is not None and not any(self.scale_weights):
+        weights = self.scale_weights
+        if weights is not None and len(weights) != len(self.scales):
+            raise ValueError(f"scale_weights: {len(weights)} weights for {len(self.scales)} scales")
+        if weights is not None and not any(weights):
             raise ValueError("scale_weights: cannot all be 0")
         if self.projector == "heads" and self.tap == "stages":
             raise ValueError("projector: 'heads' reads the last feature map only; use tap: last")
@@ -76,17 +121,15 @@ class MsdSettings(LogitSettings):
         return {name: weight for name, weight in super().term_weights.items() if name != "disagree_weight"}
 
     def check_pair(self, pair: Pair) -> None:
-        check_scales(self.scales, pair)
+        pair.check_scales(self.scales)
         student, teacher = NETWORKS[pair.student].channels, NETWORKS[pair.teacher].channels
         if self.projector == "none" and student != teacher:
-            raise ValueError(
-                f"method.projector: 'none' needs equal widths, but {pair} taps {teacher} and {student} channels; "
-                "use 'linear' or 'heads'"
-            )
+            found = f"{pair.teacher} -> {pair.student} taps {teacher} and {student} channels"
+            raise ValueError(f"method.projector: 'none' needs equal widths, but {found}; use 'linear' or 'heads'")
         if self.projector == "heads":
-            check_classifiers(student=pair.student, teacher=pair.teacher)
+            pair.check_classifiers("student", "teacher")
         elif self.regions != "all":
-            check_classifiers(teacher=pair.teacher)
+            pair.check_classifiers("teacher")
 
 
 class DkdSettings(MethodSettings):
@@ -155,7 +198,20 @@ class VidSettings(LogitSettings):
     initial_variance: Annotated[float, Field(gt=1e-5, allow_inf_nan=False)] = 5.0
 
 
-class CrdSettings(LogitSettings):
+class MemorySettings(LogitSettings):
+    """A loss that contrasts a feature with remembered features of other images."""
+
+    num_negatives: Count = 16384
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """How much of a remembered feature stays when its image is seen again."""
+    width: Count = 128
+    """Of the space in which features are compared."""
+
+    def kept_floats(self, train_images: int) -> int:
+        return 2 * self.width * train_images
+
+
+class CrdSettings(MemorySettings):
     """Contrastive representation distillation (Tian et al., ICLR 2020); defaults as in RepDistiller's code.
 
     Its temperature is 0.07 although the paper says 0.1 for CIFAR; with `kd_weight: 1.0` it is the tables' CRD+KD.
@@ -165,17 +221,9 @@ class CrdSettings(LogitSettings):
     distiller = "msd_sweeps.distill.losses.crd:Crd"
     contrast_weight: Weight = 0.8
     contrast_temperature: Positive = 0.07
-    num_negatives: Count = 16384
-    momentum: Momentum = 0.5
-    """How much of a remembered feature stays when its image is seen again."""
-    width: Count = 128
-    """Of the space in which features are compared."""
-
-    def kept_floats(self, train_images: int) -> int:
-        return 2 * self.width * train_images
 
 
-class WcordSettings(LogitSettings):
+class WcordSettings(MemorySettings):
     """Wasserstein contrastive representation distillation (Chen et al., CVPR 2021).
 
     There is no reference code: memory and width as in CRD; transport and the weight of its term are our choices.
@@ -185,16 +233,10 @@ class WcordSettings(LogitSettings):
     distiller = "msd_sweeps.distill.losses.wcord:Wcord"
     global_weight: Weight = 0.8
     local_weight: Weight = 0.05
-    num_negatives: Count = 16384
-    momentum: Momentum = 0.5
-    width: Count = 128
     entropy: Positive = 0.05
     """Strength of the entropic regularisation of the transport plan."""
     iterations: Count = 20
     """Sinkhorn iterations for the plan."""
-
-    def kept_floats(self, train_images: int) -> int:
-        return 2 * self.width * train_images
 
 
 class ReviewKdSettings(LogitSettings):
@@ -228,7 +270,7 @@ class SddSettings(MethodSettings):
     name: Literal["sdd"]
     distiller = "msd_sweeps.distill.losses.sdd:Sdd"
     form: Literal["kd", "dkd"] = "kd"
-    """What is computed for each region."""
+    """What is computed for each region; kd has ce_weight and kd_weight, dkd the other weights and the warm-up."""
     scales: Scales = (1, 2)
     """(1, 2) for networks of one family, (1, 2, 4) across families."""
     disagree_weight: Weight = 2.0
@@ -236,24 +278,20 @@ class SddSettings(MethodSettings):
     ce_weight: Weight = Field(default_factory=lambda values: 1.0 if values.get("form") == "dkd" else 0.1)
     """When absent 0.1 for the form kd and 1.0 for the form dkd."""
     kd_weight: Weight = 0.9
-    """For the form kd."""
     target_weight: Weight = 1.0
-    """For the form dkd."""
     non_target_weight: Weight = 8.0
-    """For the form dkd; by pair as for `dkd`."""
+    """By pair as for the method dkd."""
     temperature: Positive = 4.0
     warmup_epochs: Epochs = 20
-    """For the form dkd."""
 
     @property
     def term_weights(self) -> dict[str, float]:
-        """The weights of the terms that the form has."""
         names = ["kd_weight"] if self.form == "kd" else ["target_weight", "non_target_weight"]
         return {name: getattr(self, name) for name in ["ce_weight", *names]}
 
     def check_pair(self, pair: Pair) -> None:
-        check_scales(self.scales, pair)
-        check_classifiers(student=pair.student, teacher=pair.teacher)
+        pair.check_scales(self.scales)
+        pair.check_classifiers("student", "teacher")
 
 
 if TYPE_CHECKING:

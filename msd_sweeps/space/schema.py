@@ -1,27 +1,26 @@
 """The schema of a space file. A space names a base and lists the settings that it varies."""
 
+import functools
 import json
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag, field_validator, model_validator
 
 from msd_sweeps.space.conditions import parse_condition
-from msd_sweeps.space.metrics import Metric, MetricName, check_metrics
-from msd_sweeps.space.settings import Count, Seed, Settings
+from msd_sweeps.space.settings import Changes, Count, Seed, Settings
+from msd_sweeps.space.trial import COSTS, Metric, MetricName
 
 MOST_CHOICES = 1000
-Changes = dict[str, JsonValue]
-"""Dotted paths of a trial and the values they get."""
 
 
-def _distinct_seeds(seeds: list[int]) -> list[int]:
-    repeated = sorted({seed for seed in seeds if seeds.count(seed) > 1})
-    if repeated:
-        raise ValueError(f"the seed {repeated[0]} is repeated; every replicate needs its own")
+def _distinct(seeds: list[int]) -> list[int]:
+    for seed in seeds:
+        if seeds.count(seed) > 1:
+            raise ValueError(f"the seed {seed} is repeated; every replicate needs its own")
     return seeds
 
 
-Seeds = Annotated[list[Seed], Field(min_length=1, max_length=1000), AfterValidator(_distinct_seeds)]
+Seeds = Annotated[list[Seed], Field(min_length=1, max_length=1000), AfterValidator(_distinct)]
 
 
 class Search(Settings):
@@ -34,12 +33,7 @@ class Search(Settings):
     """Share of the training set that is held out to choose on."""
 
 
-def _check_condition(text: str) -> str:
-    parse_condition(text)
-    return text
-
-
-When = Annotated[str, AfterValidator(_check_condition)] | None
+When = Annotated[str, AfterValidator(lambda text: parse_condition(text) and text)] | None
 """A condition such as `method.feature_weight > 0`: another parameter or a setting of the base, one of
 == != < <= > >= in, and a value. Where it does not hold, the parameter keeps the base's value."""
 Number = int | Annotated[float, Field(allow_inf_nan=False)]
@@ -64,10 +58,9 @@ class Range(Settings):
             raise ValueError(f"low: a logarithmic range starts above 0, not at {self.low:g}")
         if self.log and self.step is not None:
             raise ValueError("step: cannot be combined with log; leave one of them out")
-        if self.step is not None and not 0 < self.step <= self.high - self.low:
-            raise ValueError(
-                f"step: {self.step:g} must be above 0 and at most {self.high - self.low:g}, the way from low to high"
-            )
+        way = self.high - self.low
+        if self.step is not None and not 0 < self.step <= way:
+            raise ValueError(f"step: {self.step:g} must be above 0 and at most {way:g}, the way from low to high")
         return self
 
     @property
@@ -75,8 +68,8 @@ class Range(Settings):
         return all(isinstance(number, int) for number in (self.low, self.high, self.step or 1))
 
 
-def _kind_of_choices(value: Any) -> str | None:
-    return "list" if isinstance(value, list) else "labels" if isinstance(value, dict) else None
+_ToldBy = functools.partial(Discriminator, custom_error_type="union")
+"""The member of a union by a function; where it finds none, the error has the message that is given."""
 
 
 class Choices(Settings):
@@ -85,9 +78,8 @@ class Choices(Settings):
     choices: Annotated[
         Annotated[list[JsonValue], Field(min_length=1, max_length=MOST_CHOICES), Tag("list")]
         | Annotated[dict[str, Changes], Field(min_length=1, max_length=MOST_CHOICES), Tag("labels")],
-        Discriminator(
-            _kind_of_choices,
-            custom_error_type="choices",
+        _ToldBy(
+            lambda value: {list: "list", dict: "labels"}.get(type(value)),
             custom_error_message="expected a list of values, or labels with the changes that they stand for",
         ),
     ]
@@ -100,13 +92,13 @@ class Choices(Settings):
 
     @model_validator(mode="after")
     def _check_repeats(self) -> Self:
-        labels, values = list(self.labels), self.labels.values() or self.choices
-        first: dict[str, int] = {}
-        for index, text in enumerate(json.dumps(value, sort_keys=True) for value in values):
-            same = first.setdefault(text, index)
+        labels = list(self.labels)
+        texts = [json.dumps(value, sort_keys=True) for value in self.labels.values() or self.choices]
+        for index, text in enumerate(texts):
+            same = texts.index(text)
             if same != index:
                 repeated = f"'{labels[index]}' is the same as '{labels[same]}'" if labels else f"{text} is repeated"
-                raise ValueError(f"{repeated}; every choice must differ")
+                raise ValueError(f"choices: {repeated}; every choice must differ")
         return self
 
 
@@ -152,17 +144,15 @@ class Resources(Settings):
     @model_validator(mode="after")
     def _check_once(self) -> Self:
         """The resources of a worker stand in one place only, and agree."""
-        asked = self.resources_per_worker
+        asked, key = self.resources_per_worker, "resources_per_worker:"
         if "CPU" in asked and self.cpus_per_worker != "auto":
-            raise ValueError("resources_per_worker: gives CPU, and cpus_per_worker is set too; keep one of them")
-        if "CPU" in asked and asked["CPU"] != int(asked["CPU"]):
-            raise ValueError(
-                f"resources_per_worker: CPU is a whole number, because workers are threads; found {asked['CPU']:g}"
-            )
+            raise ValueError(f"{key} gives CPU, and cpus_per_worker is set too; keep one of them")
+        if asked.get("CPU", 1) % 1:
+            raise ValueError(f"{key} CPU is a whole number, because workers are threads; found {asked['CPU']:g}")
         if "GPU" in asked and self.use_gpu is False:
-            raise ValueError("resources_per_worker: gives GPU, and use_gpu is false; remove one of them")
-        if asked.get("GPU", 0) > 1 and asked["GPU"] != int(asked["GPU"]):
-            raise ValueError(f"resources_per_worker: above 1, GPU is a whole number; found {asked['GPU']:g}")
+            raise ValueError(f"{key} gives GPU, and use_gpu is false; remove one of them")
+        if asked.get("GPU", 0) > 1 and asked["GPU"] % 1:
+            raise ValueError(f"{key} above 1, GPU is a whole number; found {asked['GPU']:g}")
         return self
 
 
@@ -185,10 +175,8 @@ class Tracking(Settings):
     def _refuse_secrets(cls, uri: str | None) -> str | None:
         """A space is recorded in the ledger and shown in reports."""
         if uri is not None and "@" in uri.partition("://")[2].partition("/")[0]:
-            raise ValueError(
-                "keep user and password out of the space; set MLFLOW_TRACKING_URI in the environment, or "
-                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-            )
+            hint = "MLFLOW_TRACKING_URI in the environment, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            raise ValueError(f"keep user and password out of the space; set {hint}")
         return uri
 
 
@@ -200,11 +188,7 @@ def _kind_of_parameter(value: Any) -> str | None:
 
 Parameter = Annotated[
     Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")],
-    Discriminator(
-        _kind_of_parameter,
-        custom_error_type="parameter",
-        custom_error_message="expected {choices: [...]} or {low: ..., high: ...}",
-    ),
+    _ToldBy(_kind_of_parameter, custom_error_message="expected {choices: [...]} or {low: ..., high: ...}"),
 ]
 
 
@@ -244,12 +228,23 @@ class Space(Settings):
 
     @model_validator(mode="after")
     def _check_design(self) -> Self:
-        check_metrics(self.metrics, isinstance(self.metric, list), self.design == "search")
-        if len(self.metrics) > 1 and self.scheduler.type != "none":
-            raise ValueError(
-                f"scheduler.type: {self.scheduler.type} stops trials by one metric, and this search has several; "
-                "use none, or give one metric"
-            )
+        is_list, is_search = isinstance(self.metric, list), self.design == "search"
+        if is_list and not is_search:
+            raise ValueError("metric: only a search optimises several metrics; give one")
+        for index, metric in enumerate(self.metrics):
+            key, name = f"metric.{index}.name" if is_list else "metric.name", metric.name
+            if index == 0 and name in COSTS:
+                hint = "give a measured metric first, such as val_top1, and this one after it in a list"
+                raise ValueError(f"{key}: {name} is known without training; {hint}")
+            if name in [other.name for other in self.metrics[:index]]:
+                raise ValueError(f"{key}: {name} is repeated; every metric must differ")
+            if is_search and name.startswith("test_"):
+                hint = f"it cannot choose by {name}; use {name.replace('test_', 'val_')}"
+                raise ValueError(f"{key}: a search never reads the test set, so {hint}")
+        kind = self.scheduler.type
+        if is_list and kind != "none":
+            hint = "this search has several; use none, or give one metric"
+            raise ValueError(f"scheduler.type: {kind} stops trials by one metric, and {hint}")
         for section, (designs, hint) in _DESIGNS_OF.items():
             is_given = getattr(self, section) != type(self).model_fields[section].default
             if is_given and self.design not in designs:
@@ -258,25 +253,17 @@ class Space(Settings):
             raise ValueError("without: a leave_one_out design needs at least one part to leave out")
         if self.design != "leave_one_out" and not self.parameters:
             raise ValueError(f"parameters: a {self.design} design needs at least one")
-        if self.design in ("grid", "one_at_a_time"):
-            for name, parameter in self.parameters.items():
-                if isinstance(parameter, Range):
-                    raise ValueError(f"parameters.{name}: a {self.design} design needs choices, not a range")
-        if self.design == "search":
-            self._check_honesty()
+        for path, parameter in self.parameters.items():
+            if isinstance(parameter, Range) and self.design != "search":
+                raise ValueError(f"parameters.{path}: a {self.design} design needs choices, not a range")
+        # The score by which winners are chosen must not be the score that is reported.
+        value, seed = self.report.value, self.search.seed
+        if self.design == "search" and value.startswith("val_"):
+            hint = f"where {value} is not measured; use {value.replace('val_', 'test_')}"
+            raise ValueError(f"report.value: winners are confirmed on the whole training set, {hint}")
+        if self.design == "search" and seed in self.confirm.seeds:
+            raise ValueError(f"confirm.seeds: {seed} is the seed of the search; winners are confirmed on fresh seeds")
         return self
-
-    def _check_honesty(self) -> None:
-        """The score by which winners are chosen must not be the score that is reported."""
-        if self.report.value.startswith("val_"):
-            raise ValueError(
-                f"report.value: winners are confirmed on the whole training set, where {self.report.value} is not "
-                f"measured; use test_{self.report.value.removeprefix('val_')}"
-            )
-        if self.search.seed in self.confirm.seeds:
-            raise ValueError(
-                f"confirm.seeds: {self.search.seed} is the seed of the search; winners are confirmed on fresh seeds"
-            )
 
 
 _LAID_OUT = ("grid", "one_at_a_time", "leave_one_out")

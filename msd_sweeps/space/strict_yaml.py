@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,11 +17,14 @@ _MOST_DIGITS = 15
 _NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-_WORDS: dict[str, Any] = {"": None, "~": None}
-for _word, _meaning in (("null", None), ("true", True), ("false", False)):
-    _WORDS |= dict.fromkeys((_word, _word.title(), _word.upper()), _meaning)
+_WORDS = dict.fromkeys(("", "~", "null", "Null", "NULL")) | {
+    word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")
+}
 # libyaml reads the same language twenty times faster, where PyYAML was built with it.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+Place = Callable[[int], str]
+"""Names a line, counted from 0, and ends with ": "."""
 
 
 class Document(NamedTuple):
@@ -39,140 +42,111 @@ class Document(NamedTuple):
 
 
 def parse(path: Path) -> Document:
-    """Read a mapping from a YAML file.
-
-    Raises InputError with file and line for a file that cannot be read, is too large, is malformed, nests too
-    deeply, repeats a key, or uses a tag or an alias.
-    """
-    lines: dict[KeyPath, int] = {(): 1}
-    data = _read(_text(path), str(path), lines)
-    if isinstance(data, dict):
-        return Document(path, data, lines)
-    wanted = "expected a mapping of keys to values"
-    if data is None:
-        raise InputError(f"{path}:1: the file is empty; {wanted}")
-    kind = "a list" if isinstance(data, list) else "a single value"
-    raise InputError(f"{path}:{lines[()]}: {wanted} at the top level, found {kind}")
-
-
-def parse_scalar(text: str, where: str) -> Any:
-    """One value as it would stand in a YAML file, for `--set path=value`. Raises InputError that begins `where`."""
-    try:
-        return _read(text, where, {})
-    except InputError as error:
-        raise InputError(re.sub(f"^{re.escape(where)}:[0-9]+: ", f"{where}: ", str(error))) from error
-
-
-def _text(path: Path) -> str:
+    """Read a mapping from a YAML file. Raises InputError with file and line for what cannot be read, or is refused."""
+    content = b""
     try:
         size = path.stat().st_size
         if size > _LARGEST_FILE_BYTES:
             raise InputError(f"{path}: {size:,} bytes; a space or base is at most {_LARGEST_FILE_BYTES:,} bytes")
         content = path.read_bytes()
+        text = content.decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    try:
-        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"{path}:{line}: not UTF-8 text (found the byte 0x{content[error.start]:02x}); save it as UTF-8"
-        ) from error
+        line, byte = content.count(b"\n", 0, error.start) + 1, content[error.start]
+        raise InputError(f"{path}:{line}: not UTF-8 text (found the byte 0x{byte:02x}); save it as UTF-8") from error
+    lines: dict[KeyPath, int] = {(): 1}
+    data = _read(text, lambda line: f"{path}:{line + 1}: ", lines)
+    if not isinstance(data, dict):
+        found = {list: "a list", type(None): "an empty file"}.get(type(data), "a single value")
+        raise InputError(f"{path}:{lines[()]}: expected a mapping of keys to values at the top level, found {found}")
+    return Document(path, data, lines)
 
 
-def _read(text: str, name: str, lines: dict[KeyPath, int]) -> Any:
+def parse_scalar(text: str, where: str) -> Any:
+    """One value as it would stand in a YAML file, for `--set path=value`. Raises InputError that begins `where`."""
+    return _read(text, lambda line: f"{where}: ", {})
+
+
+def _read(text: str, place: Place, lines: dict[KeyPath, int]) -> Any:
     """The value of a text, None where there is none; `lines` gets the line of each value. Raises InputError."""
     bad = _CONTROL.search(text)
     if bad is not None:
-        line = text.count("\n", 0, bad.start()) + 1
-        raise InputError(f"{name}:{line}: the control character {bad[0]!r} is not used here; remove it")
+        line = text.count("\n", 0, bad.start())
+        raise InputError(f"{place(line)}the control character {bad[0]!r} is not used here; remove it")
     try:
-        # Events come without a tree and without recursion: what is refused is refused before it takes memory.
-        events = (event for event in yaml.parse(text, Loader=_LOADER) if not isinstance(event, yaml.DocumentEndEvent))
-        next(events)  # the start of the stream
-        if isinstance(next(events), yaml.StreamEndEvent):
-            return None
-        value = _Reader(events, name, lines).value(next(events), ())
-        after = next(events)
-        if not isinstance(after, yaml.StreamEndEvent):
-            raise InputError(f"{name}:{after.start_mark.line + 1}: a second document begins; keep one to a file")
-        return value
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"{name}:{mark.line + 1}" if mark else name
-        problem = ", ".join(filter(None, (error.context, error.problem)))
-        raise InputError(f"{place}: not valid YAML: {problem}{_advice(text, mark, problem)}") from error
+        _check_events(text, place)
+        root = yaml.compose(text, Loader=_LOADER)
     except yaml.YAMLError as error:
-        raise InputError(f"{name}: not valid YAML: {error}") from error
+        is_marked = isinstance(error, yaml.MarkedYAMLError)  # a character that YAML forbids has a position alone
+        mark = (error.problem_mark or error.context_mark) if is_marked else None
+        line = mark.line if mark else text.count("\n", 0, getattr(error, "position", 0))
+        problem = ", ".join(filter(None, (error.context, error.problem))) if is_marked else str(error)
+        raise InputError(f"{place(line)}not valid YAML: {problem}{_advice(text, line, problem)}") from error
+    return None if root is None else _value(root, (), place, lines)
 
 
-def _advice(text: str, mark: yaml.Mark | None, problem: str) -> str:
+def _advice(text: str, line: int, problem: str) -> str:
     """What to do about a line that is not YAML, for the most frequent mistakes."""
-    lines = text.splitlines()
-    written = lines[mark.line] if mark and mark.line < len(lines) else ""
-    if written[: len(written) - len(written.lstrip())].count("\t"):
+    if re.match(r" *\t", "".join(text.splitlines()[line : line + 1])):
         return "; indent with spaces, not tabs"
     if problem.startswith("mapping values are not allowed"):
         return "; one key to a line, and quotes around text that holds ': '"
     return "; look for an unclosed bracket or quote, or for another indentation than the lines around it"
 
 
-class _Reader(NamedTuple):
-    """Makes plain values of the parser's events."""
-
-    events: Iterator[yaml.Event]
-    name: str
-    lines: dict[KeyPath, int]
-
-    def value(self, event: yaml.Event, key: KeyPath) -> Any:
-        """The value that begins with an event, and stands at a key. Raises InputError."""
-        self._check(event, len(key))
-        self.lines.setdefault(key, event.start_mark.line + 1)
-        if isinstance(event, yaml.SequenceStartEvent):
-            items: list[Any] = []
-            while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
-                items.append(self.value(event, (*key, len(items))))
-            return items
-        return self._mapping(key) if isinstance(event, yaml.MappingStartEvent) else self._scalar(event)
-
-    def _mapping(self, key: KeyPath) -> dict[str, Any]:
-        mapping: dict[str, Any] = {}
-        while not isinstance(event := next(self.events), yaml.MappingEndEvent):
-            self._check(event, len(key) + 1)
-            if not isinstance(event, yaml.ScalarEvent):
-                raise self._error(event, "a key must be plain text, not a list or mapping")
-            inner = (*key, event.value)
-            if event.value in mapping:
-                first = self.lines[inner]
-                raise self._error(event, f"the key '{event.value}' is repeated (first on line {first}); keep one")
-            self.lines[inner] = event.start_mark.line + 1
-            mapping[event.value] = self.value(next(self.events), inner)
-        return mapping
-
-    def _scalar(self, event: yaml.ScalarEvent) -> Any:
-        text = event.value
-        if event.style not in (None, ""):  # quoted or block text is text
-            return text
-        if text in _WORDS:
-            return _WORDS[text]
-        if _INTEGER.fullmatch(text):
-            if len(text.lstrip("+-0")) > _MOST_DIGITS:
-                raise self._error(event, f"{text[:30]} is too large; a whole number has at most {_MOST_DIGITS} digits")
-            return int(text)
-        if _NUMBER.fullmatch(text):
-            number = float(text)
-            if math.isinf(number):
-                raise self._error(event, f"{text[:30]} is too large for a number")
-            return number
-        return text
-
-    def _check(self, event: yaml.Event, depth: int) -> None:
+def _check_events(text: str, place: Place) -> None:
+    """Refuse what a space does not use. Events come without a tree, so nothing is refused after it took memory."""
+    depth = documents = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        documents += isinstance(event, yaml.DocumentStartEvent)
+        if documents > 1:
+            raise _error(place, event, "a second document begins; keep one to a file")
         if isinstance(event, yaml.AliasEvent):
-            raise self._error(event, f"aliases (*{event.anchor}) are not used here; write the value out")
-        if isinstance(event, yaml.CollectionStartEvent) and depth >= _DEEPEST_NESTING:
-            raise self._error(event, f"nested more than {_DEEPEST_NESTING} levels deep")
+            raise _error(place, event, f"aliases (*{event.anchor}) are not used here; write the value out")
+        if depth > _DEEPEST_NESTING:
+            raise _error(place, event, f"nested more than {_DEEPEST_NESTING} levels deep")
         if getattr(event, "tag", None) not in (None, "!"):
-            raise self._error(event, f"tags ({event.tag}) are not used here; write a plain value")
+            raise _error(place, event, f"tags ({event.tag}) are not used here; write a plain value")
 
-    def _error(self, event: yaml.Event, problem: str) -> InputError:
-        return InputError(f"{self.name}:{event.start_mark.line + 1}: {problem}")
+
+def _value(node: yaml.Node, key: KeyPath, place: Place, lines: dict[KeyPath, int]) -> Any:
+    """The value of a node that stands at a key. Raises InputError."""
+    lines.setdefault(key, node.start_mark.line + 1)
+    if isinstance(node, yaml.ScalarNode):
+        return _scalar(node, place)
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(item, (*key, index), place, lines) for index, item in enumerate(node.value)]
+    mapping: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise _error(place, key_node, "a key must be plain text, not a list or mapping")
+        inner = (*key, key_node.value)
+        if key_node.value in mapping:
+            problem = f"the key '{key_node.value}' is repeated (first on line {lines[inner]}); keep one"
+            raise _error(place, key_node, problem)
+        lines[inner] = key_node.start_mark.line + 1
+        mapping[key_node.value] = _value(value_node, inner, place, lines)
+    return mapping
+
+
+def _scalar(node: yaml.ScalarNode, place: Place) -> Any:
+    text = node.value
+    if node.style:  # quoted or block text is text
+        return text
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INTEGER.fullmatch(text):
+        if len(text.lstrip("+-0")) > _MOST_DIGITS:
+            raise _error(place, node, f"{text[:30]} is too large; a whole number has at most {_MOST_DIGITS} digits")
+        return int(text)
+    if _NUMBER.fullmatch(text):
+        if math.isinf(float(text)):
+            raise _error(place, node, f"{text[:30]} is too large for a number")
+        return float(text)
+    return text
+
+
+def _error(place: Place, found: yaml.Event | yaml.Node, problem: str) -> InputError:
+    return InputError(f"{place(found.start_mark.line)}{problem}")

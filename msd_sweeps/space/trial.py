@@ -4,16 +4,16 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from msd_sweeps.catalog.files import file_sha256
-from msd_sweeps.catalog.networks import NETWORKS
+from msd_sweeps.catalog.datasets import DATASETS, file_sha256
+from msd_sweeps.catalog.networks import NETWORKS, Pair
 from msd_sweeps.space.data import Data
-from msd_sweeps.space.errors import nearest
-from msd_sweeps.space.methods import Method, Pair
-from msd_sweeps.space.settings import Count, Positive, Seed, Settings, Weight
+from msd_sweeps.space.errors import InputError, nearest
+from msd_sweeps.space.methods import Method
+from msd_sweeps.space.settings import Changes, Count, Positive, Seed, Settings, Weight, dotted, paths
 
 IDENTITY_VERSION = 2
 """Raised when a change of the code changes what a configuration trains, so that old results are not reused."""
@@ -83,17 +83,13 @@ class Trial(Settings):
                 raise ValueError(f"{role}.model: unknown network '{model}'; {nearest(model, NETWORKS)}")
             made_for, found = NETWORKS[model].image_size, self.data.facts.image_size
             if found != made_for and not NETWORKS[model].other_sizes:
-                raise ValueError(
-                    f"{role}.model: {model} takes images of {made_for} px only, and {self.data.name} has {found} px; "
-                    "choose another network, or data of that size"
-                )
+                problem = f"{model} takes images of {made_for} px only, and {self.data.name} has {found} px"
+                raise ValueError(f"{role}.model: {problem}; choose another network, or data of that size")
         pair = Pair(self.teacher.model, self.student.model, self.data.name, self.data.facts.image_size)
         self.method.check_pair(pair)
-        train_images = min(self.train_images, self.data.train_samples or self.train_images)
-        if train_images < self.recipe.batch_size:
-            raise ValueError(
-                f"recipe.batch_size: {self.recipe.batch_size} is more than the {train_images} training images"
-            )
+        size, images = self.recipe.batch_size, self._used_images
+        if size > images:
+            raise ValueError(f"recipe.batch_size: {size} is more than the {images} training images")
         return self
 
     @property
@@ -117,8 +113,11 @@ class Trial(Settings):
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps in an epoch. The images that do not fill a last batch are left out of that epoch."""
-        images = self.train_images
-        return min(images, self.data.train_samples or images) // self.recipe.batch_size
+        return self._used_images // self.recipe.batch_size
+
+    @property
+    def _used_images(self) -> int:
+        return min(self.train_images, self.data.train_samples or self.train_images)
 
     @property
     def id(self) -> str:
@@ -140,16 +139,34 @@ class Trial(Settings):
     @property
     def stream_key(self) -> str:
         """Trials with the same key can share one pass of the teacher over one stream of batches."""
-        names = ("batch_size", "precision", "crop_padding", "flip")
-        recipe = {name: getattr(self.recipe, name) for name in names}
+        recipe = self.recipe.model_dump(include={"batch_size", "precision", "crop_padding", "flip"})
         fields = self._identified()
         return identity([fields["data"], fields["teacher"], recipe, self.stream_seed])
 
     def _identified(self) -> dict[str, Any]:
-        fields = self.model_dump(mode="json")
-        fields["data"] = self.data.identified
-        fields["teacher"] = teacher_identity(self)
-        return fields
+        return self.model_dump(mode="json") | {"data": self.data.identified, "teacher": teacher_identity(self)}
+
+
+def changed(trial: Trial, changes: Changes, where: str = "") -> Trial:
+    """A trial with the values at some paths replaced. Raises InputError, which begins with `where`."""
+    tree = trial.model_dump(mode="json")
+    if {"data.name", "data.root", "data.image_size"} & set(changes):
+        tree["data"]["content"] = None  # other files: they are examined again
+    for position, (path, value) in enumerate(changes.items(), 1):
+        if path == "method.name" and value != tree["method"]["name"]:
+            whole = f"method={{name: {value}}}, or in a space 'method: {{choices: [{{name: {value}}}]}}'"
+            raise InputError(f"{where}{path}: another method has other settings, so replace it whole: {whole}")
+        *sections, last = path.split(".")
+        inside: Any = tree
+        for section in sections:
+            inside = inside.get(section) if isinstance(inside, dict) else None
+        if not isinstance(inside, dict) or last not in inside:
+            raise InputError(f"{where}'{path}' is not a setting; {nearest(path, paths(tree))}")
+        inside[last] = value
+        if path == "method" and position < len(changes):
+            # Later paths may name the defaults of the new method.
+            tree = Trial.of_tree(tree, dotted(where)).model_dump(mode="json")
+    return Trial.of_tree(tree, dotted(where))
 
 
 def teacher_identity(trial: Trial) -> dict[str, Any]:
@@ -158,3 +175,29 @@ def teacher_identity(trial: Trial) -> dict[str, Any]:
     if teacher.weights is not None:
         return {"model": teacher.model, "sha256": file_sha256(Path(teacher.weights))}
     return {"data": trial.data.source, **teacher.model_dump(mode="json", exclude={"weights"})}
+
+
+MetricName = Literal["train_loss", "train_top1", "val_loss", "val_top1", "test_loss", "test_top1"]
+"""Measured after an epoch: losses in nats, top-1 in percent."""
+Cost = Literal["student_parameters", "student_multiply_adds"]
+"""The cost of a student, known without training it."""
+COSTS: tuple[str, ...] = get_args(Cost)
+
+
+class Metric(Settings):
+    """A metric, and which direction is better."""
+
+    name: MetricName | Cost = "val_top1"
+    mode: Literal["max", "min"] = Field(
+        default_factory=lambda values: "max" if str(values.get("name")).endswith("_top1") else "min"
+    )
+    """Whether more is better; when absent, less is better for losses and costs."""
+
+
+def student_cost(name: str, config: dict[str, Any]) -> float:
+    """The parameters of the student of a recorded trial, or its millions of multiply-adds per image."""
+    model = NETWORKS[config["student"]["model"]]
+    if name == "student_parameters":
+        return float(model.parameters)
+    data = config["data"]
+    return model.multiply_adds_at((data.get("content") or data).get("image_size") or DATASETS[data["name"]].image_size)

@@ -11,7 +11,7 @@ from msd_sweeps.distill import checkpoint, teacher
 from msd_sweeps.distill.data import loading as data
 from msd_sweeps.distill.device import choose_device, device_name
 from msd_sweeps.distill.timing import measure_pack
-from msd_sweeps.plan.packing import MOST, largest_trial
+from msd_sweeps.plan.slots import MOST, largest_trial
 from msd_sweeps.records.header import DataRecord, TeacherRecord
 from msd_sweeps.records.object_store import StoreError, StorePath
 from msd_sweeps.records.trial_record import EpochResult
@@ -19,7 +19,7 @@ from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.trial import Trial
 from msd_sweeps.sweep.dispatcher import Inputs
 from msd_sweeps.sweep.run_state import Run, SweepStopped
-from msd_sweeps.sweep.stored_teachers import fetch_teacher, keep_teacher
+from msd_sweeps.sweep.store_sync import fetch_teacher, keep_teacher
 from msd_sweeps.sweep.worker import WorkerGroups
 
 TEACHERS = "teachers"

@@ -14,8 +14,7 @@ from typing import Any
 import ray
 import ray.autoscaler.sdk
 
-from msd_sweeps.plan.machine import local_cpus
-from msd_sweeps.plan.plan import Plan
+from msd_sweeps.plan.plan import Plan, local_cpus
 from msd_sweeps.plan.slots import Node, SlotPlan
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.sweep import ENVIRONMENT

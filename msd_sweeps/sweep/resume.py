@@ -11,15 +11,13 @@ from typing import Any
 from msd_sweeps.records import ledger
 from msd_sweeps.records.header import Launch, header_of
 from msd_sweeps.records.ledger import FILE_NAME
+from msd_sweeps.records.object_store import StoredLedger
 from msd_sweeps.records.ranking import best_first, measured
-from msd_sweeps.records.stored_ledger import StoredLedger
 from msd_sweeps.records.trial_record import TrialRecord, trials_of
-from msd_sweeps.space.choices import every_choice
 from msd_sweeps.space.designs import PlannedTrial, Sweep, fresh_seeds
 from msd_sweeps.space.errors import InputError, nearest
 from msd_sweeps.space.load import checked_name, load
 from msd_sweeps.space.schema import Space
-from msd_sweeps.space.validation import validated
 from msd_sweeps.sweep.options import Options
 
 Trials = dict[str, TrialRecord]
@@ -85,7 +83,7 @@ def _extended(options: Options, count: int) -> Sweep:
     tree = sweep.space.model_dump(mode="json")
     owner = tree["confirm"] if sweep.space.design == "search" else tree
     owner["seeds"] += fresh_seeds(sweep.space, count)
-    return replace(sweep, space=validated(Space, tree, lambda key: f"--add-seeds {count}: "))
+    return replace(sweep, space=Space.of_tree(tree, lambda key: f"--add-seeds {count}: "))
 
 
 def continued(sweep: Sweep, launches: list[Launch]) -> Sweep:
@@ -133,7 +131,7 @@ def searched(trials: Trials) -> list[TrialRecord]:
 
 def every_search_trial(sweep: Sweep) -> dict[str, PlannedTrial] | None:
     """All trials that the search can reach, by their ids; None where they are more than twice the samples asked for."""
-    choices = every_choice(sweep.space, sweep.conditions, 2 * sweep.space.search.num_samples)
+    choices = sweep.conditions.every_choice(2 * sweep.space.search.num_samples)
     if choices is None:
         return None
     found: dict[str, PlannedTrial] = {}

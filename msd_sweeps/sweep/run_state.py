@@ -17,7 +17,7 @@ from msd_sweeps.records.object_store import Place, StoreError
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.sweep.options import Options
 from msd_sweeps.sweep.resume import Trials, is_complete
-from msd_sweeps.sweep.store_sync import StoreSync, checkpoints_of
+from msd_sweeps.sweep.store_sync import CHECKPOINTS, StoreSync
 
 JOURNAL = "optuna.journal"
 """The file of Optuna's study in a sweep's folder."""
@@ -128,7 +128,7 @@ class Run:
     @property
     def checkpoints(self) -> Place:
         """The folder with a folder of checkpoints for each trial: in the object store where there is one."""
-        return checkpoints_of(self.folder.resolve() if self.store_sync is None else self.store_sync.store)
+        return (self.folder.resolve() if self.store_sync is None else self.store_sync.store) / CHECKPOINTS
 
     def remove_checkpoints(self, of_trial: Place) -> None:
         """Delete the checkpoints of a trial that has ended, in a store once the store's ledger has that end."""

@@ -1,36 +1,86 @@
-"""Keeps a sweep's ledger in an object store in step with the driver's own, from a thread that delays nobody."""
+"""A sweep in an object store: one driver's claim on it, its ledger and its teachers."""
 
+import json
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from msd_sweeps.distill import checkpoint
+from msd_sweeps.records.files import write_whole
 from msd_sweeps.records.ledger import FILE_NAME
-from msd_sweeps.records.object_store import Place, StoreError, StorePath
-from msd_sweeps.records.stored_ledger import StoredLedger, whole_lines
+from msd_sweeps.records.object_store import Place, StoredLedger, StoreError, StorePath, patient, whole_lines
 from msd_sweeps.space.errors import InputError
-from msd_sweeps.sweep.lock import Claim, locked
+from msd_sweeps.sweep.lock import described, locked, this_driver
 
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, CLAIM, CARD, WEIGHTS = "checkpoints", "driver.json", "teacher.json", "weights.safetensors"
+CLAIM_SECONDS = 60.0
+"""A claim that was not renewed for so long is taken over."""
 _PAUSE = 10
 """Copying takes a tenth of the time at most: after an upload of a second, ten seconds pass without one."""
 
 
-def checkpoints_of(folder: Place) -> Place:
-    """The folder of a sweep's checkpoints, which has a folder for each trial, on a disk or in a store."""
-    return folder / CHECKPOINTS
+class Claim:
+    """This driver's claim on a sweep in a store; it has to be renewed several times in CLAIM_SECONDS.
+
+    Object stores have no locks, so it is advisory: two drivers that start in the same instant may both get it. Its
+    methods raise StoreError.
+    """
+
+    def __init__(self, store: StorePath, folder: Path):
+        """store: the sweep's folder in the store. folder: the same on this machine, whose lock is held."""
+        self._store, self._file, self._own = store, store / CLAIM, folder / CLAIM
+        self._content = {"token": uuid.uuid4().hex, **this_driver()}
+
+    def take(self) -> None:
+        """Take the sweep. Raises InputError that names the driver that has it."""
+        held = _read(self._file)
+        age = time.time() - float(held.get("seen", 0))
+        # A claim that was made from this folder is of a driver that has died: the folder's lock is held here.
+        if held.get("token") != _read(self._own).get("token") and abs(age) < CLAIM_SECONDS:
+            raise InputError(
+                f"the sweep '{self._store.name}' is being run by {described(held)}, which was seen {max(0, age):.0f} s "
+                f"ago ({self._file}); if that machine is lost, try again in {CLAIM_SECONDS:.0f} s"
+            )
+        with suppress(OSError):  # without it a driver after this one waits for the claim to run out
+            self._own.write_text(json.dumps(self._content))
+        self._write()
+
+    def renew(self) -> str | None:
+        """Show other drivers that this one lives. Returns the driver that has taken the sweep over, if one has."""
+        held = _read(self._file)
+        if held.get("token") != self._content["token"]:
+            return described(held) if held else "a driver that has ended"
+        self._write()
+        return None
+
+    def release(self) -> None:
+        self._file.unlink(missing_ok=True)
+
+    def _write(self) -> None:
+        self._file.write_bytes(json.dumps({**self._content, "seen": round(time.time(), 1)}).encode())
+
+
+def _read(claim: Place) -> dict[str, Any]:
+    """The content of a claim; empty where there is none, or a torn one. Raises StoreError."""
+    with suppress(FileNotFoundError, ValueError):
+        content = json.loads(claim.read_bytes())
+        return content if isinstance(content, dict) else {}
+    return {}
 
 
 class StoreSync:
-    """Between `begin` and `finish` the store follows the ledger. A store that fails stops no training."""
+    """Keeps a sweep's ledger in a store in step with the driver's own between `begin` and `finish`.
+
+    It works in a thread that delays nobody. A store that fails stops no training.
+    """
 
     def __init__(self, store: StorePath, folder: Path, look_seconds: float = 5.0):
-        """store: the sweep's folder in the store. folder: the same on this machine.
-
-        look_seconds: how often the claim is renewed and the ledger looked at.
-        """
+        """store, folder: as for Claim. look_seconds: how often the claim is renewed and the ledger looked at."""
         self.store, self.folder, self._path = store, folder, folder / FILE_NAME
         self.say: Callable[[str], None] = print
         """Shows troubles to the user; called from the thread."""
@@ -59,13 +109,11 @@ class StoreSync:
         self._thread.start()
 
     def remove_later(self, of_trial: Place) -> None:
-        """Delete the checkpoints of a trial that has ended, once the store's ledger says so: until then a driver on
-        another machine would train it again."""
+        """Delete a trial's checkpoints once the store's ledger has its end: another driver would train it again."""
         self._ended_trials.append(of_trial)
 
     def remove_checkpoints(self) -> None:
-        """Delete what is left of a sweep that is complete: checkpoints of trials that a lost driver began and the
-        ledger does not have."""
+        """Delete what is left of a complete sweep: checkpoints of trials that only a lost driver knew."""
         with suppress(StoreError):
             (self.store / CHECKPOINTS).remove_folder()
 
@@ -83,39 +131,36 @@ class StoreSync:
             self.trouble = self.trouble or f"{self.store}: has not answered for {seconds:.0f} s"
 
     def _work(self) -> None:
-        self._try()
-        while not self.taken and not self._closing.wait(self._look_seconds):
-            self._try()
-        while not self.taken and not self._try(is_last=True) and time.monotonic() < self._deadline:
-            time.sleep(self._look_seconds / 10)
-
-    def _try(self, is_last: bool = False) -> bool:
-        """One step; whether the store has everything. Troubles that come and go are shown once each."""
-        before = self.trouble
-        try:
-            self._step(is_last)
-            self.trouble = self.taken
-        except Exception as error:  # of any kind: the ledger is tried again, and `trouble` is shown in the end
-            self.trouble = str(error)
-            if before is None and not is_last:
-                self.say(f"{error}; training goes on, and the ledger is copied when the store takes it")
-        if before is not None and self.trouble is None and not is_last:
-            self.say(f"{self.store}: has the ledger again")
-        return self.trouble is None
+        """Keep the store in step until all is copied after `finish`. Troubles that come and go are shown once each."""
+        while not self.taken:
+            is_last, before = self._closing.is_set(), self.trouble
+            try:
+                self._step(is_last)
+                self.trouble = self.taken
+            except Exception as error:  # of any kind: the ledger is tried again, and `trouble` is shown in the end
+                self.trouble = str(error)
+                if before is None and not is_last:
+                    self.say(f"{error}; training goes on, and the ledger is copied when the store takes it")
+            if is_last and (self.trouble is None or time.monotonic() >= self._deadline):
+                return
+            if before and self.trouble is None:
+                self.say(f"{self.store}: has the ledger again")
+            if is_last:
+                time.sleep(self._look_seconds / 10)
+            self._closing.wait(self._look_seconds)
 
     def _step(self, is_last: bool) -> None:
         """Renew the claim, copy the ledger where it has grown, delete checkpoints. Raises StoreError, OSError."""
         holder = self._claim.renew()
         if holder is not None:
             self.taken = (
-                f"the sweep was taken over by {holder} ({self.store}); what was recorded here since then stays in "
-                f"{self.folder} alone"
+                f"the sweep was taken over by {holder} ({self.store}); what was recorded here since then stays "
             )
+            self.taken += f"in {self.folder} alone"
             return
         if time.monotonic() < self._next_copy and not is_last:
             return
-        # Read before the ledger is: the end of each of these trials is in it.
-        ended = self._ended_trials[:]
+        ended = self._ended_trials[:]  # read before the ledger is: the end of each of these trials is in it
         if self._path.exists() and (is_last or self._path.stat().st_size != self._copied_size):
             started = time.monotonic()
             content = whole_lines(self._path.read_bytes())
@@ -145,3 +190,35 @@ def fetch_others(store: StorePath, storage: Path, name: str) -> None:
             if (stored.size() or 0) > (path.stat().st_size if path.exists() else 0):
                 with locked(path.parent, folder.name):
                     stored.fetch(path)
+
+
+@patient
+def fetch_teacher(stored: StorePath, folder: Path) -> None:
+    """Fetch a teacher that a store has whole, in place of a local one: others have learned from the store's.
+
+    Raises StoreError.
+    """
+    card = folder / CARD
+    with suppress(FileNotFoundError, ValueError):  # absent, or a torn card
+        content = (stored / CARD).read_bytes()
+        if card.exists() and card.read_bytes() == content:
+            return
+        weights = (stored / WEIGHTS).read_bytes()
+        if sha256(weights).hexdigest() == json.loads(content)["weights_sha256"]:
+            card.unlink(missing_ok=True)
+            write_whole(folder / WEIGHTS, weights)
+            write_whole(card, content)
+
+
+@patient
+def keep_teacher(folder: Path, stored: StorePath) -> None:
+    """Put a teacher into a store that lacks it. The card comes last: where it is, the weights are whole.
+
+    Raises StoreError.
+    """
+    content, weights = (folder / CARD).read_bytes(), (folder / WEIGHTS).read_bytes()
+    with suppress(FileNotFoundError):
+        if (stored / CARD).read_bytes() == content and (stored / WEIGHTS).size() == len(weights):
+            return
+    (stored / WEIGHTS).write_bytes(weights)
+    (stored / CARD).write_bytes(content)

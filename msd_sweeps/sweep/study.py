@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from msd_sweeps.records.ranking import values_of
 from msd_sweeps.records.trial_record import TrialRecord
-from msd_sweeps.space.choices import Conditions, Values, on_step
+from msd_sweeps.space.designs import Conditions, Values, on_step
 from msd_sweeps.space.schema import Choices, Parameter, Search, Space
 from msd_sweeps.space.trial import Trial
 

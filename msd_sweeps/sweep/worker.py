@@ -14,19 +14,18 @@ import torch
 from ray.train import UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from msd_sweeps.catalog.files import file_sha256
+from msd_sweeps.catalog.datasets import file_sha256
 from msd_sweeps.distill import checkpoint, teacher
 from msd_sweeps.distill.cohort import Cohort
 from msd_sweeps.distill.data import loading as data
-from msd_sweeps.distill.data.loading import Splits
+from msd_sweeps.distill.data.splits import Splits
 from msd_sweeps.distill.device import choose_device
 from msd_sweeps.distill.models.network import Network
 from msd_sweeps.plan.slots import SlotPlan
-from msd_sweeps.records.object_store import StoreError, place
+from msd_sweeps.records.object_store import StoreError, local_file, place
 from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.trial import Trial
 from msd_sweeps.sweep.dispatcher import Job, Orders
-from msd_sweeps.sweep.stored_teachers import local_file
 
 _IDLE_SECONDS = 20.0
 _UNSAVED_SECONDS = 600.0

@@ -1,5 +1,6 @@
 """The sweep benchmark makes what it runs by itself; how many trials an hour that gives, no test says."""
 
+import argparse
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ def test_random_images_have_the_shape_of_the_base_and_need_no_files(base, tmp_pa
     assert ready.source == "imported"
 
 
-@pytest.mark.parametrize(("pack", "told"), [("auto", "up to"), ("1", "up to 1 students")])
+@pytest.mark.parametrize(("pack", "told"), [("auto", "up to"), (1, "up to 1 students")])
 def test_the_sweep_that_is_timed_is_a_valid_one(base, tmp_path, capsys, pack, told):
     path = bench.write_space(base, 16, pack, tmp_path)
     assert run.main(["--space", str(path), "--storage", str(tmp_path), "--dry-run"]) == 0
@@ -54,16 +55,16 @@ def test_packed_trials_are_compared_with_each_other_way_to_run_them():
 
 
 def test_every_way_is_measured_once_a_round(base, tmp_path, monkeypatch):
-    order: list[str] = []
+    order: list[int | str] = []
 
     def way(name):
         return lambda *arguments: order.append(name) or bench.Measured(1.0)
 
     monkeypatch.setattr(bench, "time_sweep", lambda base, trials, pack, *rest: way(pack)())
     monkeypatch.setattr(bench, "time_fits", way("fit"))
-    options = bench.parser().parse_args(["--rounds", "2", "--storage", str(tmp_path)])
+    options = argparse.Namespace(trials=16, documented=3, rounds=2, storage=tmp_path)
     measured = bench.compare(base, options, tmp_path)
-    assert order == ["auto", "1", "fit"] * 2
+    assert order == ["auto", 1, "fit"] * 2
     assert {name: len(rounds) for name, rounds in measured.items()} == {
         bench.PACKED: 2,
         bench.ALONE: 2,

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from msd_sweeps.catalog.files import DataError
+from msd_sweeps.catalog.datasets import DataError
 from msd_sweeps.catalog.image_folders import find_images
 
 

@@ -9,7 +9,7 @@ import pytest
 from msd_sweeps import schema
 from msd_sweeps.catalog.networks import NETWORKS
 from msd_sweeps.distill import models
-from msd_sweeps.distill.models import facts
+from msd_sweeps.distill.models import measure
 
 needs_timm = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="needs timm")
 
@@ -26,7 +26,7 @@ def test_facts_need_no_torch():
 @pytest.mark.parametrize("name", models.NETWORKS)
 def test_facts_are_those_that_are_measured(name):
     try:
-        measured = facts.measure(name)
+        measured = measure(name)
     except ModuleNotFoundError as error:
         pytest.skip(str(error))
     assert measured == NETWORKS[name]
@@ -41,7 +41,7 @@ def test_facts_by_hand():
     weights = sum(9 * before * after for before, after, _ in convolutions)
     weights += sum(before * after for before, after, _ in shortcuts)
     norms = 2 * sum(after for _, after, _ in [*convolutions, *shortcuts])
-    found = facts.measure("resnet8")
+    found = measure("resnet8")
     assert found.multiply_adds == round(multiply_adds / 1e6, 1)
     assert found.parameters == weights + norms + 64 * 100 + 100
     assert (found.channels, found.reduction, found.image_size, found.other_sizes) == (64, 4, 32, True)
@@ -49,9 +49,9 @@ def test_facts_by_hand():
 
 @needs_timm
 def test_what_a_network_can_do_is_tried():
-    assert not facts.measure("deit_tiny").classifies_regions
-    assert not facts.measure("swin_tiny").other_sizes
-    assert facts.measure("convnext_tiny").other_sizes
+    assert not measure("deit_tiny").classifies_regions
+    assert not measure("swin_tiny").other_sizes
+    assert measure("convnext_tiny").other_sizes
 
 
 def test_networks_whose_package_is_missing_keep_their_facts(monkeypatch, capsys):

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from msd_sweeps.catalog import tensor_files
-from msd_sweeps.catalog.files import DataError
+from msd_sweeps.catalog.datasets import DataError
 
 LABELS = {"train": np.array([2, 0, 1, 1]), "test": np.array([1, 0])}
 

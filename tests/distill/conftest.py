@@ -8,7 +8,7 @@ import torch
 from msd_sweeps.distill import models
 from msd_sweeps.distill.cohort import Cohort
 from msd_sweeps.distill.data.splits import Images, Splits
-from msd_sweeps.distill.models.folding import fold_batch_norm
+from msd_sweeps.distill.models import fold_batch_norm
 from msd_sweeps.distill.stepping import InTurn
 from msd_sweeps.space.trial import Trial
 

@@ -6,11 +6,10 @@ import torch
 from msd_sweeps.distill import models
 from msd_sweeps.distill.cohort import Cohort
 from msd_sweeps.distill.data.loading import Images, Splits
-from msd_sweeps.distill.models.folding import fold_batch_norm
+from msd_sweeps.distill.models import fold_batch_norm
 from msd_sweeps.space.load import load
 from msd_sweeps.space.methods import METHODS
-from msd_sweeps.space.overrides import changed
-from msd_sweeps.space.trial import Trial
+from msd_sweeps.space.trial import Trial, changed
 
 PAIRS = load("pairs").space.parameters["pair"].choices
 SHIPPED = load("pairs").space.parameters["method"].choices

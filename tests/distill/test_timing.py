@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from msd_sweeps.distill.timing import PackCost, measure, time_in_turns, worthwhile_pack
+from msd_sweeps.distill.timing import measure, time_in_turns, worthwhile_pack
 from tests.distill.conftest import make_trial
 
 
@@ -31,9 +31,9 @@ def test_a_step_of_a_trial_takes_time():
     ],
 )
 def test_a_pack_grows_while_it_is_worth_it_and_fits(seconds, bytes_each, pack):
-    def cost(students: int) -> PackCost:
+    def cost(students: int) -> tuple[float, float]:
         if students not in seconds:
             raise torch.OutOfMemoryError
-        return PackCost(seconds[students], bytes_each * students)
+        return seconds[students], bytes_each * students
 
     assert worthwhile_pack(cost, 16, 100) == pack

@@ -10,7 +10,7 @@ from torch import distributed
 from msd_sweeps.distill import models
 from msd_sweeps.distill.cohort import Cohort
 from msd_sweeps.distill.data import loading as data
-from msd_sweeps.distill.models.folding import fold_batch_norm
+from msd_sweeps.distill.models import fold_batch_norm
 from msd_sweeps.space.trial import Trial
 from tests.distill.data.image_files import write_tree
 

@@ -2,7 +2,7 @@
 
 import math
 
-from msd_sweeps.plan.machine import available_bytes, local_gpus
+from msd_sweeps.plan.plan import available_bytes, local_gpus
 
 
 def test_gpus_are_those_that_the_process_may_use(monkeypatch):

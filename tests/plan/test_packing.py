@@ -11,8 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from msd_sweeps.catalog.networks import NETWORKS
 from msd_sweeps.distill import models
 from msd_sweeps.distill.data.splits import Images
-from msd_sweeps.distill.student import Student, side_of
-from msd_sweeps.plan.packing import MOST, TEACHER_SHARE, Packing, largest_trial, lasting_bytes, packing_of, students_for
+from msd_sweeps.distill.losses import Side
+from msd_sweeps.distill.student import Student
+from msd_sweeps.plan.slots import MOST, TEACHER_SHARE, Packing, largest_trial, lasting_bytes, packing_of, students_for
 from msd_sweeps.space.load import load, load_base
 from msd_sweeps.space.trial import Trial
 from tests.distill.conftest import make_trial
@@ -50,7 +51,7 @@ def test_a_very_heavy_teacher_does_not_start_everything_at_once():
 def test_what_a_student_keeps_is_what_its_tensors_take(method):
     trial = pair("resnet8", "resnet8", method={"name": method})
     train = Images(torch.empty(1, 3, 32, 32), torch.arange(trial.train_images) % 10)
-    side = side_of(models.build("resnet8", 10), train.image_shape)
+    side = Side.of(models.build("resnet8", 10), train.image_shape)
     student = Student(trial, train, side, torch.device("cpu"))
     found = sum(3 * 4 * parameter.numel() for parameter in student.learner.parameters())
     found += sum(buffer.numel() * buffer.element_size() for buffer in student.learner.buffers())
@@ -81,8 +82,8 @@ def test_a_pack_fits_and_no_slot_is_left_empty(enough, student, trials, slots, m
 
 
 def test_a_pack_that_was_tried_on_the_device_is_taken():
-    assert Packing(7, 2**40).measured(16).pack(100, 1, 2**40) == 16
-    assert Packing(7, 2**40, evenly=True).measured(16).pack(31, 1, 2**40) == 16  # 31 have not been tried
+    assert packing_of(load("ablation"), 16).pack(100, 1, 2**40) == 16
+    assert packing_of(load("ablation"), 16).pack(31, 1, 2**40) == 16  # 31 have not been tried
 
 
 def test_the_largest_trial_is_tried():

@@ -2,7 +2,6 @@
 
 import pytest
 
-from msd_sweeps.plan.packing import packing_of
 from msd_sweeps.plan.plan import Plan
 from msd_sweeps.space.durations import duration
 from msd_sweeps.space.load import load
@@ -87,5 +86,4 @@ def test_slots_here_are_those_of_this_machine_which_does_not_grow():
 
 def test_a_pack_that_was_measured_takes_the_place_of_the_estimated_one():
     sweep = load("ablation")
-    assert Plan(sweep).packing == packing_of(sweep)
     assert Plan(sweep, measured_pack=3).slots_on([{"CPU": 1, "GPU": 1}]).pack == 3

@@ -273,13 +273,13 @@ def test_epochs_come_in_order():
         True,
         {"val_top1": 20.0},
     )
-    assert trial.seconds == 4.0
+    assert sum(epoch.seconds for epoch in trial.epochs) == 4.0
 
 
 def test_an_epoch_that_is_reported_again_replaces_what_came_after_the_checkpoint():
     trial = reduced(start(), epoch(1), epoch(2, 20.0), epoch(3, 30.0), start(2), epoch(2, 21.0))
     assert [(entry.epoch, entry.metrics["val_top1"]) for entry in trial.epochs] == [(1, 0.0), (2, 21.0)]
-    assert (trial.attempts, trial.state, trial.seconds) == (2, "running", 4.0)
+    assert (trial.attempts, trial.state, sum(epoch.seconds for epoch in trial.epochs)) == (2, "running", 4.0)
 
 
 def test_a_lost_epoch_leaves_a_gap_and_no_disorder():

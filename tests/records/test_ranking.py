@@ -10,8 +10,7 @@ from msd_sweeps.catalog.networks import NETWORKS
 from msd_sweeps.records.ranking import best_first, measured, values_of
 from msd_sweeps.records.trial_record import EpochResult, TrialRecord
 from msd_sweeps.space.load import load_base
-from msd_sweeps.space.metrics import Metric, student_cost
-from msd_sweeps.space.overrides import changed
+from msd_sweeps.space.trial import Metric, changed, student_cost
 
 TOP1 = Metric(name="val_top1")
 LOSS = Metric(name="val_loss")

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from msd_sweeps.report import __main__ as report  # noqa: E402
-from msd_sweeps.report.escaping import for_markdown  # noqa: E402
+from msd_sweeps.report.formats import for_markdown  # noqa: E402
 from tests.synthetic_ledger import make_sweep, records, write  # noqa: E402
 
 

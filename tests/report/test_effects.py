@@ -81,11 +81,11 @@ def test_several_pairs_are_ranked_over_all_of_them(tmp_path):
     sweep = make_sweep(
         "grid", parameters={"pair": {"choices": pairs}, "with": {"choices": methods}}, also={}, seeds=[0, 1, 2]
     )
-    frame = over_tasks(measured(tmp_path, sweep))
+    frame = over_tasks(measured(tmp_path, sweep)).frame
     assert frame["method"].tolist()[0] == "as the base"
     assert frame["rank"].tolist() == [1.0, 2.0, 3.0]
     assert (frame["tasks"] == 2).all()
     assert (frame["score_low"] <= frame["score"]).all()
     assert (frame["score"] <= frame["score_high"]).all()
-    assert over_tasks(measured(tmp_path / "one", make_sweep("leave_one_out"))).empty
+    assert over_tasks(measured(tmp_path / "one", make_sweep("leave_one_out"))).frame.empty
     assert isinstance(frame, pd.DataFrame)

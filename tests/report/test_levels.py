@@ -4,8 +4,7 @@ import pytest
 
 from msd_sweeps.report.comparisons import cell_named
 from msd_sweeps.report.frames import read
-from msd_sweeps.report.results import results_of
-from msd_sweeps.report.search import chosen
+from msd_sweeps.report.results import parameter_slices, results_of
 from tests.synthetic_ledger import Recipe, make_sweep, records, write
 
 NESTED = {
@@ -42,7 +41,7 @@ def effects_of(results):
 
 
 def means_of(results):
-    return results.table.frame.set_index("label")["mean"].drop("teacher resnet20").to_dict()
+    return results.table.set_index("label")["mean"].drop("teacher resnet20").to_dict()
 
 
 def test_choices_that_contain_one_another_have_rows_and_effects_of_their_own_in_a_grid(tmp_path):
@@ -93,8 +92,9 @@ def test_a_search_knows_what_was_chosen_and_which_trial_a_winner_comes_from(tmp_
     trials = results.frames.trials[results.frames.trials["phase"] == "search"]
     of_choice = {(1.0, 0.0): "plain", (0.5, 0.0): "light", (0.5, 0.9): "light+kd"}
     weights = zip(trials["method.sample_weight"], trials["method.kd_weight"], strict=True)
-    assert chosen(results.frames, trials["trial"])["variant"] == [of_choice[pair] for pair in weights]
-    assert set(chosen(results.frames, trials["trial"])["variant"]) == set(NESTED)
+    variants = parameter_slices(results.frames)["variant"].sort_values("number")["level"].tolist()
+    assert variants == [of_choice[pair] for pair in weights]
+    assert set(variants) == set(NESTED)
     assert results.importances["parameter"].iloc[0] == "variant"
     scores = trials.set_index("trial")["val_top1"]
     winners = [cell for cell in results.cells if cell.label.startswith("winner")]
@@ -114,7 +114,7 @@ def test_a_winner_that_is_a_baseline_too_is_one_row_with_both_names(tmp_path):
     for record in kept:
         if record["event"] == "start" and record["label"] == "kd":
             record["label"] = "kd = winner 1"
-    results = results_of(read(tmp_path / "ledger.jsonl", [r for r in kept if r.get("trial", "") in {"", *trials}]))
+    results = results_of(read(write(tmp_path, [r for r in kept if r.get("trial", "") in {"", *trials}])))
     assert [cell.label for cell in results.cells] == ["none", "kd = winner 1", "winner 2"]
     assert [cell.planned for cell in results.cells] == [3, 3, 3]
     assert results.baseline is results.cells[1]

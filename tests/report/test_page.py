@@ -15,7 +15,7 @@ from msd_sweeps.report.compiling import compile_report
 from msd_sweeps.report.figures import plots_of
 from msd_sweeps.report.figures.style import GREY, style
 from msd_sweeps.report.frames import read
-from msd_sweeps.report.page.build import command_text
+from msd_sweeps.report.page import command_text
 from msd_sweeps.report.results import results_of
 from msd_sweeps.report.verdict import verdict
 from tests.synthetic_ledger import HOSTILE, Recipe, every_third_stopped, make_sweep, records, write

@@ -6,10 +6,8 @@ import pytest
 from msd_sweeps.catalog.datasets import DATASETS
 from msd_sweeps.catalog.networks import NETWORKS
 from msd_sweeps.report.compiling import compile_report
-from msd_sweeps.report.figures.cost import front_of
 from msd_sweeps.report.frames import read
-from msd_sweeps.report.results import results_of
-from msd_sweeps.report.search import FEWEST, importances
+from msd_sweeps.report.results import FEWEST, front_of, importances, results_of
 from tests.synthetic_ledger import Recipe, every_third_stopped, make_sweep, records, write
 
 
@@ -37,7 +35,7 @@ def test_importances_need_enough_finished_trials(tmp_path):
 def test_the_winners_curse_is_the_score_then_less_the_score_on_fresh_seeds(tmp_path):
     lucky = Recipe(score=lambda config: 80.0, spread=2.0)
     results = results_of(searched(tmp_path, 60, lucky))
-    table = results.table.frame.set_index("label")
+    table = results.table.set_index("label")
     for row in results.confirmation.to_dict("records"):
         assert row["drop"] == pytest.approx(row["search_score"] - table.loc[row["label"], "mean"])
     # All configurations are equal here, so the best of sixty is luck that fresh seeds do not repeat.

@@ -140,15 +140,3 @@ def test_ranks_agree_with_scipy_and_follow_the_direction(higher_is_better):
     ranks = [found.rank.mean for found in stats.aggregate(runs, higher_is_better).values()]
     expected = scipy_stats.rankdata(-scores if higher_is_better else scores, axis=0).mean(axis=1)
     assert ranks == pytest.approx(expected)
-
-
-def test_pareto_front_is_what_nobody_beats():
-    generator = np.random.default_rng(0)
-    cost, value = generator.integers(0, 6, 40), generator.integers(0, 6, 40)
-    front = stats.pareto_front(cost, value)
-    for i in range(40):
-        beaten = any(
-            cost[j] <= cost[i] and value[j] >= value[i] and (cost[j], value[j]) != (cost[i], value[i])
-            for j in range(40)
-        )
-        assert front[i] != beaten

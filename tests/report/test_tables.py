@@ -12,7 +12,9 @@ import pytest
 from scipy import stats as scipy_stats
 
 from msd_sweeps.records import ledger
+from msd_sweeps.records.files import write_whole
 from msd_sweeps.records.trial_record import trials_of
+from msd_sweeps.report.compiling import plain_text, table_files
 from msd_sweeps.report.frames import read
 from msd_sweeps.report.results import results_of
 from msd_sweeps.report.tables import difference_text
@@ -22,9 +24,10 @@ from tests.synthetic_ledger import HOSTILE, Recipe, every_third_stopped, make_sw
 def compiled(folder, sweep, recipe=None, seed=0):
     """The ledger's path, the table as text, and its frame as read back from the written file."""
     path = write(folder / "run", records(sweep, recipe, seed))
-    table = results_of(read(path)).table
-    table.write(folder / "report")
-    return path, table.text(), pd.read_parquet(folder / "report" / "table.parquet")
+    results = results_of(read(path))
+    for name, content in table_files(results).items():
+        write_whole(folder / "report" / name, content)
+    return path, plain_text(results), pd.read_parquet(folder / "report" / "table.parquet")
 
 
 def finished_values(path):

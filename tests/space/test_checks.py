@@ -2,15 +2,15 @@
 
 import pytest
 
-from msd_sweeps.space.checks import Sources, check_reachable
+from msd_sweeps.space.checks import check_reachable
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.errors import InputError
-from msd_sweeps.space.validation import dotted
+from msd_sweeps.space.settings import dotted
 from tests.space.spaces import grid_of, make
 
 
 def check(sweep: Sweep) -> None:
-    check_reachable(sweep, Sources(dotted(), dotted("base "), {}))
+    check_reachable(sweep, dotted(), dotted("base "), {})
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msd_sweeps.space.choices import every_choice
 from msd_sweeps.space.conditions import parse_condition
 from tests.space.spaces import BASE, make
 
@@ -125,8 +124,8 @@ def test_one_at_a_time_varies_what_counts_beside_the_base():
 
 def test_a_small_conditional_space_is_counted_by_what_counts():
     sweep = make("search", parameters={"method.feature_weight": WEIGHT, "method.feature_temperature": TEMPERATURE})
-    every = every_choice(sweep.space, sweep.conditions, 5)
+    every = sweep.conditions.every_choice(5)
     assert every is not None
     assert [len(values) for values in every] == [1, 2, 2, 2, 2]
-    assert every_choice(sweep.space, sweep.conditions, 4) is None
+    assert sweep.conditions.every_choice(4) is None
     assert len(list(sweep.search_corners())) == 5

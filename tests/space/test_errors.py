@@ -4,7 +4,7 @@ import pytest
 
 from msd_sweeps.space.errors import InputError, nearest
 from msd_sweeps.space.load import load_base
-from msd_sweeps.space.overrides import flatten
+from msd_sweeps.space.settings import flatten
 
 WORDS = ["momentum", "milestones", "nesterov"]
 PATHS = flatten(load_base("digits").model_dump(mode="json"))

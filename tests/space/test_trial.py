@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msd_sweeps.space.load import load_base
-from msd_sweeps.space.overrides import changed
-from msd_sweeps.space.trial import Trial, identity
+from msd_sweeps.space.trial import Trial, changed, identity
 
 BASE = load_base("digits")
 DECIDING = {

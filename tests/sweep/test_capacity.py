@@ -2,8 +2,7 @@
 
 import pytest
 
-from msd_sweeps.plan.packing import Packing
-from msd_sweeps.plan.slots import plan_slots
+from msd_sweeps.plan.slots import Packing, plan_slots
 from msd_sweeps.space.schema import Resources
 from msd_sweeps.sweep.ray_session import Capacity
 

@@ -9,11 +9,10 @@ import pytest
 from msd_sweeps.distill import checkpoint
 from msd_sweeps.records import ledger
 from msd_sweeps.records.ledger import FILE_NAME, Ledger
-from msd_sweeps.records.object_store import StorePath
-from msd_sweeps.records.stored_ledger import StoredLedger
+from msd_sweeps.records.object_store import StoredLedger, StorePath
 from msd_sweeps.space.errors import InputError
-from msd_sweeps.sweep.lock import CLAIM, Claim, locked
-from msd_sweeps.sweep.store_sync import StoreSync, checkpoints_of, fetch_others
+from msd_sweeps.sweep.lock import locked
+from msd_sweeps.sweep.store_sync import CHECKPOINTS, CLAIM, Claim, StoreSync, fetch_others
 from tests.stores import flaky_store
 
 SOON = 10.0
@@ -106,7 +105,7 @@ def test_a_store_that_stays_away_is_named_in_the_end_and_delays_it_no_longer_tha
 def test_checkpoints_go_only_after_the_store_knows_of_the_end(flaky, folder, monkeypatch):
     store, _ = flaky
     opened, sync = Ledger(folder / FILE_NAME), quick(store, folder)
-    of_trial = checkpoints_of(store) / "a"
+    of_trial = store / CHECKPOINTS / "a"
     checkpoint.write(of_trial, 1, 1, b"state")
     known: list[list[str]] = []
     remove = checkpoint.remove

@@ -18,22 +18,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from msd_sweeps.catalog.files import DataError
+from msd_sweeps.catalog.datasets import DataError
 
 Item = TypeVar("Item")
 
 _BATCHES_AHEAD = 2
 _DECODED_TOGETHER = 64
 _EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "La", "RGBa")
-_SCALE = (0.08, 1.0)
 _RATIO = (3 / 4, 4 / 3)
-
-EVALUATION_RATIO = 256 / 224
-"""ImageNet's test images are scaled to 256 pixels before 224 are cut from their centre."""
 
 
 def decode(source: Path | bytes, name: str = "") -> Image.Image:
-    """An image as RGB. Raises DataError with its name, which is that of the file where `name` is empty."""
+    """An image as RGB. Raises DataError with its name, or its path where `name` is empty."""
     name = name or str(source)
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
@@ -67,18 +63,14 @@ def random_box(width: int, height: int, draw: random.Random) -> tuple[int, int, 
     torchvision's RandomResizedCrop; the numbers come from `draw` instead of the global generator.
     """
     for _ in range(10):
-        area = width * height * draw.uniform(*_SCALE)
+        area = width * height * draw.uniform(0.08, 1.0)
         ratio = math.exp(draw.uniform(math.log(_RATIO[0]), math.log(_RATIO[1])))
         box_width, box_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < box_width <= width and 0 < box_height <= height:
             top = int(draw.random() * (height - box_height + 1))
             left = int(draw.random() * (width - box_width + 1))
             return left, top, left + box_width, top + box_height
-    box_width, box_height = width, height
-    if width / height < _RATIO[0]:
-        box_height = round(width / _RATIO[0])
-    elif width / height > _RATIO[1]:
-        box_width = round(height * _RATIO[1])
+    box_width, box_height = min(width, round(height * _RATIO[1])), min(height, round(width / _RATIO[0]))
     left, top = (width - box_width) // 2, (height - box_height) // 2
     return left, top, left + box_width, top + box_height
 
@@ -96,34 +88,21 @@ def as_tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
-def decode_all(sources: Sequence[tuple[Path | bytes, str]], side: int) -> Tensor:
-    """Images, each given as for `decode`, scaled and cut to squares: uint8 [N, 3, side, side].
+def chunked(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
 
-    Raises DataError for the first image that cannot be read.
+
+def squares(read: Callable[[Item], Image.Image], items: Sequence[Item], side: int) -> Tensor:
+    """The image that `read` gives of each item, scaled and cut to a square: uint8 [N, 3, side, side].
+
+    Raises what `read` raises for the first image that it cannot read.
     """
-    images = torch.empty(len(sources), 3, side, side, dtype=torch.uint8)
-
-    def read(source: tuple[Path | bytes, str]) -> Tensor:
-        return as_tensor(centre(decode(*source), side, side))
-
-    batches = (sources[start : start + _DECODED_TOGETHER] for start in range(0, len(sources), _DECODED_TOGETHER))
-    decoded = in_threads(read, batches, len(os.sched_getaffinity(0)))
+    images = torch.empty(len(items), 3, side, side, dtype=torch.uint8)
+    batches, threads = chunked(items, _DECODED_TOGETHER), len(os.sched_getaffinity(0))
+    decoded = in_threads(lambda item: as_tensor(centre(read(item), side, side)), batches, threads)
     for part, batch in zip(images.split(_DECODED_TOGETHER), decoded, strict=True):
         part.copy_(batch)
     return images
-
-
-def scaled_square(images: np.ndarray, side: int) -> Tensor:
-    """An array of images (see catalog.tensor_files), scaled and cut: uint8 [N, 3, side, side]; grey becomes RGB."""
-    if images.ndim == 3:
-        images = images[..., None]
-    elif images.shape[3] not in (1, 3):
-        images = images.transpose(0, 2, 3, 1)
-    images = np.broadcast_to(images, (*images.shape[:3], 3))
-    if images.shape[1:3] != (side, side):
-        pictures = (Image.fromarray(np.ascontiguousarray(image)) for image in images)
-        images = np.stack([np.array(centre(picture, side, side)) for picture in pictures])
-    return torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
 
 
 def in_threads(work: Callable[[Item], Tensor], batches: Iterable[Iterable[Item]], threads: int) -> Iterator[Tensor]:

@@ -5,19 +5,15 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from msd_sweeps.catalog import image_folders, tensor_files
-from msd_sweeps.catalog.datasets import DATASETS, IMAGENET, TEST_FOLDERS
-from msd_sweeps.catalog.files import DataError
-from msd_sweeps.distill.data.images import decode_all, scaled_square
+from msd_sweeps.catalog.datasets import IMAGENET, TEST_FOLDERS, DataError
+from msd_sweeps.distill.data.images import decode, squares
 from msd_sweeps.distill.data.splits import ImageFiles, Images, Split, Splits
+from msd_sweeps.distill.models.imagenet import torchvision
 from msd_sweeps.space.data import Data
-
-_DIGITS_TEST_IMAGES = 400
-
-Loader = Callable[[Data], tuple[Split, Split]]
-"""From the settings to the whole training and test sets."""
 
 
 def _digits(data: Data) -> tuple[Images, Images]:
@@ -30,36 +26,27 @@ def _digits(data: Data) -> tuple[Images, Images]:
     images = large.round().clamp(0, 255).to(torch.uint8).expand(-1, 3, -1, -1).contiguous()
     labels = torch.from_numpy(digits.target.astype(np.int64))
     order = stratified_order(labels, seed=0)
-    everything = Images(images, labels, _larger_side(data))
-    return everything.select(order[_DIGITS_TEST_IMAGES:]), everything.select(order[:_DIGITS_TEST_IMAGES])
+    test, train = order.split([data.facts.test_images, data.facts.train_images])
+    everything = Images(images, labels, data.image_size)
+    return everything.select(train), everything.select(test)
 
 
 def _cifar(data: Data) -> tuple[Images, Images]:
-    from msd_sweeps.distill.models.vision import torchvision
-
     dataset_class = getattr(torchvision().datasets, data.name.upper())
 
     def part(is_train: bool) -> Images:
         try:
-            found = dataset_class(root=str(data.path), train=is_train, download=False)
-        except RuntimeError:  # not there, or not complete
-            try:
-                found = dataset_class(root=str(data.path), train=is_train, download=True)
-            except Exception as error:  # the network's many errors, and a damaged archive's
-                raise DataError(
-                    f"{data.path}: no complete {data.name.upper()} here ({dataset_class.base_folder}/), and it cannot "
-                    f"be downloaded: {error}. Put the official files there, or point data.root at them "
-                    "(--set data.root=FOLDER)"
-                ) from error
+            found = dataset_class(root=str(data.path), train=is_train, download=True)  # where it is not complete
+        except Exception as error:  # the network's many errors, and a damaged archive's
+            raise DataError(
+                f"{data.path}: no complete {data.name.upper()} here ({dataset_class.base_folder}/), and it cannot be "
+                f"downloaded: {error}. Put the official files there, or point data.root at them "
+                "(--set data.root=FOLDER)"
+            ) from error
         images = torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous()
-        return Images(images, torch.tensor(found.targets), _larger_side(data))
+        return Images(images, torch.tensor(found.targets), data.image_size)
 
     return part(True), part(False)
-
-
-def _larger_side(data: Data) -> int | None:
-    """The side in pixels that the images of a known data set are scaled up to; None where they keep their own."""
-    return None if data.facts == DATASETS[data.name] else data.facts.image_size
 
 
 def _imagenet(data: Data) -> tuple[ImageFiles, ImageFiles]:
@@ -68,20 +55,21 @@ def _imagenet(data: Data) -> tuple[ImageFiles, ImageFiles]:
     found = image_folders.find_images(root, TEST_FOLDERS[data.name])
     if data.content is not None and data.content.fingerprint != IMAGENET:  # the whole of it is counted by `load`
         _check_unchanged(data, found.fingerprint(root))
-    train, test = (
-        ImageFiles(root, tuple(part.paths), torch.tensor(part.labels), side, threads)
-        for part in (found.train, found.test)
-    )
-    return train, test
+
+    def files(part: image_folders.ImageList) -> ImageFiles:
+        return ImageFiles(root, tuple(part.paths), torch.tensor(part.labels), side, threads)
+
+    return files(found.train), files(found.test)
 
 
 def _folder(data: Data) -> tuple[Images, Images]:
     """Class folders, decoded: the shorter side scaled to `image_size`, a square cut from the centre."""
-    train, test = (
-        Images(decode_all([(files.root / path, "") for path in files.paths], files.side), files.labels)
-        for files in _imagenet(data)
-    )
-    return train, test
+
+    def resident(files: ImageFiles) -> Images:
+        return Images(squares(lambda path: decode(files.root / path), files.paths, files.side), files.labels)
+
+    train, test = _imagenet(data)
+    return resident(train), resident(test)
 
 
 def _tensors(data: Data) -> tuple[Images, Images]:
@@ -91,13 +79,25 @@ def _tensors(data: Data) -> tuple[Images, Images]:
     def part(split: str) -> Images:
         images, labels = tensor_files.read(root, split)
         if isinstance(images, list):
-            names = (f"{root}: {split} image {number}" for number in range(len(images)))
-            pixels = decode_all(list(zip(images, names, strict=True)), side)
+            named = [(image, f"{root}: {split} image {number}") for number, image in enumerate(images)]
+            pixels = squares(lambda encoded: decode(*encoded), named, side)
         else:
-            pixels = scaled_square(images, side)
+            pixels = _rgb_squares(images, side)
         return Images(pixels, torch.from_numpy(labels))
 
     return part("train"), part("test")
+
+
+def _rgb_squares(images: np.ndarray, side: int) -> Tensor:
+    """An array of images (see catalog.tensor_files), scaled and cut: uint8 [N, 3, side, side]; grey becomes RGB."""
+    if images.ndim == 3:
+        images = images[..., None]
+    elif images.shape[3] not in (1, 3):
+        images = images.transpose(0, 2, 3, 1)
+    images = np.broadcast_to(images, (*images.shape[:3], 3))
+    if images.shape[1:3] == (side, side):
+        return torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+    return squares(lambda image: Image.fromarray(np.ascontiguousarray(image)), list(images), side)
 
 
 def _check_unchanged(data: Data, found: str) -> None:
@@ -109,7 +109,7 @@ def _check_unchanged(data: Data, found: str) -> None:
         )
 
 
-LOADERS: dict[str, Loader] = {
+LOADERS: dict[str, Callable[[Data], tuple[Split, Split]]] = {
     "digits": _digits,
     "cifar10": _cifar,
     "cifar100": _cifar,
@@ -117,6 +117,7 @@ LOADERS: dict[str, Loader] = {
     "folder": _folder,
     "tensors": _tensors,
 }
+"""Functions that give the whole training and test sets."""
 
 STATISTICS = {
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
@@ -129,9 +130,9 @@ STATISTICS = {
 def load(data: Data) -> Splits:
     """The splits that `data` describes, on the CPU.
 
-    One order of the training set, fixed by `split_seed` and balanced over the classes at every length, decides
-    everything: its end is held out for validation and its beginning is the student's part, so that the student
-    sees the same images whether or not a part is held out. Raises DataError.
+    One order of the training set, fixed by `split_seed` and balanced over the classes at every length, decides all: its
+    end is held out and its beginning is the student's part, so that the student sees the same images whether or not a
+    part is held out. Raises DataError.
     """
     train, test = LOADERS[data.name](data)
     facts = data.facts
@@ -156,12 +157,10 @@ def _measured(train: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
     for images, _ in train.plain(4096):
         for channel in range(3):
             counts[channel] += torch.bincount(images[:, channel].flatten(), minlength=256)
-    levels = torch.arange(256, dtype=torch.float64) / 255
-    total = counts.sum(1)
+    levels, total = torch.arange(256, dtype=torch.float64) / 255, counts.sum(1)
     mean = (counts * levels).sum(1) / total
     variance = (counts * (levels - mean[:, None]).square()).sum(1) / (total - 1)
-    # One grey level throughout: nothing to scale by.
-    std = torch.where(variance > 0, variance.sqrt(), 1.0)
+    std = torch.where(variance > 0, variance.sqrt(), 1.0)  # one grey level throughout: nothing to scale by
     return tuple(mean.tolist()), tuple(std.tolist())
 
 
@@ -180,10 +179,15 @@ def stratified_order(labels: Tensor, seed: int) -> Tensor:
 def content_hash(splits: Splits) -> str:
     """SHA-256 of all splits, to tell whether two machines see the same data.
 
-    It covers images and labels where they are resident, else labels and the paths and sizes of the files.
+    It covers labels, and images where they are resident; else the paths and sizes of the files, because reading a
+    million images would take an hour.
     """
     digest = hashlib.sha256()
-    for split in (splits.train, splits.val, splits.test):
-        if split is not None:
-            split.add_to(digest)
+    for split in (splits.train, *([splits.val] if splits.val else []), splits.test):
+        if isinstance(split, Images):
+            digest.update(split.images.cpu().numpy().tobytes())
+        else:
+            for path in split.paths:
+                digest.update(f"{path}\0{(split.root / path).stat().st_size}\0".encode("utf-8", "surrogateescape"))
+        digest.update(split.labels.cpu().numpy().tobytes())
     return digest.hexdigest()

@@ -1,8 +1,10 @@
-"""Parts of a data set: images resident as uint8, or files that are decoded whenever they are read."""
+"""Parts of a data set, and the batches that students see of them.
 
-import hashlib
+A part's images are resident as uint8, or files that are decoded whenever they are read.
+"""
+
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -10,13 +12,13 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from msd_sweeps.distill.data.images import EVALUATION_RATIO, as_tensor, augmented, centre, decode, in_threads
+from msd_sweeps.distill.data.images import as_tensor, augmented, centre, chunked, decode, in_threads
 from msd_sweeps.space.trial import Recipe
 
 
 @dataclass(frozen=True)
 class Images:
-    """images: [N, 3, H, W], uint8. labels: [N], int64. scaled_to: the side that batches are scaled to, if another."""
+    """images: [N, 3, H, H], uint8. labels: [N], int64. scaled_to: the side that batches are scaled to, if another."""
 
     images: Tensor
     labels: Tensor
@@ -24,9 +26,9 @@ class Images:
 
     @property
     def image_shape(self) -> torch.Size:
-        """The shape [3, H, W] that networks see."""
-        side = self.scaled_to
-        return self.images.shape[1:] if side is None else torch.Size((self.images.shape[1], side, side))
+        """The shape [3, side, side] that networks see."""
+        side = self.scaled_to or self.images.shape[-1]
+        return torch.Size((3, side, side))
 
     def select(self, index: Tensor) -> "Images":
         return replace(self, images=self.images[index], labels=self.labels[index])
@@ -38,9 +40,7 @@ class Images:
         """All images [B, 3, H, W], uint8, not augmented, with labels [B], in order and on the split's device."""
         yield from zip(self.images.split(batch_size), self.labels.split(batch_size), strict=True)
 
-    def augmented(
-        self, batches: Tensor, recipe: Recipe, generator: torch.Generator, epoch_name: str
-    ) -> Iterator[Tensor]:
+    def augmented(self, batches: Tensor, recipe: Recipe, generator: torch.Generator, name: str) -> Iterator[Tensor]:
         """The images [B, 3, H, W], uint8, of each row of `batches` [S, B]: padded with black, cropped at random and
         mirrored, as torchvision's RandomCrop and RandomHorizontalFlip do it.
 
@@ -58,11 +58,6 @@ class Images:
             rows = top[index] + span
             columns = left[index] + torch.where(mirrored[index], span.flip(0), span)
             yield padded[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-
-    def add_to(self, digest: "hashlib._Hash") -> None:
-        """Feed images and labels to a hash."""
-        digest.update(self.images.cpu().numpy().tobytes())
-        digest.update(self.labels.cpu().numpy().tobytes())
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -94,38 +89,28 @@ class ImageFiles:
 
     def plain(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Scaled and cut as ImageNet's test images are: to 256 pixels, of which 224 in the centre. Raises DataError."""
-        scaled = round(self.side * EVALUATION_RATIO)
 
         def read(path: str) -> Tensor:
-            return as_tensor(centre(decode(self.root / path), self.side, scaled))
+            return as_tensor(centre(decode(self.root / path), self.side, scaled=round(self.side * 256 / 224)))
 
-        batches = (self.paths[start : start + batch_size] for start in range(0, len(self), batch_size))
-        decoded = in_threads(read, batches, self.threads)
+        decoded = in_threads(read, chunked(self.paths, batch_size), self.threads)
         for images, labels in zip(decoded, self.labels.split(batch_size), strict=True):
             yield images.to(labels.device), labels
 
-    def augmented(
-        self, batches: Tensor, recipe: Recipe, generator: torch.Generator, epoch_name: str
-    ) -> Iterator[Tensor]:
+    def augmented(self, batches: Tensor, recipe: Recipe, generator: torch.Generator, name: str) -> Iterator[Tensor]:
         """Random resized crops and flips. Raises DataError.
 
-        epoch_name: names data seed and epoch; with the image's number it seeds the image's own generator, so that the
-        threads' order does not matter.
+        name: data seed and epoch; with the image's number it seeds the image's own generator, so that the order
+        of the threads does not matter.
         """
 
         def read(image: int) -> Tensor:
-            draw = random.Random(f"{epoch_name} {image}")  # hashed: neighbours are unrelated
+            draw = random.Random(f"{name} {image}")  # hashed: neighbours are unrelated
             return as_tensor(augmented(decode(self.root / self.paths[image]), self.side, recipe.flip, draw))
 
+        device = self.labels.device
         for images in in_threads(read, (index.tolist() for index in batches), self.threads):
-            device = self.labels.device
             yield images.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else images
-
-    def add_to(self, digest: "hashlib._Hash") -> None:
-        """Feed paths, sizes and labels to a hash; reading a million images would take an hour."""
-        for path in self.paths:
-            digest.update(f"{path}\0{(self.root / path).stat().st_size}\0".encode("utf-8", "surrogateescape"))
-        digest.update(self.labels.cpu().numpy().tobytes())
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -147,3 +132,57 @@ class Splits(NamedTuple):
     def to(self, device: torch.device) -> "Splits":
         val = None if self.val is None else self.val.to(device)
         return self._replace(train=self.train.to(device), val=val, test=self.test.to(device))
+
+    def normaliser(self) -> Callable[[Tensor], Tensor]:
+        """A function from uint8 images [B, 3, H, W] of any part to what networks see: (x / 255 - mean) / std as float32
+        in channels-last memory, scaled bilinearly to the `image_shape`."""
+        device, shape = self.train.labels.device, self.train.image_shape
+        scale = torch.tensor([1 / (255 * s) for s in self.std], device=device)[:, None, None]
+        shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], device=device)[:, None, None]
+
+        def normalise(images: Tensor) -> Tensor:
+            images = torch.addcmul(shift, images.float(), scale).contiguous(memory_format=torch.channels_last)
+            if images.shape[1:] == shape:
+                return images
+            images = torch.nn.functional.interpolate(images, shape[1:], mode="bilinear", align_corners=False)
+            return images.contiguous(memory_format=torch.channels_last)
+
+        return normalise
+
+
+class StreamBatch(NamedTuple):
+    """images: [B, 3, H, W], normalised, channels last. labels, index: [B], int64; index counts training images."""
+
+    images: Tensor
+    labels: Tensor
+    index: Tensor  # type: ignore[assignment]  # tuple.index, which nobody calls
+
+
+class Stream:
+    """An endless sequence of epochs over the training part of `splits`.
+
+    The order of the images depends on (data seed, epoch) alone, and the augmentation of an image on (data seed, epoch,
+    image), so every reader of an epoch gets the same bits. An epoch has floor(N / B) whole batches; the images that do
+    not fill a batch are left to the next epoch's order. With several workers each reads its part of each batch; raises
+    ValueError where the batch cannot be divided among them.
+    """
+
+    def __init__(self, splits: Splits, recipe: Recipe, data_seed: int, rank: int = 0, world_size: int = 1):
+        if recipe.batch_size % world_size:
+            raise ValueError(f"batch size {recipe.batch_size} cannot be divided among {world_size} workers")
+        self.train, self.recipe, self.data_seed = splits.train, recipe, data_seed
+        self.rank, self.world_size = rank, world_size
+        self.steps_per_epoch = len(splits.train) // recipe.batch_size
+        self._normalise = splits.normaliser()
+
+    def epoch(self, epoch: int) -> Iterator[StreamBatch]:
+        """This worker's batches of an epoch, counted from 0. Raises DataError at the batch that cannot be read."""
+        # Neighbouring pairs of numbers give unrelated generators; on the CPU, so that every device has the same stream.
+        seed = (self.data_seed * 0x9E3779B97F4A7C15 + epoch * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % 2**63
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(self.train), generator=generator)
+        whole = order[: self.steps_per_epoch * self.recipe.batch_size].view(-1, self.recipe.batch_size)
+        batches = whole[:, self.rank :: self.world_size]
+        augmented = self.train.augmented(batches, self.recipe, generator, f"{self.data_seed} {epoch}")
+        for index, images in zip(batches.to(self.train.labels.device), augmented, strict=True):
+            yield StreamBatch(self._normalise(images), self.train.labels[index], index)

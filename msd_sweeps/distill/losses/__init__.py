@@ -11,11 +11,11 @@ __all__ = ["Batch", "Distiller", "Side", "build"]
 
 
 def build(settings: MethodSettings, student: Side, teacher: Side | None, train_labels: Tensor) -> Distiller:
-    """The distiller that `settings` describe; only `none` goes without a teacher.
+    """The distiller that `settings` describe. Raises ValueError where it lacks its teacher.
 
     train_labels: [N], int64, of the training images in use, which `Batch.index` points at.
     """
-    if teacher is None and settings.name != "none":
+    if teacher is None and settings.needs_teacher:
         raise ValueError(f"method '{settings.name}' needs a teacher; only 'none' does without")
     distiller: Distiller = pkgutil.resolve_name(settings.distiller)(settings, student, teacher, train_labels)
     own_weights = {**settings.term_weights, "ce_weight": 0.0, "kd_weight": 0.0}

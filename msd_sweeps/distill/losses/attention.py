@@ -26,8 +26,6 @@ class AttentionTransfer(Distiller[AtSettings]):
     """
 
     def losses(self, student: Taps, teacher: Taps, batch: Batch) -> Losses:
-        losses = [
-            attention_loss(full_precision(student_map), full_precision(teacher_map))
-            for student_map, teacher_map in aligned(student.stages, teacher.stages)
-        ]
+        pairs = aligned(student.stages, teacher.stages)
+        losses = [attention_loss(full_precision(own), full_precision(other)) for own, other in pairs]
         return {"attention": torch.stack(losses).sum}

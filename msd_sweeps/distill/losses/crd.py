@@ -1,15 +1,90 @@
-"""Contrastive representation distillation (Tian, Krishnan and Isola, ICLR 2020, arXiv 1910.10699)."""
+"""Contrastive representation distillation (Tian, Krishnan and Isola, ICLR 2020, arXiv 1910.10699), and its memory."""
 
 import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, Side, directions, full_precision
-from msd_sweeps.distill.losses.memory import Memory
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import CrdSettings
+
+_LOW_32_BITS = 0xFFFFFFFF
+
+
+def scrambled(numbers: Tensor) -> Tensor:
+    """Integers in [0, 2³²), int64, made to look random: an invertible mixing of their bits."""
+    mixed = numbers ^ (numbers >> 16)
+    mixed.mul_(0x21F0AAAD).bitwise_and_(_LOW_32_BITS)
+    mixed.bitwise_xor_(mixed >> 15)
+    mixed.mul_(0x735A2D97).bitwise_and_(_LOW_32_BITS)
+    return mixed.bitwise_xor_(mixed >> 15)
+
+
+class Memory(nn.Module):
+    """The last features of every training image, as negatives: two tables [N, width] of unit features.
+
+    The negatives of a step are a pure function of the step's number, which is a buffer: a run resumed from its state
+    draws the same ones, on a CPU, on a GPU and inside a captured CUDA graph.
+
+    labels: [N], int64, of the training images in use. Raises ValueError where they are all of one class.
+    """
+
+    def __init__(self, labels: Tensor, width: int, num_negatives: int, momentum: float) -> None:
+        super().__init__()
+        self.num_negatives, self.momentum = num_negatives, momentum
+        spread = math.sqrt(3 / width)  # of a uniform distribution whose rows have length 1 on average
+        self.student = nn.Buffer(torch.empty(len(labels), width).uniform_(-spread, spread))
+        self.teacher = nn.Buffer(torch.empty(len(labels), width).uniform_(-spread, spread))
+        self.step = nn.Buffer(torch.zeros((), dtype=torch.int64))
+        # The images class by class, and of each image where its class begins there and how large it is.
+        counts = labels.bincount()
+        if counts.max() == len(labels):
+            raise ValueError("negatives come from other classes, but the training images are all of one")
+        self.by_class = nn.Buffer(labels.argsort(stable=True), persistent=False)
+        self.first = nn.Buffer((counts.cumsum(0) - counts)[labels], persistent=False)
+        self.siblings = nn.Buffer(counts[labels], persistent=False)
+
+    def draw(self, index: Tensor) -> Tensor:
+        """Positions [B, 1 + M]: each image's own, then its negatives, uniform over the images of other classes and not
+        distinct."""
+        count = len(index) * self.num_negatives
+        key = scrambled(self.step & _LOW_32_BITS)
+        numbers = scrambled(torch.arange(count, device=index.device)).add_(key).bitwise_and_(_LOW_32_BITS)
+        siblings = self.siblings[index].unsqueeze(1)
+        others = len(self.student) - siblings
+        places = scrambled(numbers).view(len(index), -1).mul_(others).bitwise_right_shift_(32)
+        places += torch.where(places >= self.first[index].unsqueeze(1), siblings, 0)  # step over its own class
+        return torch.cat([index.unsqueeze(1), self.by_class[places]], dim=1)
+
+    def scores(self, student: Tensor, teacher: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Inner products of each network's features with the other's remembered ones: two [B, 1 + M].
+
+        One product with a whole table and a choice among its results touches far less memory than gathering 1 + M rows
+        for each image does. The copies are what the backward pass reads after `remember`.
+        """
+        teacher_table = self.teacher.to(student.dtype, copy=True)
+        student_table = self.student.to(teacher.dtype, copy=True)
+        return (student @ teacher_table.t()).gather(1, positions), (teacher @ student_table.t()).gather(1, positions)
+
+    @torch.no_grad()
+    def remember(self, student: Tensor, teacher: Tensor, index: Tensor) -> None:
+        """Move the rows of a batch, over all workers, towards its features and count the step."""
+        student, teacher, index = _of_all_workers(student), _of_all_workers(teacher), _of_all_workers(index)
+        for table, features in ((self.student, student), (self.teacher, teacher)):
+            rows = table[index].lerp(features.to(table.dtype), 1 - self.momentum)
+            table.index_copy_(0, index, directions(rows))
+        self.step.add_(1)
+
+
+def _of_all_workers(part: Tensor) -> Tensor:
+    """The parts of a batch that data-parallel workers hold, so that their memories stay the same."""
+    if not distributed.is_initialized() or distributed.get_world_size() == 1:
+        return part
+    parts = [torch.empty_like(part) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(parts, part.contiguous())
+    return torch.cat(parts)
 
 
 def noise_contrast(scores: Tensor, log_normaliser: Tensor, num_train: int) -> Tensor:
@@ -36,23 +111,21 @@ class Crd(Distiller[CrdSettings]):
     from the scores.
     """
 
-    log_normalisers: Tensor
-
     def __init__(self, settings: CrdSettings, student: Side, teacher: Side, train_labels: Tensor) -> None:
         super().__init__(settings, student, teacher, train_labels)
         self.num_train = len(train_labels)
         self.embed_student = nn.Linear(student.pooled[-1], settings.width)
         self.embed_teacher = nn.Linear(teacher.pooled[-1], settings.width)
         self.memory = Memory(train_labels, settings.width, settings.num_negatives, settings.momentum)
-        self.register_buffer("log_normalisers", torch.zeros(2))
+        self.log_normalisers = nn.Buffer(torch.zeros(2))
 
     def losses(self, student: Taps, teacher: Taps, batch: Batch) -> Losses:
         features = (
             directions(self.embed_student(full_precision(student.pooled))),
             directions(self.embed_teacher(full_precision(teacher.pooled))),
         )
-        both = self.memory.scores(*features, self.memory.draw(batch.index))
-        scores = [products / self.settings.contrast_temperature for products in both]
+        products = self.memory.scores(*features, self.memory.draw(batch.index))
+        scores = [side / self.settings.contrast_temperature for side in products]
         self._fix_normalisers(scores)
         losses = [
             noise_contrast(side, log_normaliser.to(side.dtype), self.num_train)

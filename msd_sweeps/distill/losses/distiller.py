@@ -1,4 +1,4 @@
-"""The base of all methods: a module with learnable parts that computes loss terms; and functions that several share."""
+"""The base of all methods, and functions that several share."""
 
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Size, Tensor, nn
 
 from msd_sweeps.distill.models.network import Network, Taps
-from msd_sweeps.space.method_base import LogitSettings, MethodSettings
+from msd_sweeps.space.methods import LogitSettings, MethodSettings
 
 AnySettings = TypeVar("AnySettings", bound=MethodSettings)
 Stage = TypeVar("Stage")
@@ -19,8 +19,7 @@ Losses = dict[str, Callable[[], Tensor]]
 class Batch(NamedTuple):
     """One step of the stream, as a loss sees it.
 
-    labels: [B], int64.
-    index: [B], int64, position of each image in the training set that is in use.
+    labels: [B], int64. index: [B], int64, position of each image in the training set that is in use.
     epoch: how many whole epochs this student has behind it, for losses that warm up.
     """
 
@@ -30,7 +29,7 @@ class Batch(NamedTuple):
 
 
 class Side(NamedTuple):
-    """What a method may know of one network before training: shapes of its taps at batch size 1, its head."""
+    """What a method may know of one network before training: shapes of its taps at batch size 1, its classifier."""
 
     stages: tuple[Size, ...]
     last: Size
@@ -38,16 +37,28 @@ class Side(NamedTuple):
     classify: Callable[[Tensor], Tensor]
 
     @classmethod
-    def of(cls, network: Network, taps: Taps) -> "Side":
-        shapes = tuple(stage.shape for stage in taps.stages)
-        return cls(shapes, taps.last.shape, taps.pooled.shape, network.classify)
+    def of(cls, network: Network, image_shape: Size) -> "Side":
+        """Found with one image [3, H, W] of zeros; the network's state stays."""
+        was_training = network.training
+        network.eval()
+        parameter = next(network.parameters())
+        with torch.no_grad():
+            taps = network(torch.zeros(1, *image_shape, device=parameter.device, dtype=parameter.dtype))
+        network.train(was_training)
+
+        def classify(rows: Tensor) -> Tensor:
+            """Losses compute in float32; a frozen teacher's head may be in bfloat16."""
+            return network.classify(rows.to(parameter.dtype)).to(rows.dtype)
+
+        return cls(tuple(stage.shape for stage in taps.stages), taps.last.shape, taps.pooled.shape, classify)
 
 
 class Distiller(nn.Module, Generic[AnySettings]):
-    """Base of all methods: a weighted sum of terms, among them cross-entropy and distillation of the logits.
+    """L = ce_weight · CE + kd_weight · T² · KL(teacher ‖ student) + the method's own terms, averaged over the batch.
 
-    Its parameters are trained with the student and dropped after training. A method that has some makes them in its own
-    `__init__`, after this one.
+    Base of all methods, and itself the methods `none`, which has cross-entropy alone, and `kd` (Hinton et al. 2015),
+    whose defaults (0.1, 0.9, T 4) are RepDistiller's and mdistiller's on CIFAR-100. Its parameters are trained with the
+    student and dropped after training. A method that has some makes them in its own `__init__`, after this one.
     """
 
     def __init__(self, settings: AnySettings, student: Side, teacher: Side, train_labels: Tensor) -> None:
@@ -68,9 +79,8 @@ class Distiller(nn.Module, Generic[AnySettings]):
 
     def forward(self, student: Taps, teacher: Taps, batch: Batch) -> dict[str, Tensor]:
         """The weighted terms by name, each a float32 scalar; their sum is minimised. Those of weight 0 are absent."""
-        weights = {
-            field.removesuffix("_weight"): weight for field, weight in self.settings.term_weights.items() if weight > 0
-        }
+        given = self.settings.term_weights
+        weights = {key.removesuffix("_weight"): weight for key, weight in given.items() if weight > 0}
         terms: dict[str, Tensor] = {}
         if "ce" in weights:
             terms["ce"] = weights["ce"] * F.cross_entropy(full_precision(student.logits), batch.labels)
@@ -78,7 +88,7 @@ class Distiller(nn.Module, Generic[AnySettings]):
             logits = full_precision(student.logits), full_precision(teacher.logits.detach())
             terms["kd"] = weights["kd"] * soft_divergence(*logits, self.settings.temperature).mean()
         if weights.keys() > terms.keys():
-            fixed = Taps(tuple(stage.detach() for stage in teacher.stages), *(tap.detach() for tap in teacher[1:]))
+            fixed = Taps.of([tap.detach() for tap in teacher.tensors])
             losses, scale = self.losses(student, fixed, batch), self.scale(batch.epoch)
             terms |= {name: weight * scale * losses[name]() for name, weight in weights.items() if name not in terms}
         return terms
@@ -120,10 +130,8 @@ def aligned(student: tuple[Stage, ...], teacher: tuple[Stage, ...]) -> list[tupl
 
 def same_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Two maps [B, C, H, W], each adaptively pooled down where the other is smaller."""
-    height = min(student.shape[-2], teacher.shape[-2])
-    width = min(student.shape[-1], teacher.shape[-1])
-    if student.shape[-2:] != (height, width):
-        student = F.adaptive_avg_pool2d(student, (height, width))
-    if teacher.shape[-2:] != (height, width):
-        teacher = F.adaptive_avg_pool2d(teacher, (height, width))
+    grid = min(student.shape[-2], teacher.shape[-2]), min(student.shape[-1], teacher.shape[-1])
+    student, teacher = (
+        each if each.shape[-2:] == grid else F.adaptive_avg_pool2d(each, grid) for each in (student, teacher)
+    )
     return student, teacher

@@ -15,16 +15,14 @@ def regressor(student: Size, teacher: Size) -> nn.Sequential:
     the sides differ. Where ConvReg gives up, or would need a kernel above 9, a 1 × 1 convolution keeps the side and the
     larger map is pooled down.
     """
-    side, wanted = student[-1], teacher[-1]
+    side, wanted, channels = student[-1], teacher[-1], (student[1], teacher[1])
     layer: nn.Module
     if side == 2 * wanted:
-        layer = nn.Conv2d(student[1], teacher[1], 3, stride=2, padding=1)
+        layer = nn.Conv2d(*channels, 3, stride=2, padding=1)
     elif 2 * side == wanted:
-        layer = nn.ConvTranspose2d(student[1], teacher[1], 4, stride=2, padding=1)
-    elif 0 <= side - wanted <= 8:
-        layer = nn.Conv2d(student[1], teacher[1], 1 + side - wanted)
+        layer = nn.ConvTranspose2d(*channels, 4, stride=2, padding=1)
     else:
-        layer = nn.Conv2d(student[1], teacher[1], 1)
+        layer = nn.Conv2d(*channels, 1 + side - wanted if 0 <= side - wanted <= 8 else 1)
     return nn.Sequential(layer, nn.BatchNorm2d(teacher[1]), nn.ReLU())
 
 

@@ -2,13 +2,12 @@
 
 Wang, Wang and Chen, Contrastive Representation Distillation via Multi-Scale Feature Decoupling, arXiv 2502.05835.
 
-The paper states: the teacher's and the student's feature maps are decoupled into local features at several scales by
-sliding-window pooling; local features are categorised or selected; a sample-wise and a feature-wise contrastive loss
-compare them; one batch is enough, without a memory bank; the student itself gains no parameters.
-
-It does not give: the scales, windows and strides, the rule that categorises, either formula, the temperatures and
-weights, the tapped layer, or how unequal widths are bridged. All of that is reconstructed here, and each choice is a
-setting (`MsdSettings`); no accuracy of the paper is claimed. Defaults come from our own first experiments.
+The paper states: both feature maps are decoupled into local features at several scales by sliding-window pooling; local
+features are categorised or selected; a sample-wise and a feature-wise contrastive loss compare them; one batch is
+enough, without a memory bank; the student gains no parameters. It does not give scales, windows, strides, the rule that
+categorises, either formula, temperatures, weights, the tapped layer, or how unequal widths are bridged. All of that is
+reconstructed here as settings (`MsdSettings`), with defaults from our own first experiments; no accuracy of the paper
+is claimed.
 
   L = ce_weight · CE + kd_weight · KD + sample_weight · L_sample + feature_weight · L_feature
 
@@ -20,16 +19,61 @@ the feature-wise one.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Size, Tensor, nn
 
 from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, Side, aligned, directions, full_precision
-from msd_sweeps.distill.losses.regions import Decoupling, common_grid
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import MsdSettings
+
+Stride = Literal["window", "half"]
+
+
+def pool_scale(maps: Tensor, scale: int, stride: Stride) -> Tensor:
+    """Average the windows of one scale: [B, C, H, W] -> [B, C, rows, columns].
+
+    Windows of scale k have 1/k of each side. `window` tiles the map with k × k of them (where k does not divide the
+    side, as adaptive_avg_pool2d does: neighbours may share a line); `half` slides by half a window.
+    """
+    height, width = maps.shape[-2:]
+    finest = min(height, width)
+    if scale > finest:
+        raise ValueError(f"scale {scale} is finer than the {height} × {width} feature map; its finest is {finest}")
+    if stride == "window":
+        return F.adaptive_avg_pool2d(maps, scale)
+    window = (height // scale, width // scale)
+    return F.avg_pool2d(maps, window, stride=(max(1, window[0] // 2), max(1, window[1] // 2)))
+
+
+def common_grid(*maps: Size) -> tuple[int, int]:
+    """Height and width to which maps of different size can all be pooled down."""
+    return min(shape[-2] for shape in maps), min(shape[-1] for shape in maps)
+
+
+class Decoupling(nn.Module):
+    """The regions of maps of one size, in the order of the scales: [B, C, H, W] -> [B, R, C].
+
+    Pooling is linear, so all scales, and the pooling that brings two maps to one grid, are a single constant matrix: a
+    step costs one matrix product for each network. counts: how many regions each scale has; R is their sum.
+    """
+
+    def __init__(self, shape: Size, grid: tuple[int, int], scales: Sequence[int], stride: Stride = "window") -> None:
+        super().__init__()
+        height, width = shape[-2:]
+        cells = torch.eye(height * width, dtype=torch.float64).view(-1, 1, height, width)
+        cells = F.adaptive_avg_pool2d(cells, grid)
+        per_scale = [pool_scale(cells, scale, stride).flatten(1) for scale in scales]
+        self.counts = [regions.shape[1] for regions in per_scale]
+        self.matrix = nn.Buffer(torch.cat(per_scale, dim=1).t().contiguous().float(), persistent=False)  # [R, H·W]
+
+    def forward(self, maps: Tensor) -> Tensor:
+        maps = full_precision(maps)
+        cells = maps.permute(0, 2, 3, 1).flatten(1, 2)  # without a copy where the map is channels-last
+        return torch.bmm(self.matrix.to(maps.dtype).expand(len(maps), -1, -1), cells)
 
 
 def info_nce(student: Tensor, teacher: Tensor, temperature: float, bias: Tensor | None = None) -> Tensor:
@@ -39,19 +83,15 @@ def info_nce(student: Tensor, teacher: Tensor, temperature: float, bias: Tensor 
     negative of n, and 0 on the diagonal.
     """
     groups, count, _ = student.shape
-    other = teacher.transpose(1, 2)
-    if bias is None:
-        logits = torch.bmm(student / temperature, other)
-    else:
-        logits = torch.baddbmm(bias, student / temperature, other)
+    student, teacher = student / temperature, teacher.transpose(1, 2)
+    logits = torch.bmm(student, teacher) if bias is None else torch.baddbmm(bias, student, teacher)
     own = torch.arange(count, device=logits.device).repeat(groups)
     return F.cross_entropy(logits.flatten(0, 1), own, reduction="none").view(groups, count)
 
 
 def sample_wise(student: Tensor, teacher: Tensor, temperature: float, bias: Tensor | None = None) -> Tensor:
     """Tell the samples apart by each region: [B, R, C], [B, R, C] -> losses [R, B]."""
-    student_rows, teacher_rows = directions(student).transpose(0, 1), directions(teacher).transpose(0, 1)
-    return info_nce(student_rows, teacher_rows, temperature, bias)
+    return info_nce(directions(student).transpose(0, 1), directions(teacher).transpose(0, 1), temperature, bias)
 
 
 def feature_wise(student: Tensor, teacher: Tensor, temperature: float, weights: Tensor | None = None) -> Tensor:
@@ -63,11 +103,7 @@ def feature_wise(student: Tensor, teacher: Tensor, temperature: float, weights: 
     if weights is not None:
         roots = weights.sqrt().unsqueeze(-1)
         student, teacher = student * roots, teacher * roots
-    student_columns, teacher_columns = (
-        directions(student, 0).permute(1, 2, 0),
-        directions(teacher, 0).permute(1, 2, 0),
-    )
-    return info_nce(student_columns, teacher_columns, temperature)
+    return info_nce(directions(student, 0).permute(1, 2, 0), directions(teacher, 0).permute(1, 2, 0), temperature)
 
 
 def region_shares(weights: Tensor, counts: Sequence[int], scale_weights: Sequence[float] | None = None) -> Tensor:
@@ -86,9 +122,8 @@ def region_shares(weights: Tensor, counts: Sequence[int], scale_weights: Sequenc
 def other_class_bias(labels: Tensor, dtype: torch.dtype) -> Tensor:
     """[B, B]: −∞ for another sample of the same class, 0 elsewhere."""
     same = labels.unsqueeze(0) == labels.unsqueeze(1)
-    itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    zeros = torch.zeros(same.shape, dtype=dtype, device=labels.device)
-    return zeros.masked_fill(same & ~itself, float("-inf"))
+    bias = torch.zeros(same.shape, dtype=dtype, device=labels.device).masked_fill(same, float("-inf"))
+    return bias.fill_diagonal_(0)
 
 
 class Msd(Distiller[MsdSettings]):
@@ -99,20 +134,21 @@ class Msd(Distiller[MsdSettings]):
         self.classify_student, self.classify_teacher = student.classify, teacher.classify
         pairs = self._tapped(student, teacher)
         grid = common_grid(student.last, teacher.last, *(shape for pair in pairs for shape in pair))
-        self.decouple_student = nn.ModuleList(self._decoupling(shape, grid) for shape, _ in pairs)
-        self.decouple_teacher = nn.ModuleList(self._decoupling(shape, grid) for _, shape in pairs)
-        self.decouple_labels = self._decoupling(teacher.last, grid)
+        decoupling = partial(Decoupling, grid=grid, scales=settings.scales, stride=settings.stride)
+        self.decouple_student = nn.ModuleList(decoupling(shape) for shape, _ in pairs)
+        self.decouple_teacher = nn.ModuleList(decoupling(shape) for _, shape in pairs)
+        self.decouple_labels = decoupling(teacher.last)
         self.projectors = nn.ModuleList(self._projector(*pair) for pair in pairs)
         self.counts = self.decouple_labels.counts
         uniform = region_shares(torch.ones(1, sum(self.counts)), self.counts, settings.scale_weights)
-        self.register_buffer("uniform_shares", uniform, persistent=False)
+        self.uniform_shares = nn.Buffer(uniform, persistent=False)
 
     def losses(self, student: Taps, teacher: Taps, batch: Batch) -> Losses:
         settings = self.settings
         pairs = self._pairs_of_rows(student, teacher)
         weights = self._row_weights(teacher, batch)
         if weights is None:
-            region_share = self.get_buffer("uniform_shares").squeeze(0)
+            region_share = self.uniform_shares.squeeze(0)
             row_share = region_share / len(batch.labels)
         else:
             row_share = region_shares(weights, self.counts, settings.scale_weights)
@@ -155,9 +191,6 @@ class Msd(Distiller[MsdSettings]):
         agrees = self.classify_teacher(rows).detach().argmax(-1) == batch.labels.unsqueeze(1)
         otherwise = self.settings.disagree_weight if self.settings.regions == "weighted" else 0.0
         return torch.where(agrees, 1.0, otherwise).to(rows.dtype)
-
-    def _decoupling(self, shape: Size, grid: tuple[int, int]) -> Decoupling:
-        return Decoupling(shape, grid, self.settings.scales, self.settings.stride)
 
     def _projector(self, student: Size, teacher: Size) -> nn.Module:
         if self.settings.projector == "linear":

@@ -7,8 +7,6 @@ from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, direct
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import PktSettings
 
-_EPSILON = 1e-7
-
 
 def probability_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """mean over (i, j) of p_ij log(p_ij / q_ij): [B, D_s], [B, D_t] -> scalar.
@@ -17,7 +15,7 @@ def probability_loss(student: Tensor, teacher: Tensor) -> Tensor:
     over j too, instead of KL's sum, is the reference code's and explains the large weight.
     """
     target, own = _neighbourhoods(teacher), _neighbourhoods(student)
-    return (target * torch.log((target + _EPSILON) / (own + _EPSILON))).mean()
+    return (target * torch.log((target + 1e-7) / (own + 1e-7))).mean()
 
 
 def _neighbourhoods(features: Tensor) -> Tensor:

@@ -12,8 +12,7 @@ from msd_sweeps.space.methods import ReviewKdSettings
 def hierarchical_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """The paper's HCL: mean squared differences of two maps [B, C, H, W] and of their pyramids, as a scalar.
 
-    Levels of side 4, 2 and 1 that are smaller than the map count ½, ¼, ⅛ in turn; the sum is divided by that of the
-    weights.
+    Levels of side 4, 2 and 1 that are smaller than the map weigh ½, ¼, ⅛ in turn; divided by the sum of the weights.
     """
     loss, weight, total = F.mse_loss(student, teacher), 1.0, 1.0
     for side in (4, 2, 1):
@@ -64,8 +63,7 @@ class ReviewKd(Distiller[ReviewKdSettings]):
         deep_to_fine = [pooled, *reversed(aligned(student.stages, teacher.stages))]
         width = min(settings.widest, student.pooled[-1])
         self.fusions = nn.ModuleList(
-            _Fusion(student_stage[1], width, teacher_stage, is_deepest=position == 0)
-            for position, (student_stage, teacher_stage) in enumerate(deep_to_fine)
+            _Fusion(own[1], width, other, is_deepest=place == 0) for place, (own, other) in enumerate(deep_to_fine)
         )
 
     def scale(self, epoch: int) -> float:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, Side, full_precision, soft_divergence, warm_up
 from msd_sweeps.distill.losses.dkd import decoupled_divergence
-from msd_sweeps.distill.losses.regions import Decoupling, common_grid
+from msd_sweeps.distill.losses.msd import Decoupling, common_grid
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import SddSettings
 

@@ -27,13 +27,9 @@ class _StagePrediction(nn.Module):
 
     def __init__(self, student_channels: int, teacher_channels: int, initial_variance: float) -> None:
         super().__init__()
-        self.mean = nn.Sequential(
-            nn.Conv2d(student_channels, teacher_channels, 1, bias=False),
-            nn.ReLU(),
-            nn.Conv2d(teacher_channels, teacher_channels, 1, bias=False),
-            nn.ReLU(),
-            nn.Conv2d(teacher_channels, teacher_channels, 1, bias=False),
-        )
+        widths = student_channels, teacher_channels, teacher_channels
+        first, second, third = (nn.Conv2d(width, teacher_channels, 1, bias=False) for width in widths)
+        self.mean = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), third)
         before_softplus = math.log(math.expm1(initial_variance - _LEAST_VARIANCE))
         self.variance = nn.Parameter(torch.full((teacher_channels,), before_softplus))
 
@@ -56,9 +52,6 @@ class Vid(Distiller[VidSettings]):
         )
 
     def losses(self, student: Taps, teacher: Taps, batch: Batch) -> Losses:
-        pairs = aligned(student.stages, teacher.stages)
-        losses = [
-            prediction(full_precision(student_map), full_precision(teacher_map))
-            for prediction, (student_map, teacher_map) in zip(self.predictions, pairs, strict=True)
-        ]
+        pairs = zip(self.predictions, aligned(student.stages, teacher.stages), strict=True)
+        losses = [predict(full_precision(own), full_precision(other)) for predict, (own, other) in pairs]
         return {"information": torch.stack(losses).sum}

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from msd_sweeps.distill.losses.crd import Memory
 from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, Side, directions, full_precision
-from msd_sweeps.distill.losses.memory import Memory
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import WcordSettings
 
@@ -63,17 +63,17 @@ class Wcord(Distiller[WcordSettings]):
         self.memory = Memory(train_labels, settings.width, settings.num_negatives, settings.momentum)
 
     def losses(self, student: Taps, teacher: Taps, batch: Batch) -> Losses:
-        settings, index = self.settings, batch.index
-        student_features = directions(self.embed_student(full_precision(student.pooled)))
-        teacher_features = directions(self.embed_teacher(full_precision(teacher.pooled)))
-        features = student_features, teacher_features
+        features = (
+            directions(self.embed_student(full_precision(student.pooled))),
+            directions(self.embed_teacher(full_precision(teacher.pooled))),
+        )
 
         def critic_loss() -> Tensor:
-            student_scores, teacher_scores = self.memory.scores(*features, self.memory.draw(index))
-            self.memory.remember(*features, index)
+            student_scores, teacher_scores = self.memory.scores(*features, self.memory.draw(batch.index))
+            self.memory.remember(*features, batch.index)
             return (critic_gap(student_scores) + critic_gap(teacher_scores)).mean()
 
-        return {
-            "global": critic_loss,
-            "local": lambda: transport_loss(*features, settings.entropy, settings.iterations),
-        }
+        def local_loss() -> Tensor:
+            return transport_loss(*features, self.settings.entropy, self.settings.iterations)
+
+        return {"global": critic_loss, "local": local_loss}

@@ -3,67 +3,78 @@
 from collections.abc import Callable
 from functools import partial
 
-from msd_sweeps.distill.models.folding import fold_batch_norm
-from msd_sweeps.distill.models.imagenet import ImageNetMobileNetV1, ImageNetMobileNetV2, ImageNetResNet
-from msd_sweeps.distill.models.mobilenet import MobileNetV2Cifar
-from msd_sweeps.distill.models.network import CannotClassifyRegions, Network, Taps
-from msd_sweeps.distill.models.resnet_cifar import ResNet50Cifar, ResNetCifar
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from msd_sweeps.catalog.networks import NetworkFacts
+from msd_sweeps.distill.models.imagenet import ImageNetMobileNetV2, ImageNetResNet
+from msd_sweeps.distill.models.mobilenet import ImageNetMobileNetV1, MobileNetV2Cifar
+from msd_sweeps.distill.models.network import CannotClassifyRegions, Network, Taps, fold_batch_norm
+from msd_sweeps.distill.models.resnet_cifar import ResNet50Cifar, ResNetCifar, WideResNet
 from msd_sweeps.distill.models.shufflenet import ShuffleNetV1Cifar, ShuffleNetV2Cifar
-from msd_sweeps.distill.models.timm_networks import TimmConvNeXt, TimmMixer, TimmSwin, TimmViT
+from msd_sweeps.distill.models.timm_networks import TimmConvNeXt, TimmNetwork, TimmSwin, TimmViT
 from msd_sweeps.distill.models.vgg import VGG
-from msd_sweeps.distill.models.wrn import WideResNet
 from msd_sweeps.space.errors import nearest
 
-__all__ = ["NETWORKS", "CannotClassifyRegions", "Network", "Taps", "build", "fold_batch_norm"]
-
-_NARROW = (16, 16, 32, 64)
-_WIDE = (32, 64, 128, 256)
-_VGG8 = ((64,), (128,), (256,), (512,), (512,))
-_VGG13 = ((64, 64), (128, 128), (256, 256), (512, 512), (512, 512))
-
+__all__ = ["NETWORKS", "CannotClassifyRegions", "Network", "Taps", "build", "fold_batch_norm", "measure"]
 
 # Every builder takes num_classes.
 NETWORKS: dict[str, Callable[..., Network]] = {
     # CIFAR: images of 32 pixels
-    "resnet8": partial(ResNetCifar, 8, _NARROW),
-    "resnet14": partial(ResNetCifar, 14, _NARROW),
-    "resnet20": partial(ResNetCifar, 20, _NARROW),
-    "resnet32": partial(ResNetCifar, 32, _NARROW),
-    "resnet44": partial(ResNetCifar, 44, _NARROW),
-    "resnet56": partial(ResNetCifar, 56, _NARROW),
-    "resnet110": partial(ResNetCifar, 110, _NARROW),
-    "resnet8x4": partial(ResNetCifar, 8, _WIDE),
-    "resnet32x4": partial(ResNetCifar, 32, _WIDE),
-    "wrn_16_1": partial(WideResNet, 16, 1),
-    "wrn_16_2": partial(WideResNet, 16, 2),
-    "wrn_40_1": partial(WideResNet, 40, 1),
-    "wrn_40_2": partial(WideResNet, 40, 2),
-    "vgg8": partial(VGG, _VGG8),
-    "vgg13": partial(VGG, _VGG13),
-    "MobileNetV2": partial(MobileNetV2Cifar, 0.5, 6),
+    **{f"resnet{depth}": partial(ResNetCifar, depth, (16, 16, 32, 64)) for depth in (8, 14, 20, 32, 44, 56, 110)},
+    **{f"resnet{depth}x4": partial(ResNetCifar, depth, (32, 64, 128, 256)) for depth in (8, 32)},
+    **{f"wrn_{depth}_{k}": partial(WideResNet, depth, k) for depth in (16, 40) for k in (1, 2)},
+    "vgg8": partial(VGG, ((64,), (128,), (256,), (512,), (512,))),
+    "vgg13": partial(VGG, ((64, 64), (128, 128), (256, 256), (512, 512), (512, 512))),
+    "MobileNetV2": MobileNetV2Cifar,
     "ShuffleNetV1": ShuffleNetV1Cifar,
     "ShuffleNetV2": ShuffleNetV2Cifar,
     "ResNet50": ResNet50Cifar,
     # ImageNet: images of 224 pixels
-    "imagenet_resnet18": partial(ImageNetResNet, "resnet18"),
-    "imagenet_resnet34": partial(ImageNetResNet, "resnet34"),
-    "imagenet_resnet50": partial(ImageNetResNet, "resnet50"),
+    **{f"imagenet_{name}": partial(ImageNetResNet, name) for name in ("resnet18", "resnet34", "resnet50")},
     "imagenet_mobilenet_v2": ImageNetMobileNetV2,
     "imagenet_mobilenet_v1": ImageNetMobileNetV1,
     # the same through timm
     "swin_tiny": partial(TimmSwin, "swin_tiny_patch4_window7_224"),
     "vit_small": partial(TimmViT, "vit_small_patch16_224"),
     "deit_tiny": partial(TimmViT, "deit_tiny_patch16_224"),
-    "mixer_b16": partial(TimmMixer, "mixer_b16_224"),
+    "mixer_b16": partial(TimmNetwork, "mixer_b16_224"),
     "convnext_tiny": partial(TimmConvNeXt, "convnext_tiny"),
 }
 
 
 def build(name: str, num_classes: int) -> Network:
-    """The network of that name with fresh weights.
-
-    Raises ValueError for a name that NETWORKS lacks.
-    """
+    """The network of that name with fresh weights. Raises ValueError for a name that NETWORKS lacks."""
     if name not in NETWORKS:
         raise ValueError(f"unknown network {name!r}; {nearest(name, NETWORKS)}")
     return NETWORKS[name](num_classes=num_classes)
+
+
+def measure(name: str) -> NetworkFacts:
+    """The facts of a network of `NETWORKS`, measured on the meta device: shapes without numbers.
+
+    Raises ModuleNotFoundError where its package is not installed.
+    """
+    with torch.device("meta"), torch.no_grad():
+        side = build(name, num_classes=100).image_size
+        network = build(name, num_classes=100 if side == 32 else 1000).eval()
+        with FlopCounterMode(display=False) as counted:
+            taps = network(torch.empty(1, 3, side, side))
+        channels, last_side = taps.last.shape[1:3]
+        return NetworkFacts(
+            channels=channels,
+            reduction=side // last_side,
+            parameters=sum(parameter.numel() for parameter in network.parameters()),
+            multiply_adds=round(counted.get_total_flops() / 2e6, 1),
+            classifies_regions=_works(network.classify, torch.empty(1, channels)),
+            image_size=side,
+            other_sizes=_works(network, torch.empty(1, 3, 2 * side, 2 * side)),
+        )
+
+
+def _works(function: Callable[[torch.Tensor], object], values: torch.Tensor) -> bool:
+    try:
+        function(values)
+    except (CannotClassifyRegions, AssertionError, RuntimeError):  # timm asserts sizes, torch raises the last one
+        return False
+    return True

@@ -3,84 +3,72 @@
 Both keep PyTorch's default initialisation, and both begin with a 1×1 convolution at full resolution.
 """
 
+from collections.abc import Callable, Iterator, Sequence
+
 import torch
+import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from msd_sweeps.distill.models.network import Network, Taps
+from msd_sweeps.distill.models.network import StagedNetwork, Taps
+
+_STEM = 24  # channels of the first convolution
 
 
-class ChannelShuffle(nn.Module):
-    """Interleaves the groups of channels: [B, g·n, H, W] read as g × n becomes n × g (Zhang et al. 2018)."""
+def channel_shuffle(x: Tensor, groups: int) -> Tensor:
+    """Interleave the groups of channels: [B, g·n, H, W] read as g × n becomes n × g (Zhang et al. 2018)."""
+    if x.is_contiguous(memory_format=torch.channels_last):
+        # F.channel_shuffle is 15 times slower on this layout, and a plain reshape would leave it
+        rows = x.permute(0, 2, 3, 1).unflatten(-1, (groups, -1))
+        return rows.transpose(-1, -2).flatten(-2).permute(0, 3, 1, 2)
+    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
 
-    def __init__(self, groups: int):
-        super().__init__()
-        self.groups = groups
 
-    def forward(self, x: Tensor) -> Tensor:  # [B, C, H, W] -> [B, C, H, W]
-        if x.is_contiguous(memory_format=torch.channels_last):
-            # F.channel_shuffle is 15 times slower on this layout, and a plain reshape would leave it
-            rows = x.permute(0, 2, 3, 1).unflatten(-1, (self.groups, -1))
-            return rows.transpose(-1, -2).flatten(-2).permute(0, 3, 1, 2)
-        return x.unflatten(1, (self.groups, -1)).transpose(1, 2).flatten(1, 2)
+torch.fx.wrap("channel_shuffle")  # tracing, as for folding, does not look into it: its path depends on the layout
+
+
+def _stages(block: Callable[[int, int], nn.Module], widths: Sequence[int]) -> Iterator[nn.Module]:
+    """Three stages: a block that strides, because it has more channels after it than before it, then 3, 7, 3 others."""
+    for before, width, count in zip((_STEM, *widths), widths, (3, 7, 3), strict=False):
+        yield nn.Sequential(block(before, width), *(block(width, width) for _ in range(count)))
 
 
 class GroupedBottleneck(nn.Module):
-    """V1: grouped 1×1, shuffle, depthwise 3×3, grouped 1×1; [B, C_in, H, W] -> [B, C, H/stride, W/stride].
+    """V1: 1×1 in three groups, shuffle, depthwise 3×3, grouped 1×1; [B, C_in, H, W] -> [B, C, H/stride, W/stride].
 
-    With stride 2 the pooled input is concatenated, so the branch makes only the channels that are missing.
+    Where the channels grow, it strides and concatenates the pooled input, so the branch makes only what is missing.
     """
 
-    def __init__(self, channels_in: int, channels: int, stride: int, groups: int, first: bool):
+    def __init__(self, channels_in: int, channels: int):
         super().__init__()
-        branch = channels - channels_in if stride == 2 else channels
+        self.concatenates = channels != channels_in
+        branch, stride = (channels - channels_in, 2) if self.concatenates else (channels, 1)
         middle = branch // 4
-        groups_in = 1 if first else groups  # the stem's channels are too few to group
-        self.concatenates = stride == 2
-        self.conv1 = nn.Conv2d(channels_in, middle, 1, groups=groups_in, bias=False)
+        self.groups_in = 1 if channels_in == _STEM else 3  # the stem's channels are too few to group
+        self.conv1 = nn.Conv2d(channels_in, middle, 1, groups=self.groups_in, bias=False)
         self.bn1 = nn.BatchNorm2d(middle)
-        self.shuffle1 = ChannelShuffle(groups_in)
         self.conv2 = nn.Conv2d(middle, middle, 3, stride, padding=1, groups=middle, bias=False)
         self.bn2 = nn.BatchNorm2d(middle)
-        self.conv3 = nn.Conv2d(middle, branch, 1, groups=groups, bias=False)
+        self.conv3 = nn.Conv2d(middle, branch, 1, groups=3, bias=False)
         self.bn3 = nn.BatchNorm2d(branch)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.shuffle1(F.relu(self.bn1(self.conv1(x)), inplace=True))
+        out = channel_shuffle(F.relu(self.bn1(self.conv1(x)), inplace=True), self.groups_in)
         out = F.relu(self.bn2(self.conv2(out)), inplace=True)
         out = self.bn3(self.conv3(out))
         if self.concatenates:
-            pooled = F.avg_pool2d(x, 3, stride=2, padding=1)
-            return F.relu(torch.cat([out, pooled], 1), inplace=True)
+            return F.relu(torch.cat([out, F.avg_pool2d(x, 3, stride=2, padding=1)], 1), inplace=True)
         return F.relu(out + x, inplace=True)
 
 
-class ShuffleNetV1Cifar(Network):
-    """Three groups, widths 240, 480, 960; last map [B, 960, H/8, W/8]."""
+class ShuffleNetV1Cifar(StagedNetwork):
+    """Widths 240, 480, 960; last map [B, 960, H/8, W/8]."""
 
     head_path = "linear"
 
     def __init__(self, num_classes: int):
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 24, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(24)
-        self.layer1 = self._stage(24, 240, blocks=4, first=True)
-        self.layer2 = self._stage(240, 480, blocks=8)
-        self.layer3 = self._stage(480, 960, blocks=4)
+        super().__init__(nn.Conv2d(3, _STEM, 1, bias=False), _stages(GroupedBottleneck, (240, 480, 960)))
         self.linear = nn.Linear(960, num_classes)
-
-    @staticmethod
-    def _stage(channels_in: int, channels: int, blocks: int, first: bool = False) -> nn.Sequential:
-        down = GroupedBottleneck(channels_in, channels, 2, 3, first)
-        return nn.Sequential(
-            down, *(GroupedBottleneck(channels, channels, 1, 3, first=False) for _ in range(blocks - 1))
-        )
-
-    def forward(self, images: Tensor) -> Taps:
-        stage1 = self.layer1(F.relu(self.bn1(self.conv1(images)), inplace=True))
-        stage2 = self.layer2(stage1)
-        last = self.layer3(stage2)
-        return self.taps((stage1, stage2, last), last)
 
 
 class SplitBlock(nn.Module):
@@ -95,14 +83,13 @@ class SplitBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(half)
         self.conv3 = nn.Conv2d(half, half, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(half)
-        self.shuffle = ChannelShuffle(2)
 
     def forward(self, x: Tensor) -> Tensor:
         kept, worked = x.chunk(2, dim=1)
         out = F.relu(self.bn1(self.conv1(worked)), inplace=True)
         out = self.bn2(self.conv2(out))
         out = F.relu(self.bn3(self.conv3(out)), inplace=True)
-        return self.shuffle(torch.cat([kept, out], 1))
+        return channel_shuffle(torch.cat([kept, out], 1), 2)
 
 
 class DownBlock(nn.Module):
@@ -121,7 +108,6 @@ class DownBlock(nn.Module):
         self.bn4 = nn.BatchNorm2d(half)
         self.conv5 = nn.Conv2d(half, half, 1, bias=False)
         self.bn5 = nn.BatchNorm2d(half)
-        self.shuffle = ChannelShuffle(2)
 
     def forward(self, x: Tensor) -> Tensor:
         left = self.bn1(self.conv1(x))
@@ -129,32 +115,23 @@ class DownBlock(nn.Module):
         right = F.relu(self.bn3(self.conv3(x)), inplace=True)
         right = self.bn4(self.conv4(right))
         right = F.relu(self.bn5(self.conv5(right)), inplace=True)
-        return self.shuffle(torch.cat([left, right], 1))
+        return channel_shuffle(torch.cat([left, right], 1), 2)
 
 
-class ShuffleNetV2Cifar(Network):
-    """Size 1: three groups, widths 116, 232, 464, then a 1×1 convolution; last map [B, 1024, H/8, W/8]."""
+class ShuffleNetV2Cifar(StagedNetwork):
+    """Size 1: widths 116, 232, 464, then a 1×1 convolution; last map [B, 1024, H/8, W/8]."""
 
     head_path = "linear"
 
     def __init__(self, num_classes: int):
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 24, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(24)
-        self.layer1 = self._stage(24, 116, blocks=3)
-        self.layer2 = self._stage(116, 232, blocks=7)
-        self.layer3 = self._stage(232, 464, blocks=3)
+        def block(channels_in: int, channels: int) -> nn.Module:
+            return SplitBlock(channels) if channels == channels_in else DownBlock(channels_in, channels)
+
+        super().__init__(nn.Conv2d(3, _STEM, 1, bias=False), _stages(block, (116, 232, 464)))
         self.conv2 = nn.Conv2d(464, 1024, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(1024)
         self.linear = nn.Linear(1024, num_classes)
 
-    @staticmethod
-    def _stage(channels_in: int, channels: int, blocks: int) -> nn.Sequential:
-        return nn.Sequential(DownBlock(channels_in, channels), *(SplitBlock(channels) for _ in range(blocks)))
-
     def forward(self, images: Tensor) -> Taps:
-        stage1 = self.layer1(F.relu(self.bn1(self.conv1(images)), inplace=True))
-        stage2 = self.layer2(stage1)
-        stage3 = self.layer3(stage2)
-        last = F.relu(self.bn2(self.conv2(stage3)), inplace=True)
-        return self.taps((stage1, stage2, stage3), last)
+        stages = self.stages(images)
+        return self.taps(stages, F.relu(self.bn2(self.conv2(stages[-1])), inplace=True))

@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 from torch import Size, Tensor, nn
 
+from msd_sweeps.distill.models.imagenet import torchvision
 from msd_sweeps.distill.models.network import CannotClassifyRegions, Network, Taps
-from msd_sweeps.distill.models.vision import torchvision
 
 
 def _timm() -> ModuleType:
@@ -24,26 +24,23 @@ class TimmNetwork(Network):
     """A timm model; last map [B, C, H, W] is the final tokens after their norm, without the class token.
 
     stages: the four stages, or for a network without stages the tokens after each quarter of its blocks.
-    timm's own state dicts load unchanged.
+    timm's own state dicts load unchanged. Fits MLP-Mixer (Tolstikhin et al. 2021): last map [B, 768, H/16, W/16].
     """
 
     image_size = 224
     head_path: ClassVar[str] = "model.head"
+    layers_path: ClassVar[str] = "model.blocks"
 
     def __init__(self, name: str, num_classes: int):
         super().__init__()
         self.model: Any = _timm().create_model(name, pretrained=False, num_classes=num_classes)
-        self.indices = self._stage_indices()
+        depth = len(list(self.get_submodule(self.layers_path).children()))
+        self.indices = [quarter * depth // 4 - 1 for quarter in range(1, 5)]
         self.register_load_state_dict_pre_hook(_accept_timm_keys)
-
-    def _stage_indices(self) -> list[int]:
-        depth = len(self.model.blocks)
-        return [(quarter + 1) * depth // 4 - 1 for quarter in range(4)]
 
     def _map(self, features: Tensor, grid: Size) -> Tensor:
         """timm's final features as a map: [B, class token + H·W, C] -> [B, C, H, W]."""
-        tokens = features[:, -grid.numel() :]
-        return tokens.transpose(1, 2).unflatten(2, grid)
+        return features[:, -grid.numel() :].transpose(1, 2).unflatten(2, grid)
 
     def forward(self, images: Tensor) -> Taps:
         features, stages = self.model.forward_intermediates(images, indices=self.indices, output_fmt="NCHW")
@@ -62,17 +59,11 @@ class TimmViT(TimmNetwork):
         raise CannotClassifyRegions("its classifier reads the class token, not the last feature map")
 
 
-class TimmMixer(TimmNetwork):
-    """MLP-Mixer (Tolstikhin et al. 2021): last map [B, 768, H/16, W/16]."""
-
-
 class TimmSwin(TimmNetwork):
     """Swin transformer (Liu et al. 2021): last map [B, 768, H/32, W/32]."""
 
     head_path = "model.head.fc"
-
-    def _stage_indices(self) -> list[int]:
-        return list(range(len(self.model.layers)))
+    layers_path = "model.layers"
 
     def _map(self, features: Tensor, grid: Size) -> Tensor:
         return features.permute(0, 3, 1, 2)  # timm keeps [B, H, W, C]
@@ -82,9 +73,7 @@ class TimmConvNeXt(TimmNetwork):
     """ConvNeXt (Liu et al. 2022): last map [B, 768, H/32, W/32]; the norm follows the pooling."""
 
     head_path = "model.head.fc"
-
-    def _stage_indices(self) -> list[int]:
-        return list(range(len(self.model.stages)))
+    layers_path = "model.stages"
 
     def _map(self, features: Tensor, grid: Size) -> Tensor:
         return features

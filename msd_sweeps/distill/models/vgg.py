@@ -26,18 +26,16 @@ class VGG(Network):
 
     def __init__(self, widths: tuple[tuple[int, ...], ...], num_classes: int):
         super().__init__()
-        self.block0 = _convolutions(3, widths[0])
-        self.block1 = _convolutions(widths[0][-1], widths[1])
-        self.block2 = _convolutions(widths[1][-1], widths[2])
-        self.block3 = _convolutions(widths[2][-1], widths[3])
-        self.block4 = _convolutions(widths[3][-1], widths[4])
-        self.classifier = nn.Linear(widths[4][-1], num_classes)
+        channels = 3
+        for number, block in enumerate(widths):
+            self.add_module(f"block{number}", _convolutions(channels, block))
+            channels = block[-1]
+        self.classifier = nn.Linear(channels, num_classes)
         initialise_he(self, linear_std=0.01)
 
     def forward(self, images: Tensor) -> Taps:
-        stem = F.relu(self.block0(images), inplace=True)
-        stage1 = F.relu(self.block1(F.max_pool2d(stem, 2)), inplace=True)
-        stage2 = F.relu(self.block2(F.max_pool2d(stage1, 2)), inplace=True)
-        stage3 = F.relu(self.block3(F.max_pool2d(stage2, 2)), inplace=True)
-        last = F.relu(self.block4(stage3), inplace=True)
-        return self.taps((stage1, stage2, stage3, last), last)
+        x, maps = images, []
+        for number, block in enumerate(list(self.children())[:-1]):
+            x = F.relu(block(F.max_pool2d(x, 2) if number in (1, 2, 3) else x), inplace=True)
+            maps.append(x)
+        return self.taps(maps[1:])

@@ -4,47 +4,40 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
-from msd_sweeps.report.figures import cost, curves, effects, interactions, search, seeds, slices
-from msd_sweeps.report.figures.plot import Plot
-from msd_sweeps.report.figures.style import rendered, style
+from msd_sweeps.report.figures import cells, levels, trials
+from msd_sweeps.report.figures.style import Plot, rendered, style
+from msd_sweeps.report.formats import csv_bytes, rounded_frame
 from msd_sweeps.report.results import Results
-from msd_sweeps.report.writing import rounded_frame, write_bytes, write_csv
 
 FIGURES: tuple[Callable[[Results], Iterator[Plot]], ...] = (
-    effects.differences,
-    seeds.cell_seeds,
-    cost.fronts,
-    search.confirmation,
-    search.importances,
-    search.history,
-    slices.scales,
-    slices.slices,
-    interactions.interactions,
-    cost.costs,
-    curves.cell_curves,
-    curves.trial_curves,
+    cells.differences,
+    cells.seeds,
+    cells.fronts,
+    trials.confirmation,
+    trials.importances,
+    trials.history,
+    levels.scales,
+    levels.slices,
+    levels.maps,
+    levels.search_map,
+    cells.costs,
+    trials.cell_curves,
+    trials.trial_curves,
 )
 """The figures in the order of the page. A function yields nothing where a sweep has no numbers for its figure."""
 
 
 def plots_of(results: Results) -> list[Plot]:
     """The figures that a sweep has numbers for, in the order of the page."""
-    plots = [plot for figures in FIGURES for plot in figures(results)]
-    return [replace(plot, frame=rounded_frame(plot.frame)) for plot in plots]
+    return [replace(plot, frame=rounded_frame(plot.frame)) for figures in FIGURES for plot in figures(results)]
 
 
-def write(plot: Plot, folder: Path) -> tuple[list[Path], str]:
-    """Write `<slug>.csv`, `.svg` and `.pdf` into a folder. Returns their paths, and the SVG's text."""
+def files_of(plot: Plot) -> dict[str, bytes]:
+    """The files of a figure: `<slug>.csv`, `.svg` and `.pdf`."""
     with style(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a glyph that the font lacks is drawn as a box
         logging.getLogger("matplotlib").setLevel(logging.ERROR)
         figure = plot.draw(plot.frame)
-        vector, print_form = rendered(figure, "svg"), rendered(figure, "pdf")
-    paths = [
-        write_csv(folder / f"{plot.slug}.csv", plot.frame),
-        write_bytes(folder / f"{plot.slug}.svg", vector),
-        write_bytes(folder / f"{plot.slug}.pdf", print_form),
-    ]
-    return paths, vector.decode()
+        drawn = {f"{plot.slug}.{kind}": rendered(figure, kind) for kind in ("svg", "pdf")}
+    return {f"{plot.slug}.csv": csv_bytes(plot.frame), **drawn}

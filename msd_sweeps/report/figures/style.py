@@ -1,10 +1,12 @@
 """What all figures share: one style, colours for the colour-blind, axes, legends, equal bytes for equal numbers."""
 
 import io
+import math
 import textwrap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +19,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
 
-from msd_sweeps.report.escaping import short
+from msd_sweeps.report.cells import Cell
+from msd_sweeps.report.formats import short
+from msd_sweeps.report.results import Results
 
 WIDTH = 4.8
 """Inches: a column of a page, and still readable on a telephone."""
@@ -42,6 +46,31 @@ PLAIN = Look(BLUE, "o")
 """Means that are no cell's, such as those of a factor's level."""
 OTHER = Look(GREY, "o")
 """Cells without a colour of their own."""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One figure: its numbers, its texts, and the function that draws the numbers."""
+
+    slug: str
+    """Name of its files."""
+    title: str
+    caption: str
+    frame: pd.DataFrame
+    """The numbers, which are written as CSV beside the drawing."""
+    draw: Callable[[pd.DataFrame], Figure]
+
+
+def cell_looks(results: Results) -> dict[str, Look]:
+    """Colour and marker of cells by label: of the baseline and the best others, in the table's order."""
+
+    def rank(cell: Cell) -> tuple[bool, float]:
+        return cell is not results.baseline, -results.value.sign * cell.interval.mean if cell.values else math.inf
+
+    finished = [cell for cell in results.cells if cell.states["finished"]]
+    chosen = [cell.label for cell in sorted(finished, key=rank)[: len(COLORS)]]
+    named = [cell.label for cell in finished if cell.label in chosen]
+    return dict(zip(named, map(Look, COLORS, MARKERS), strict=False))
 
 
 def style() -> AbstractContextManager[None]:
@@ -126,10 +155,8 @@ def cloud(axis: Axes, places: "pd.Series[float]", values: "pd.Series[float]", st
     """Search trials as dots: finished ones filled, others hollow."""
     raster, size = len(values) > MANY, 2.5 if len(values) > MANY else 4.5
     finished = states == "finished"
-    for name, rows, fill, edge in (
-        ("stopped or failed", ~finished, "none", GREY),
-        ("finished", finished, BLUE, "none"),
-    ):
+    kinds = (("stopped or failed", ~finished, "none", GREY), ("finished", finished, BLUE, "none"))
+    for name, rows, fill, edge in kinds:
         if rows.any():
             axis.plot(places[rows], values[rows], "o", ms=size, mfc=fill, mec=edge, label=name, rasterized=raster)
 

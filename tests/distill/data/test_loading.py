@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from msd_sweeps.catalog.image_folders import find_images
 from msd_sweeps.distill.data import loading as data
 from msd_sweeps.distill.data.splits import Images
-from msd_sweeps.distill.models.vision import torchvision
+from msd_sweeps.distill.models.imagenet import torchvision
 from msd_sweeps.distill.teacher import cache_key
 from msd_sweeps.space.data import Data
 from msd_sweeps.space.trial import Trial
@@ -188,7 +188,7 @@ def test_a_folder_needs_its_image_size(tmp_path):
 
 
 def test_too_much_for_memory_is_told_before_anything_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("msd_sweeps.catalog.datasets._LARGEST_RESIDENT_BYTES", 10_000)
+    monkeypatch.setattr("msd_sweeps.space.data._LARGEST_RESIDENT_BYTES", 10_000)
     assert "name: imagenet, which reads images as it goes" in told(lambda: folder(write_tree(tmp_path)))
 
 

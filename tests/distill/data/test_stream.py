@@ -14,9 +14,8 @@ from PIL import Image
 
 from msd_sweeps.distill.data import loading as data
 from msd_sweeps.distill.data.images import augmented, random_box
-from msd_sweeps.distill.data.splits import ImageFiles, Images, Splits
-from msd_sweeps.distill.data.stream import Stream, StreamBatch, plain_batches
-from msd_sweeps.distill.models.vision import torchvision
+from msd_sweeps.distill.data.splits import ImageFiles, Images, Splits, Stream, StreamBatch
+from msd_sweeps.distill.models.imagenet import torchvision
 from msd_sweeps.space.data import Data
 from msd_sweeps.space.trial import Recipe
 from tests.distill.data.image_files import write_tree
@@ -59,8 +58,8 @@ def test_batches_are_scaled_after_they_are_cropped(resident):
         torch.testing.assert_close(scaled.images, expected)
         assert scaled.images.is_contiguous(memory_format=torch.channels_last)
         assert torch.equal(scaled.index, small.index)
-    for images, _ in plain_batches(large.test, MEAN, STD, 20):
-        assert images.shape[1:] == large.test.image_shape == (3, 24, 24)
+    for images, _ in large.test.plain(20):
+        assert large.normaliser()(images).shape[1:] == large.test.image_shape == (3, 24, 24)
 
 
 def test_the_same_place_gives_the_same_bits(splits):
@@ -185,10 +184,10 @@ def test_evaluation_images_are_those_of_torchvision(files):
         ]
     )
     assert files.mean == (0.485, 0.456, 0.406)
-    batches = list(plain_batches(files.test, files.mean, files.std, 4))
+    batches = list(files.test.plain(4))
     assert [len(labels) for _, labels in batches] == [4, 4, 1]
     assert torch.equal(torch.cat([labels for _, labels in batches]), files.test.labels)
-    images = torch.cat([images for images, _ in batches])
+    images = torch.cat([files.normaliser()(images) for images, _ in batches])
     for image, path in zip(images, files.test.paths, strict=True):
         assert torch.allclose(image, transform(Image.open(Path(files.test.root) / path)), atol=1e-5)
 

@@ -61,8 +61,7 @@ class Pair(NamedTuple):
 
     def distiller(self, name: str, **changes: Any) -> Distiller:
         """The method, in the precision of the networks."""
-        student_taps, teacher_taps = self.taps()
-        sides = Side.of(self.student, student_taps), Side.of(self.teacher, teacher_taps)
+        sides = (Side.of(network, self.images.shape[1:]) for network in (self.student, self.teacher))
         return build(settings_of(name, **changes), *sides, TRAIN_LABELS).to(self.images.dtype)
 
     def taps(self) -> tuple[Taps, Taps]:

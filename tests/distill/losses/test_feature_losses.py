@@ -147,10 +147,9 @@ def test_networks_of_different_depth_and_size_are_compared(make_pair, name):
     pair = make_pair()
     student, teacher = pair.taps()
     shallow = teacher._replace(stages=tuple(F.avg_pool2d(stage, 2) for stage in teacher.stages[1:]))
-    settings = pair.distiller(name).settings
-    distiller = build(
-        settings, Side.of(pair.student, student), Side.of(pair.teacher, shallow), torch.arange(40)
-    ).double()
+    own, other = (Side.of(network, pair.images.shape[1:]) for network in (pair.student, pair.teacher))
+    other = other._replace(stages=tuple(stage.shape for stage in shallow.stages))
+    distiller = build(pair.distiller(name).settings, own, other, torch.arange(40)).double()
     terms = distiller(student, shallow, pair.batch)
     assert all(term.isfinite() for term in terms.values())
 

@@ -140,9 +140,9 @@ def test_regions_that_contradict_the_image_weigh_more():
 
 def test_sdd_names_the_network_that_cannot_classify_regions(pair):
     student_taps, teacher_taps = pair.taps()
-    blind = Side.of(pair.teacher, teacher_taps)._replace(classify=Network().classify)
-    settings = pair.distiller("sdd").settings
-    distiller = build(settings, Side.of(pair.student, student_taps), blind, torch.arange(40))
+    student, teacher = (Side.of(network, pair.images.shape[1:]) for network in (pair.student, pair.teacher))
+    blind = teacher._replace(classify=Network().classify)
+    distiller = build(pair.distiller("sdd").settings, student, blind, torch.arange(40))
     with pytest.raises(CannotClassifyRegions, match="Network: no classifier reads"):
         distiller(student_taps, teacher_taps, pair.batch)
 

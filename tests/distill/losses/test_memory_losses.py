@@ -7,8 +7,7 @@ import torch
 from torch import distributed
 from torch.autograd import gradcheck
 
-from msd_sweeps.distill.losses.crd import noise_contrast
-from msd_sweeps.distill.losses.memory import Memory, scrambled
+from msd_sweeps.distill.losses.crd import Memory, noise_contrast, scrambled
 from msd_sweeps.distill.losses.wcord import critic_gap, transport_loss, transport_plan
 
 

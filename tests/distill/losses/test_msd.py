@@ -9,8 +9,15 @@ from torch import Size, Tensor
 from torch.autograd import gradcheck
 
 from msd_sweeps.distill.losses.distiller import directions
-from msd_sweeps.distill.losses.msd import feature_wise, info_nce, other_class_bias, region_shares, sample_wise
-from msd_sweeps.distill.losses.regions import Decoupling, common_grid
+from msd_sweeps.distill.losses.msd import (
+    Decoupling,
+    common_grid,
+    feature_wise,
+    info_nce,
+    other_class_bias,
+    region_shares,
+    sample_wise,
+)
 
 ONLY_SAMPLE = {"ce_weight": 0.0, "feature_weight": 0.0, "sample_weight": 1.0}
 ONLY_FEATURE = {"ce_weight": 0.0, "feature_weight": 1.0, "sample_weight": 0.0}

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from msd_sweeps.distill.models import build, fold_batch_norm
-from msd_sweeps.distill.models.vision import torchvision
+from msd_sweeps.distill.models.imagenet import torchvision
 
 TORCHVISION = {
     "imagenet_resnet18": "resnet18",

@@ -9,7 +9,7 @@ from torch import nn
 
 from msd_sweeps.catalog import networks as catalog
 from msd_sweeps.distill.models import NETWORKS, CannotClassifyRegions, Network, build
-from msd_sweeps.distill.models.shufflenet import ChannelShuffle
+from msd_sweeps.distill.models.shufflenet import channel_shuffle
 
 CIFAR = [name for name, facts in catalog.NETWORKS.items() if facts.image_size == 32]
 WEIGHTS = Path(__file__).resolve().parents[3] / "../shared/data/weights"
@@ -122,7 +122,7 @@ def test_memory_layout_does_not_change_the_result(name):
 def test_channel_shuffle_interleaves_groups():
     x = torch.arange(6.0).reshape(1, 6, 1, 1).repeat(2, 1, 2, 3)
     for layout in (torch.contiguous_format, torch.channels_last):
-        out = ChannelShuffle(3)(x.contiguous(memory_format=layout))
+        out = channel_shuffle(x.contiguous(memory_format=layout), 3)
         assert out[1, :, 1, 2].tolist() == [0, 2, 4, 1, 3, 5]
         assert out.is_contiguous(memory_format=layout)
 
@@ -177,8 +177,7 @@ def test_regions_are_refused_by_default():
 
 
 def test_impossible_depths_are_refused():
-    from msd_sweeps.distill.models.resnet_cifar import ResNetCifar
-    from msd_sweeps.distill.models.wrn import WideResNet
+    from msd_sweeps.distill.models.resnet_cifar import ResNetCifar, WideResNet
 
     with pytest.raises(ValueError, match="21"):
         ResNetCifar(21, (16, 16, 32, 64), 10)

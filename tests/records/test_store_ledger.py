@@ -2,8 +2,7 @@
 
 import pytest
 
-from msd_sweeps.records.object_store import StorePath
-from msd_sweeps.records.stored_ledger import COPIES, StoredLedger
+from msd_sweeps.records.object_store import COPIES, StoredLedger, StorePath
 
 A, B, C = b'{"a":1}\n', b'{"b":2}\n', b'{"c":3}\n'
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from msd_sweeps.distill.models import vision
+from msd_sweeps.distill.models import imagenet
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -19,8 +19,8 @@ torch.library.register_fake("torchvision::qnms")(lambda dets, scores, iou_thresh
 
 
 def test_pure_python_parts_work():
-    module = vision.torchvision()
-    assert module is vision.torchvision()
+    module = imagenet.torchvision()
+    assert module is imagenet.torchvision()
     assert module.models.resnet18
     assert module.datasets.CIFAR100
     assert module.transforms.Compose
@@ -35,7 +35,7 @@ def test_missing_operators_are_declared(tmp_path):
 import sys
 import msd_sweeps.distill.models
 assert "torchvision" not in sys.modules and "timm" not in sys.modules  # only what needs it imports it
-from msd_sweeps.distill.models.vision import torchvision
+from msd_sweeps.distill.models.imagenet import torchvision
 try:
     import torchvision as broken
 except RuntimeError:
@@ -52,6 +52,6 @@ def test_other_errors_pass(monkeypatch):
     def fail(name: str) -> None:
         raise RuntimeError("something else")
 
-    monkeypatch.setattr(vision.importlib, "import_module", fail)
+    monkeypatch.setattr(imagenet.importlib, "import_module", fail)
     with pytest.raises(RuntimeError, match="something else"):
-        vision.torchvision()
+        imagenet.torchvision()

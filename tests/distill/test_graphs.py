@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from msd_sweeps.distill.cohort import Cohort
-from msd_sweeps.distill.stepping.graphs import WARM_UP_STEPS, Graphs
+from msd_sweeps.distill.stepping import WARM_UP_STEPS, Graphs
 from tests.distill.conftest import make_trial
 
 RECIPE = {"epochs": 3, "batch_size": 8, "lr": 0.05, "schedule": "cosine", "precision": "float32"}

@@ -5,8 +5,8 @@ from hashlib import sha256
 
 import pytest
 
-from msd_sweeps.records.object_store import StorePath
-from msd_sweeps.sweep.stored_teachers import CARD, WEIGHTS, fetch_teacher, keep_teacher, local_file
+from msd_sweeps.records.object_store import StorePath, local_file
+from msd_sweeps.sweep.store_sync import CARD, WEIGHTS, fetch_teacher, keep_teacher
 
 
 @pytest.fixture

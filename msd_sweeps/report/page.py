@@ -1,22 +1,21 @@
-"""The report of a sweep as a document: verdict, design, table, figures, what went wrong, cost, provenance."""
+"""The page of a sweep: verdict, design, table, figures, what went wrong, cost, provenance."""
 
 import re
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from msd_sweeps.records.header import Header, Launch
-from msd_sweeps.report.cells import metric_title, short_path, value_text
-from msd_sweeps.report.escaping import short
-from msd_sweeps.report.figures.plot import Plot
+from msd_sweeps.report import tables
+from msd_sweeps.report.beside import Beside
+from msd_sweeps.report.cells import changes_text, metric_title, short_path, value_text
+from msd_sweeps.report.document import Block, Column, Table, drawing
+from msd_sweeps.report.figures.style import Plot
+from msd_sweeps.report.formats import short
 from msd_sweeps.report.frames import Frames
-from msd_sweeps.report.page.document import Document
-from msd_sweeps.report.page.tables import base_table, changes_text, confirmation_table, effects_table, front_table
-from msd_sweeps.report.results import Results
-from msd_sweeps.report.search import FEWEST
-from msd_sweeps.report.table_formats import Column, Table
-from msd_sweeps.report.tables import NOTHING
+from msd_sweeps.report.results import FEWEST, Results
 from msd_sweeps.report.verdict import question, verdict
 from msd_sweeps.space.durations import duration
 from msd_sweeps.space.schema import Parameter, Range, Space
@@ -27,44 +26,39 @@ FEW = 12
 """Rows up to which a table beside the main matter stands open on a screen."""
 
 
-def build(results: Results, drawings: Sequence[tuple[Plot, str]], more: Sequence[tuple[str, Table]] = ()) -> Document:
-    """The document of a report. drawings: figures with their SVG; more: titled tables that were asked for."""
-    sweep = results.frames.sweep
-    configurations = [list(pair) for pair in results.table.configurations]
-    changes = Table(["row", "changes"], configurations, [False, False])
-    page = Document(f"Sweep {short(sweep.name)}")
-    page.paragraph(question(sweep))
-    page.verdict(verdict(results))
-    page.heading("Design")
-    page.facts(_design(results))
-    page.folded("Every setting of the base", base_table(sweep.base))
-    page.heading("Results")
-    page.table(results.table.shown)
-    page.folded("What each row changes in the base", changes, len(configurations) <= FEW)
+def page_of(results: Results, drawings: Sequence[tuple[Plot, str]], more: Iterable[Beside] = ()) -> dict[str, Any]:
+    """The title and the blocks of a report. drawings: figures with their SVG; more: tables that were asked for."""
+    sweep, header = results.frames.sweep, results.frames.header
+    changes = tables.summary_table(results, "changes")
+    blocks: list[Block] = [
+        {"paragraph": question(sweep)},
+        {"verdict": verdict(results)},
+        {"heading": "Design"},
+        {"facts": _design(results)},
+        {"folded": "Every setting of the base", "table": tables.base_table(sweep.base)},
+        {"heading": "Results"},
+        {"table": tables.result_table(results)},
+        {"folded": "What each row changes in the base", "table": changes, "open": len(changes.rows) <= FEW},
+    ]
     for title, table in (
-        ("Effects", effects_table(results)),
-        ("Pareto front of the search", front_table(results)),
-        ("What the search's scores were worth", confirmation_table(results)),
+        ("Effects", tables.effects_table(results)),
+        ("Pareto front of the search", tables.front_table(results)),
+        ("What the search's scores were worth", tables.confirmation_table(results)),
     ):
         if table.rows:
-            page.heading(title)
-            page.table(table)
+            blocks += [{"heading": title}, {"table": table}]
     if results.design == "search" and results.importances.empty:
-        page.paragraph(f"Parameter importances are not computed: they need {FEWEST} finished search trials or more.")
+        needed = f"they need {FEWEST} finished search trials or more"
+        blocks.append({"paragraph": f"Parameter importances are not computed: {needed}."})
     if drawings:
-        page.heading("Figures")
-    for plot, svg in drawings:
-        page.figure(plot, svg)
-    for title, table in more:
-        page.heading(title)
-        page.table(table)
-    _without_result(page, results.frames)
-    page.heading("Cost")
-    page.facts(_cost(results.frames))
-    page.heading("Provenance")
-    page.table(_launches(results.frames.header))
-    page.facts(_sources(results.frames.header))
-    return page
+        blocks.append({"heading": "Figures"})
+    blocks += [{"plot": plot, "svg": drawing(svg, plot.slug, plot.title)} for plot, svg in drawings]
+    for beside in [one for one in more if one.table.rows or one.table.notes]:
+        blocks += [{"heading": beside.title}, {"table": beside.table}]
+    blocks += [{"heading": "Trials without a result"}, *_without_result(results.frames)]
+    blocks += [{"heading": "Cost"}, {"facts": _cost(results.frames)}]
+    blocks += [{"heading": "Provenance"}, {"table": _launches(header)}, {"facts": _sources(header)}]
+    return {"title": f"Sweep {short(sweep.name)}", "blocks": blocks}
 
 
 def _design(results: Results) -> list[tuple[str, str]]:
@@ -76,9 +70,9 @@ def _design(results: Results) -> list[tuple[str, str]]:
     for part, changes in space.without.items():
         facts.append((f"without {short(part)}", short(changes_text(changes), 300)))
     facts += _search_facts(space) if space.design == "search" else [("Seeds", value_text(space.seeds))]
-    facts.append(("Compared", f"{results.value.title} after the last epoch, measured once"))
-    facts.append(("Baseline", short(results.baseline.label) if results.baseline else "none"))
-    return facts
+    compared = f"{results.value.title} after the last epoch, measured once"
+    baseline = short(results.baseline.label) if results.baseline else "none"
+    return [*facts, ("Compared", compared), ("Baseline", baseline)]
 
 
 def _parameter_text(parameter: Parameter) -> str:
@@ -99,39 +93,35 @@ def _search_facts(space: Space) -> list[tuple[str, str]]:
         facts.append(("Several metrics", f"{modes}; the search looks for their Pareto front"))
         best = "of the Pareto front the best by the first metric, at most"
     rule = f"asha, grace period {scheduler.grace_period}, reduction factor {scheduler.reduction_factor}"
-    facts.append(("Early stopping", rule if scheduler.type == "asha" else "none"))
-    facts.append(("Confirmation", f"{best} {confirm.top_k}, seeds {confirm.seeds}, on the whole training set"))
-    return facts
+    confirmed = f"{best} {confirm.top_k}, seeds {confirm.seeds}, on the whole training set"
+    return [*facts, ("Early stopping", rule if scheduler.type == "asha" else "none"), ("Confirmation", confirmed)]
 
 
-def _without_result(page: Document, frames: Frames) -> None:
-    page.heading("Trials without a result")
+def _without_result(frames: Frames) -> list[Block]:
     trials = frames.trials[frames.trials["state"] != "finished"]
     if trials.empty:
-        page.paragraph(f"None: all {len(frames.trials)} trials finished.")
-        return
+        return [{"paragraph": f"None: all {len(frames.trials)} trials finished."}]
     states = {"running": "unfinished", "interrupted": "unfinished", "out_of_memory": "out of memory"}
     counts = Counter(states.get(state, state) for state in trials["state"])
     counted = ", ".join(f"{count} {state}{' early' * (state == 'stopped')}" for state, count in sorted(counts.items()))
-    page.paragraph(f"Of {len(frames.trials)} trials: {counted}.")
     columns: list[Column] = [
         ("trial", False, lambda row: short(row["label"]) or f"search trial {row['number']}"),
-        ("seed", True, lambda row: str(row["seed"])),
+        ("seed", True, "seed"),
         ("state", False, lambda row: states.get(row["state"], row["state"])),
-        ("epochs", True, lambda row: str(row["epochs"])),
-        ("reason", False, lambda row: short(row["reason"], 160) or NOTHING),
+        ("epochs", True, "epochs"),
+        ("reason", False, lambda row: short(row["reason"], 160) or tables.NOTHING),
     ]
     notes = [f"{len(trials) - MOST_LISTED} more are in trials.parquet."] if len(trials) > MOST_LISTED else []
     rows = trials.sort_values(["number", "trial"], kind="stable").head(MOST_LISTED).to_dict("records")
-    page.folded("Which, and why", Table.of(rows, columns, notes), len(trials) <= FEW)
+    listed = {"folded": "Which, and why", "table": Table(rows, columns, notes), "open": len(trials) <= FEW}
+    return [{"paragraph": f"Of {len(frames.trials)} trials: {counted}."}, listed]
 
 
 def _cost(frames: Frames) -> list[tuple[str, str]]:
     trials, header = frames.trials, frames.header
     trained, taken_over = trials[trials["source"] == ""], trials[trials["source"] != ""]
-    teaching = sum(
-        {teacher.key: teacher.seconds for teacher in header.teachers if teacher.source == "trained"}.values()
-    )
+    taught = {teacher.key: teacher.seconds for teacher in header.teachers if teacher.source == "trained"}
+    teaching = sum(taught.values())
     lost = trials["lost_seconds"].sum()
     facts = [("Device", frames.device)]
     for phase, name in (("search", "Search"), ("confirm", "Confirmation"), ("design", "Trials")):
@@ -166,7 +156,7 @@ def _launches(header: Header) -> Table:
         ("commit", False, commit),
         ("device", False, lambda launch: launch.device),
     ]
-    return Table.of(header.launches, columns)
+    return Table(header.launches, columns)
 
 
 def _sources(header: Header) -> list[tuple[str, str]]:

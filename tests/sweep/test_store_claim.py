@@ -7,7 +7,7 @@ import pytest
 
 from msd_sweeps.records.object_store import StorePath
 from msd_sweeps.space.errors import InputError
-from msd_sweeps.sweep.lock import CLAIM, CLAIM_SECONDS, Claim
+from msd_sweeps.sweep.store_sync import CLAIM, CLAIM_SECONDS, Claim
 
 
 @pytest.fixture

@@ -5,9 +5,7 @@ import threading
 import pytest
 import torch
 
-from msd_sweeps.distill.stepping import choose_stepping
-from msd_sweeps.distill.stepping.graphs import Graphs
-from msd_sweeps.distill.stepping.threads import InTurn, Threads
+from msd_sweeps.distill.stepping import Graphs, InTurn, Threads, choose_stepping
 from tests.distill.conftest import CPU
 
 STUDENTS = [f"student {number}" for number in range(5)]

@@ -1,0 +1,96 @@
+"""Tables in every format, and documents of tables, figures and texts as HTML and as Markdown.
+
+A document is a list of blocks, each a dictionary: heading, paragraph, verdict, facts (pairs), plot (with its svg),
+table, or folded (a title) with a table. The files in `templates` say how a block looks; whatever they are given is
+escaped.
+"""
+
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
+
+from msd_sweeps.report.formats import for_html, for_latex, for_markdown, short
+
+Column = tuple[str, bool, str | int | Callable[[Any], str]]
+"""A title, whether the column aligns to the right as numbers do, and the text of a row in it: a function, or the key
+of a value that is shown as it is."""
+Block = dict[str, Any]
+
+
+def _unbroken(text: str) -> Markup:
+    """A number with its interval: a narrow screen may break the interval off its mean, but neither in two."""
+    return Markup(re.sub(" (± |of )|, ", lambda found: found[0].replace(" ", "&nbsp;"), for_html(text)))
+
+
+def rendered(template: str, **content: Any) -> str:
+    """The text of a template of `templates`. What it is given is escaped for its format unless it is Markup."""
+    escape = for_html if template.endswith(".html") else for_markdown
+
+    def finalize(value: Any) -> str:
+        return value if isinstance(value, Markup) else escape(str(value))
+
+    folder = FileSystemLoader(Path(__file__).with_name("templates"))
+    environment = Environment(loader=folder, finalize=finalize, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["unbroken"] = _unbroken
+    return environment.get_template(template).render(**content)
+
+
+def drawing(svg: str, slug: str, title: str) -> Markup:
+    """A figure's SVG as a page has it: with ids of its own, and a name for those who cannot see it."""
+    inside = re.sub(r'\bid="', f'id="{slug}-', svg[svg.index("<svg") :])
+    inside = re.sub(r'(href="|url\()#', rf"\g<1>#{slug}-", inside)
+    inside = re.sub(r"<metadata>.*?</metadata>", "", inside, flags=re.DOTALL)
+    return Markup(inside.replace("<svg ", f'<svg role="img" aria-label="{for_html(title)}" ', 1))
+
+
+class Table:
+    """A table as shown: texts in rows.
+
+    rows: such as the dictionaries of a frame. notes: lines below the table. bold: the cell (row, column) to emphasise.
+    """
+
+    def __init__(
+        self, rows: Iterable[Any], columns: Sequence[Column], notes: Iterable[str] = (), bold: tuple[int, int] = (-1, 0)
+    ) -> None:
+        self.columns = [title for title, _, _ in columns]
+        self.kinds = ["n" if is_number else "t" for _, is_number, _ in columns]
+        self.rows = [[text(row) if callable(text) else str(row[text]) for *_, text in columns] for row in rows]
+        self.notes, self.bold = list(notes), bold
+
+    def markdown(self) -> str:
+        """The table in Markdown, notes below it."""
+        return rendered("table.md", table=self).rstrip("\n")
+
+    def latex(self) -> str:
+        """A booktabs tabular to \\input; it needs no package but booktabs."""
+        spec = "".join("r" if kind == "n" else "l" for kind in self.kinds)
+        lines = ["% needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}", f"\\begin{{tabular}}{{{spec}}}"]
+        lines += ["\\toprule", " & ".join(map(for_latex, self.columns)) + r" \\", "\\midrule"]
+        for index, row in enumerate(self.rows):
+            texts = list(map(for_latex, row))
+            if index == self.bold[0]:
+                texts[self.bold[1]] = f"\\textbf{{{texts[self.bold[1]]}}}"
+            # A row that begins with [ would be read as an option of the row before.
+            lines.append("{}" * texts[0].startswith("[") + " & ".join(texts) + r" \\")
+        return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", *(f"% {for_latex(note)}" for note in self.notes)])
+
+    def text(self, width: int = 100) -> str:
+        """The table in plain text, notes below it; the first column gives way where the width is short."""
+        rows = [self.columns, *self.rows]
+        first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
+        first = max(12, min(first, width - sum(others) - 2 * len(others)))
+        lines = []
+        for row in rows:
+            texts = [short(row[0], first).ljust(first)]
+            for text, wide, kind in zip(row[1:], others, self.kinds[1:], strict=True):
+                texts.append(text.rjust(wide) if kind == "n" else text.ljust(wide))
+            lines.append("  ".join(texts).rstrip())
+        lines.insert(1, "-" * min(width, max(map(len, lines))))
+        for note in self.notes:
+            lines += textwrap.wrap(note, width, subsequent_indent="  ")
+        return "\n".join(lines)
