@@ -26,11 +26,8 @@ from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import load_base
 from msd_sweeps.space.trial import Trial, changed
 
-PACKED, ALONE, DOCUMENTED = (
-    "packed in a slot (pack: auto)",
-    "one at a time in warm slots (pack: 1)",
-    "one TorchTrainer.fit() a trial",
-)
+PACKED, ALONE = "packed in a slot (pack: auto)", "one at a time in warm slots (pack: 1)"
+DOCUMENTED = "one TorchTrainer.fit() a trial"
 TARGETS = {ALONE: 1.4, DOCUMENTED: 3.0}
 """How many times as many trials an hour packed slots have to train."""
 _TEMPERATURES = (0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56)
@@ -92,9 +89,8 @@ def compare(base: Trial, options: argparse.Namespace, folder: Path) -> dict[str,
             inside.mkdir()
             measured.setdefault(name, []).append(time_sweep(base, options.trials, pack, options.storage, inside))
         if options.documented:
-            measured.setdefault(DOCUMENTED, []).append(
-                time_fits(base, options.documented, weights.resolve(), folder / f"{number}-fit")
-            )
+            fits = time_fits(base, options.documented, weights.resolve(), folder / f"{number}-fit")
+            measured.setdefault(DOCUMENTED, []).append(fits)
     return measured
 
 

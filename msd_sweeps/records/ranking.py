@@ -1,6 +1,7 @@
 """What the trials of a search are compared by: measured metrics, what their students cost, and which none beats."""
 
 import math
+import operator
 from collections.abc import Iterable, Sequence
 
 from msd_sweeps.records.trial_record import TrialRecord
@@ -39,10 +40,7 @@ def best_first(points: Sequence[Sequence[float]], metrics: Sequence[Metric]) -> 
         return order
     front: list[int] = []
     for index in order:  # in which no later point beats an earlier one
-        if not any(_beats(less_is_better[other], less_is_better[index]) for other in front):
+        point, better = less_is_better[index], (less_is_better[other] for other in front)
+        if not any(other != point and all(map(operator.le, other, point)) for other in better):
             front.append(index)
     return front
-
-
-def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    return one != other and all(a <= b for a, b in zip(one, other, strict=True))

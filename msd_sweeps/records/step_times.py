@@ -14,11 +14,8 @@ _TIMINGS = "timings.json"
 
 
 def _timing_key(trial: Trial) -> str:
-    is_sized = trial.data.content is not None or trial.data.image_size is not None
-    return (
-        f"{trial.data.name}{f' at {trial.data.facts.image_size} px' if is_sized else ''}: "
-        f"{trial.teacher.model} -> {trial.student.model}, batch {trial.recipe.batch_size}"
-    )
+    pair = f"{trial.teacher.model} -> {trial.student.model}, batch {trial.recipe.batch_size}"
+    return f"{trial.data.name} at {trial.data.facts.image_size} px: {pair}"
 
 
 def recorded_step_seconds(storage: Path, trial: Trial) -> float | None:

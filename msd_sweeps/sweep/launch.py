@@ -116,7 +116,7 @@ def _train(run: Run, plan: Plan, trainer: "Distillation") -> None:
             close = CloseRecord(outcome=outcome, seconds=round(time.time() - started, 1))
             run.record(close.event, **close.record())
             copied = f", {run.copied} taken over" if run.copied else ""
-            run.say(f"{run.begun} trials started{copied} in {duration(close.seconds)}")
+            run.say(f"{len(run.started) - run.copied} trials trained{copied} in {duration(close.seconds)}")
 
 
 def finish(run: Run) -> int:
@@ -135,7 +135,7 @@ def finish(run: Run) -> int:
     print(f"\n{report.table_text}\n")
     if run.copied:
         print(f"{run.copied} trials were taken over from other sweeps of {options.kept_in}/")
-    elif not run.begun:
+    elif not run.started:
         print("everything was there already; nothing was trained")
     if run.unsent:
         sync = options.command(name, "--sync-mlflow")

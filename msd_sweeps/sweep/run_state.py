@@ -94,18 +94,13 @@ class Run:
     unsent: int = 0
     """Records that MLflow had not taken in the end."""
 
-    def __post_init__(self) -> None:
-        self._known = len(self.trials)
+    started: dict[str, str] = field(default_factory=dict)
+    """Trials that this launch began or continued; the sweep that each was copied from, empty where it was trained."""
 
     @property
     def copied(self) -> int:
         """Trials that this launch copied from other sweeps of the storage."""
-        return sum(bool(trial.source) for trial in list(self.trials.values())[self._known :])
-
-    @property
-    def begun(self) -> int:
-        """Trials that this launch began to train."""
-        return len(self.trials) - self._known - self.copied
+        return sum(map(bool, self.started.values()))
 
     @property
     def is_complete(self) -> bool:
@@ -120,6 +115,8 @@ class Run:
     def record(self, event: str, **fields: Any) -> Record:
         """Write one record to the ledger, and then show it and send it to MLflow. Raises LedgerError."""
         written = self.ledger.append(event, **fields)
+        if event == "start":
+            self.started[fields["trial"]] = fields.get("source", "")
         if self.mirror is not None:
             self.mirror.more()
         self.show(written)

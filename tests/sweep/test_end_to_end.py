@@ -217,7 +217,7 @@ def test_added_seeds_train_only_what_is_new(workplace, reference):
     assert grown.code == 0, grown.out
     assert sorted(trial.seed for trial in grown.trials.values()) == [0, 0, 1, 1, 2, 2]
     assert {name: grown.numbers[name] for name in reference} == reference
-    assert "2 trials started" in grown.out
+    assert "2 trials trained" in grown.out
     table = pandas.read_csv(workplace.folder / "reports" / "grid" / "table.csv")
     assert set(table.loc[table["label"].isin(["method=kd", "method=msd"]), "n"]) == {3}
     for again in (["--resume"], ["--space", "grid.yaml"]):  # the file still says two seeds
@@ -276,6 +276,6 @@ def test_fresh_trains_what_another_sweep_has_finished(tmp_path):
     assert [run.code for run in (first, taken, fresh)] == [0, 0, 0], taken.out
     sources = [{trial.source for trial in run.trials.values()} for run in (first, taken, fresh)]
     assert sources == [{""}, {"first"}, {""}]
-    assert "0 trials started, 4 taken over" in taken.out
+    assert "0 trials trained, 4 taken over" in taken.out
     assert taken.numbers == first.numbers
     assert not (taken.folder / "ray").exists()  # it needed nobody to train
