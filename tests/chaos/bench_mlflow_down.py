@@ -61,13 +61,13 @@ def train(turns: int, port: int | None) -> None:
     cohort = Cohort(trial, models.build(trial.teacher.model, 10).eval(), data.load(trial.data), torch.device("cpu"))
     cohort.admit(trial)
     with tempfile.TemporaryDirectory() as folder:
-        mirror, book = None, Ledger(Path(folder) / FILE_NAME)
+        mirror, ledger_file = None, Ledger(Path(folder) / FILE_NAME)
         if port is not None:
             mirror = Mirror(f"http://127.0.0.1:{port}", "bench", "bench", Path(folder))
         for _ in sys.stdin:
             steps = []
             for epoch in range(_EPOCHS_A_TURN):
-                book.append("sweep", space={}, base={}, epoch=epoch)
+                ledger_file.append("sweep", space={}, base={}, epoch=epoch)
                 if mirror is not None:
                     mirror.more()
                 (result,) = cohort.run_epoch()

@@ -138,10 +138,10 @@ from msd_sweeps.records.ledger import FILE_NAME, Ledger
 from msd_sweeps.records.mlflow_sync import Mirror, choose_uri
 from tests.sweep.life import GRID, launch_record, make
 folder, name = Path(sys.argv[1]), sys.argv[2]
-book = Ledger(folder / name / FILE_NAME)
+ledger_file = Ledger(folder / name / FILE_NAME)
 mirror = Mirror(choose_uri(folder, None), "shared", name, folder / name)
 def record(event, **fields):
-    book.append(event, **fields)
+    ledger_file.append(event, **fields)
     mirror.more()
 record("sweep", **launch_record(make(GRID)))
 for number in range(10):

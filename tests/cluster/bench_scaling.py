@@ -35,13 +35,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scale" / ledger.FILE_NAME
         path.parent.mkdir()
-        book = Ledger(path)
+        ledger_file = Ledger(path)
         written, seconds = [], {"epoch": 0.0, "other": 0.0}
         for record in made:
             begun = time.perf_counter()
-            written.append(book.append(**record))
+            written.append(ledger_file.append(**record))
             seconds["epoch" if record["event"] == "epoch" else "other"] += time.perf_counter() - begun
-        book.close()
+        ledger_file.close()
         lines = path.read_bytes().splitlines()
         of_epochs = sum(len(line) + 1 for line in lines if b'"event":"epoch"' in line)
         of_others = sum(len(line) + 1 for line in lines) - of_epochs
