@@ -15,7 +15,7 @@ examples:
   python -m msd_sweeps.run --add-seeds 3 --name scales
   python -m msd_sweeps.run --space scales.yaml --storage s3://BUCKET/runs
 
-The same command with the same name goes on where it stopped and trains nothing twice.
+The same command with the same name continues every trial after its last saved epoch.
 
 exit codes: 0 done; 1 a sweep that could not be finished, gave no result, or is not whole in its object store;
 2 bad input, nothing was started;
