@@ -1,7 +1,6 @@
 """The only training loop: one teacher, one stream, one or many students in lockstep; and evaluation."""
 
 import time
-import traceback
 from collections.abc import Iterator
 from functools import partial
 
@@ -12,8 +11,8 @@ from msd_sweeps.distill.data.splits import Split, Splits, Stream, StreamBatch
 from msd_sweeps.distill.device import choose_dtype
 from msd_sweeps.distill.losses.distiller import Batch, Side
 from msd_sweeps.distill.models.network import Network, Taps
-from msd_sweeps.distill.stepping import InTurn, choose_stepping
-from msd_sweeps.distill.student import NonFiniteLoss, State, Student
+from msd_sweeps.distill.stepping import Failure, InTurn, choose_stepping
+from msd_sweeps.distill.student import State, Student
 from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.trial import Trial
 
@@ -50,14 +49,14 @@ def train_epoch(cohort: "Cohort") -> Iterator[list[EpochResult]]:
 
     for student in cohort.students.values():
         student.start_epoch()
-    for batch in cohort.stream.epoch(cohort.position):
+    needs_teacher = any(student.trial.method.needs_teacher for student in cohort.students.values())
+    batches = stepping.batches(cohort.stream.epoch(cohort.position), teach if needs_teacher else None)
+    for batch, teacher_taps in batches:
         students = list(cohort.students.values())
-        needs_teacher = any(student.trial.method.needs_teacher for student in students)
-        batch, teacher_taps = stepping.load(batch, teach if needs_teacher else None)
         for student in students:
             student.set_learning_rate()
-        errors = stepping.step(students, partial(learn, batch=batch, teacher_taps=teacher_taps))
-        yield [cohort.lose(student, error) for student, error in errors]
+        failures = stepping.step(students, partial(learn, batch=batch, teacher_taps=teacher_taps))
+        yield [cohort.lose(student, failure) for student, failure in failures]
 
 
 class Cohort:
@@ -148,7 +147,7 @@ class Cohort:
                     metrics[f"{name}_top1"], metrics[f"{name}_loss"] = scores
 
         students = list(self.students.values())
-        lost += [self.lose(student, error) for student, error in self.stepping.each(students, measure)]
+        lost += [self.lose(student, failure) for student, failure in self.stepping.each(students, measure)]
         share = (time.perf_counter() - started) / max(1, len(self.students) + len(lost))
         results = []
         for name, student in self.students.items():
@@ -159,18 +158,15 @@ class Cohort:
         self.position += 1
         return [*results, *lost]
 
-    def lose(self, student: Student, error: Exception) -> EpochResult:
-        """Remove a student that raised an exception, and return its last result; with several workers raise it."""
-        if self.world_size > 1 and not isinstance(error, NonFiniteLoss):
-            raise error
+    def lose(self, student: Student, failure: Failure) -> EpochResult:
+        """Remove a student that failed, and return its last result; with several workers raise RuntimeError."""
+        if self.world_size > 1 and failure.state != "diverged":
+            raise RuntimeError(failure.traceback)
         self.drop(student.trial.id)
         student.optimizer.zero_grad(set_to_none=True)  # frees memory before the other students go on
-        # The CPU's allocator raises a plain RuntimeError.
-        is_memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-        state = "diverged" if isinstance(error, NonFiniteLoss) else "out_of_memory" if is_memory else "failed"
-        trace = "" if state == "diverged" else "".join(traceback.format_exception(error))
-        reason = f"{type(error).__name__}: {error}" if state == "failed" else str(error).split("\n")[0]
-        return EpochResult(student.trial.id, state, student.epoch, self.position, 0.0, {}, reason, trace)
+        return EpochResult(
+            student.trial.id, failure.state, student.epoch, self.position, 0.0, {}, failure.reason, failure.traceback
+        )
 
 
 @torch.no_grad()

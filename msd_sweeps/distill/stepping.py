@@ -4,16 +4,16 @@ On a CPU a step of a small network has hundreds of short parallel loops. Threads
 other, and every other process on the machine makes all of them wait. Students side by side meet once a batch.
 
 On a GPU it is hundreds of kernels that take less time than their launches. A captured graph launches all of them at
-once, and students on streams of their own fill the device together. Not yet run on a GPU: the tests check the order of
-things on a CPU, with a stand-in for the capture.
+once, and students on streams of their own fill the device together.
 """
 
 import logging
-import math
-from collections.abc import Callable, Iterator, Sequence
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -21,13 +21,16 @@ from torch import Tensor
 
 from msd_sweeps.distill.data.splits import StreamBatch
 from msd_sweeps.distill.models.network import Taps
-from msd_sweeps.distill.student import Student
+from msd_sweeps.distill.student import NonFiniteLoss, Student
 
 WARM_UP_STEPS = 3
 """Steps before a capture. They choose algorithms and make momentum and sums, which a graph then finds in place."""
 
 NO_TAPS = Taps((), torch.empty(0), torch.empty(0), torch.empty(0))
 """The teacher's taps for students that have no teacher; they do not read them."""
+
+MOST_STREAMS = 32
+"""PyTorch hands out its 32 streams again after so many."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -36,28 +39,66 @@ Teach = Callable[[Tensor], Taps]  # the teacher's forward pass: images [B, 3, H,
 Learn = Callable[[Student], None]  # one optimiser step of one student, on what `load` gave
 
 
+class DeviceFault(RuntimeError):
+    """The device answers nothing any more: this process has to end, and no trial of it is to blame for that alone."""
+
+
+class Failure(NamedTuple):
+    """What is kept of an exception, which itself holds its frames, and with them the tensors of a whole step."""
+
+    state: Literal["failed", "out_of_memory", "diverged"]
+    reason: str
+    traceback: str
+
+    @classmethod
+    def of(cls, error: Exception) -> "Failure":
+        if isinstance(error, NonFiniteLoss):
+            return cls("diverged", str(error), "")
+        trace = "".join(traceback.format_exception(error))
+        causes: list[BaseException] = [error]
+        # A capture that runs out of memory is reported as a broken capture, with the reason behind it.
+        while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+            causes.append(cause)
+        for cause in causes:
+            # The CPU's allocator raises a plain RuntimeError.
+            if isinstance(cause, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(cause):
+                return cls("out_of_memory", str(cause).split("\n")[0], trace)
+        return cls("failed", f"{type(error).__name__}: {error}", trace)
+
+
 class InTurn:
     """One student after another. The base class of all steppings."""
 
-    def load(self, batch: StreamBatch, teach: Teach | None) -> tuple[StreamBatch, Taps]:
-        """Return the batch that students read and the teacher's taps of it. teach: None where no student needs it."""
-        return batch, NO_TAPS if teach is None else teach(batch.images)
+    broken = False
+    """Whether this process must end soon: a capture has failed, which leaves traces in the allocator."""
 
-    def step(self, students: Sequence[Student], learn: Learn) -> Iterator[tuple[Student, Exception]]:
+    def batches(self, stream: Iterable[StreamBatch], teach: Teach | None) -> Iterator[tuple[StreamBatch, Taps]]:
+        """The batches that students read, with the teacher's taps. teach: None where no student needs it."""
+        for batch in stream:
+            yield batch, NO_TAPS if teach is None else self.taps(batch.images, teach)
+
+    def taps(self, images: Tensor, teach: Teach) -> Taps:
+        """The teacher's taps of a batch."""
+        return teach(images)
+
+    def step(self, students: Sequence[Student], learn: Learn) -> Iterator[tuple[Student, Failure]]:
         """Call `learn` for every student; yields those that raised an exception, as `each` does."""
         return self.each(students, learn)
 
-    def each(self, items: Sequence[Item], work: Callable[[Item], None]) -> Iterator[tuple[Item, Exception]]:
+    def each(self, items: Sequence[Item], work: Callable[[Item], None]) -> Iterator[tuple[Item, Failure]]:
         """Call `work` for every item when all steps are over; yields the items that raised, in their order.
 
-        Lazy: the consumer sees an exception before the next item begins. A data-parallel worker must not go on while
+        Lazy: the consumer sees a failure before the next item begins. A data-parallel worker must not go on while
         the others wait for the student that failed.
         """
         for item in items:
+            failure = None
             try:
                 work(item)
             except Exception as error:
-                yield item, error
+                failure = Failure.of(error)
+            if failure is not None:  # the exception is gone, and the memory of its step with it
+                yield item, failure
 
 
 class Threads(InTurn):
@@ -70,19 +111,22 @@ class Threads(InTurn):
         self._threads = threads
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="student")
 
-    def load(self, batch: StreamBatch, teach: Teach | None) -> tuple[StreamBatch, Taps]:
+    def taps(self, images: Tensor, teach: Teach) -> Taps:
         """The teacher's pass is divided among the threads, always into 4 parts: rounding can depend on their rows."""
-        if teach is None:
-            return batch, NO_TAPS
-        parts = [part.result() for part in self._run(teach, batch.images.chunk(4))]
-        return batch, Taps.of([torch.cat(tensors) for tensors in zip(*(part.tensors for part in parts), strict=True)])
+        parts = [part.result() for part in self._run(teach, images.chunk(4))]
+        return Taps.of([torch.cat(tensors) for tensors in zip(*(part.tensors for part in parts), strict=True)])
 
-    def each(self, items: Sequence[Item], work: Callable[[Item], None]) -> Iterator[tuple[Item, Exception]]:
-        for item, done in zip(items, self._run(work, items), strict=True):
+    def each(self, items: Sequence[Item], work: Callable[[Item], None]) -> Iterator[tuple[Item, Failure]]:
+        def failure(item: Item) -> Failure | None:
             try:
-                done.result()
+                work(item)
             except Exception as error:
-                yield item, error
+                return Failure.of(error)
+            return None
+
+        for item, done in zip(items, self._run(failure, items), strict=True):
+            if (found := done.result()) is not None:
+                yield item, found
 
     def _run(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Future[Result]]:
         """Call `work` for every item on the pool's threads and wait for all of them."""
@@ -106,16 +150,28 @@ class Recorder:
 
     def __init__(self, device: torch.device):
         self._device = device
+        self._streams = [torch.cuda.Stream(device) for _ in range(MOST_STREAMS)]
+        self._lent = 0
 
-    def capture(self, work: Work) -> Work:
-        """Record `work` without running it; the result replays it in the same memory."""
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            work()
+    def capture(self, work: Work, stream: Any) -> Work:
+        """Record `work` on a stream without running it; the result replays it in the same memory.
+
+        The stream is the one on which it warmed up and will replay: cuBLAS keeps a workspace for each stream, and
+        graphs that are captured on one stream and replayed on several would write into the same workspace at a time.
+        """
+        graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self._device)
+        try:
+            # Other threads, which write checkpoints, may use the device meanwhile.
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                work()
+        finally:
+            torch.cuda.set_stream(current)  # a capture that fails leaves its own
         return graph.replay
 
     def new_stream(self) -> Any:
-        return torch.cuda.Stream(self._device)
+        """The least recently lent of a fixed list; two students that share one run one after the other."""
+        self._lent += 1
+        return self._streams[(self._lent - 1) % MOST_STREAMS]
 
     def run_on(self, stream: Any, work: Work) -> None:
         """Run on another stream, after everything that the main stream has been given."""
@@ -123,89 +179,153 @@ class Recorder:
         with torch.cuda.stream(stream):
             work()
 
+    def waits(self, stream: Any, work: Work) -> bool:
+        """Run on another stream; whether the work made the host wait for the device, which a graph cannot do."""
+        mode = torch.cuda.get_sync_debug_mode()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            try:
+                self.run_on(stream, work)
+            finally:
+                torch.cuda.set_sync_debug_mode(mode)
+        return any("called a synchronizing" in str(warning.message) for warning in caught)
+
     def wait_for(self, stream: Any) -> None:
         """Let the main stream wait for another."""
         torch.cuda.current_stream(self._device).wait_stream(stream)
 
+    def check(self) -> None:
+        """Raises DeviceFault where the device's context is broken: every later call would fail as well."""
+        try:
+            torch.cuda.synchronize(self._device)
+        except RuntimeError as error:
+            raise DeviceFault(f"the GPU has stopped answering ({str(error).splitlines()[0]})") from error
+
 
 class _Graph:
-    """Work that runs plainly for its first WARM_UP_STEPS steps, and as a captured graph from then on."""
+    """Work on a stream of its own: plain for its first WARM_UP_STEPS steps, a captured graph from then on.
+
+    Work that waits for the device is found in the last plain step, and goes on plainly.
+    """
 
     def __init__(self, recorder: Recorder, name: str):
-        self._recorder, self._name = recorder, name
-        self._plain_steps: float = 0  # -inf where a capture was refused
+        self._recorder, self._name, self.stream = recorder, name, recorder.new_stream()
+        self._plain_steps = 0
+        self._waits = False
         self._replay: Work | None = None
 
-    def ready(self, work: Work, may_capture: bool = True) -> Work:
-        """What runs the next step: `work` itself, or its graph."""
-        if self._replay is None and may_capture and self._plain_steps >= WARM_UP_STEPS:
+    @property
+    def is_captured(self) -> bool:
+        return self._replay is not None
+
+    def run(self, work: Work, may_capture: bool = True) -> None:
+        """Take the next step: `work` itself, or its graph. Raises CaptureError where the capture fails."""
+        if self._replay is None and may_capture and not self._waits and self._plain_steps >= WARM_UP_STEPS:
             try:
-                self._replay = self._recorder.capture(work)
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError as error:
-                self._plain_steps = -math.inf
-                # A logged exception would keep the student alive.
-                logging.getLogger(__name__).warning(f"{self._name} cannot be captured and steps plainly: {error}")
+                self._replay = self._recorder.capture(work, self.stream)
+            except Exception as error:
+                raise CaptureError(f"a step of {self._name} cannot be captured as a CUDA graph: {error}") from error
         self._plain_steps += 1
-        return self._replay or work
+        if self._plain_steps == WARM_UP_STEPS:
+            self._waits = self._recorder.waits(self.stream, work)
+            if self._waits:
+                message = f"{self._name} waits for the device in every step, so it steps without a CUDA graph, slowly"
+                logging.getLogger(__name__).warning(message)
+        else:
+            self._recorder.run_on(self.stream, self._replay or work)
+
+
+class CaptureError(RuntimeError):
+    """A step cannot be captured."""
 
 
 class Graphs(InTurn):
     """Batch and taps are copied into buffers that stay in place, where graphs read them.
 
-    Gradients are freed after each step, so a captured backward pass makes them anew in the graph's memory.
+    The next batch and the teacher's pass over it run ahead, beside the students. Gradients are freed after each step,
+    so a captured backward pass makes them anew in the graph's memory.
     """
 
     def __init__(self, recorder: Recorder):
         self._recorder = recorder
-        self._batch: StreamBatch | None = None
-        self._taps: Taps | None = None
         self._teacher = _Graph(recorder, "the teacher")
-        self._students: WeakKeyDictionary[Student, tuple[Any, _Graph]] = WeakKeyDictionary()
-        """The stream and the graph of each student; they go with the student."""
+        # What the students read, and the same of the next batch, on the teacher's stream.
+        self._batch: list[Tensor] = []
+        self._taps: list[Tensor] = []
+        self._ahead_batch: list[Tensor] = []
+        self._ahead_taps: list[Tensor] = []
+        self._students: WeakKeyDictionary[Student, _Graph] = WeakKeyDictionary()
+        """The graph of each student; it goes with the student."""
 
-    def load(self, batch: StreamBatch, teach: Teach | None) -> tuple[StreamBatch, Taps]:
-        self._join()  # students may still be reading the last batch
-        self._batch = StreamBatch(*_copied(batch, self._batch))
-        if teach is not None:
-            self._teacher.ready(partial(self._teach, teach, self._batch.images))()
-        return self._batch, self._taps or NO_TAPS
+    def batches(self, stream: Iterable[StreamBatch], teach: Teach | None) -> Iterator[tuple[StreamBatch, Taps]]:
+        source = iter(stream)
+        while self._next(source, teach):
+            self._join()  # students may still be reading the last batch
+            self._recorder.wait_for(self._teacher.stream)
+            self._batch = _copied(self._ahead_batch, self._batch)
+            self._taps = _copied(self._ahead_taps, self._taps)
+            yield StreamBatch(*self._batch), NO_TAPS if teach is None else Taps.of(self._taps)
 
-    def step(self, students: Sequence[Student], learn: Learn) -> Iterator[tuple[Student, Exception]]:
+    def step(self, students: Sequence[Student], learn: Learn) -> Iterator[tuple[Student, Failure]]:
         def start(student: Student) -> None:
             if student not in self._students:
                 name = f"trial {student.trial.id} ({student.trial.method.name})"
-                self._students[student] = self._recorder.new_stream(), _Graph(self._recorder, name)
-            stream, graph = self._students[student]
+                self._students[student] = _Graph(self._recorder, name)
             # A graph keeps the factor of a loss that warms up from epoch to epoch.
             is_constant = student.epoch + 1 >= getattr(student.trial.method, "warmup_epochs", 0)
-            self._recorder.run_on(stream, graph.ready(partial(learn, student), may_capture=is_constant))
+            try:
+                self._students[student].run(partial(learn, student), is_constant and not self.broken)
+            except CaptureError:
+                self.broken = True
+                raise
 
-        for student, error in super().each(students, start):
-            self._join()  # before its memory is freed
-            yield student, error
+        return self._checked(super().each(students, start))
 
-    def each(self, items: Sequence[Item], work: Callable[[Item], None]) -> Iterator[tuple[Item, Exception]]:
+    def each(self, items: Sequence[Item], work: Callable[[Item], None]) -> Iterator[tuple[Item, Failure]]:
         self._join()
-        return super().each(items, work)
+        return self._checked(super().each(items, work))
 
-    def _teach(self, teach: Teach, images: Tensor) -> None:
-        """Put the teacher's taps where students read them."""
-        self._taps = Taps.of(_copied(teach(images).tensors, self._taps and self._taps.tensors))
+    def is_captured(self, student: Student) -> bool:
+        """Whether the student's steps are replays of a graph."""
+        return student in self._students and self._students[student].is_captured
+
+    def _next(self, source: Iterator[StreamBatch], teach: Teach | None) -> bool:
+        """Read the next batch, and the teacher's taps of it; False at the end of the epoch."""
+        batch: StreamBatch | None = None
+
+        def read() -> None:
+            nonlocal batch
+            batch = next(source, None)
+            if batch is not None:
+                self._ahead_batch = _copied(batch, self._ahead_batch)
+
+        def run_teacher(teach: Teach) -> None:
+            self._ahead_taps = _copied(teach(self._ahead_batch[0]).tensors, self._ahead_taps)
+
+        self._recorder.run_on(self._teacher.stream, read)
+        if batch is not None and teach is not None:
+            self._teacher.run(partial(run_teacher, teach))
+        return batch is not None
+
+    def _checked(self, failures: Iterator[tuple[Item, Failure]]) -> Iterator[tuple[Item, Failure]]:
+        """The failures, each once all steps are over and the device is known to work. Raises DeviceFault."""
+        for item, failure in failures:
+            self._join()  # before its memory is freed
+            self._recorder.check()
+            yield item, failure
 
     def _join(self) -> None:
         """Let the main stream wait until all students have taken their steps."""
-        for stream, _ in self._students.values():
-            self._recorder.wait_for(stream)
+        for graph in self._students.values():
+            self._recorder.wait_for(graph.stream)
 
 
-def _copied(tensors: Sequence[Tensor], kept: Sequence[Tensor] | None) -> Sequence[Tensor]:
+def _copied(tensors: Sequence[Tensor], kept: list[Tensor]) -> list[Tensor]:
     """The tensors in memory of their own, which is that of the earlier copies where there are some."""
-    if kept is None:
+    if not kept:
         return [tensor.clone() for tensor in tensors]
-    for copy, tensor in zip(kept, tensors, strict=True):
-        copy.copy_(tensor)
+    torch._foreach_copy_(kept, list(tensors))
     return kept
 
 

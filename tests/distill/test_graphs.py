@@ -28,8 +28,9 @@ class StandIn:
         self.replays = 0
         self.streams = 0
         self.refuses: type[Exception] | None = None
+        self.found_waiting = False
 
-    def capture(self, work: Callable[[], Any]) -> Callable[[], None]:
+    def capture(self, work: Callable[[], Any], stream: Any) -> Callable[[], None]:
         if self.refuses is not None:
             raise self.refuses("cannot be captured")
         self.captures += 1
@@ -42,13 +43,20 @@ class StandIn:
 
     def new_stream(self) -> str:
         self.streams += 1
-        return "stream"
+        return f"stream {self.streams}"
+
+    def waits(self, stream: Any, work: Callable[[], None]) -> bool:
+        work()
+        return self.found_waiting
+
+    def check(self) -> None:
+        pass
 
     def run_on(self, stream: Any, work: Callable[[], None]) -> None:
         work()
 
     def wait_for(self, stream: Any) -> None:
-        assert stream == "stream"
+        assert stream.startswith("stream")
 
 
 def train(cohort: Cohort, names: list[str]) -> list[list[tuple[str, dict[str, float]]]]:
