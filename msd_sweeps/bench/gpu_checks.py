@@ -11,7 +11,8 @@ from torch import Tensor
 from msd_sweeps.catalog.networks import NETWORKS
 from msd_sweeps.distill.cohort import Cohort, train_epoch
 from msd_sweeps.distill.device import choose_device
-from msd_sweeps.distill.stepping import DeviceFault, Graphs, InTurn
+from msd_sweeps.distill.graphs import DeviceFault, Graphs
+from msd_sweeps.distill.stepping import InTurn
 from msd_sweeps.distill.student import Student
 from msd_sweeps.distill.timing import random_cohort, random_splits
 from msd_sweeps.space.methods import METHODS

@@ -15,7 +15,7 @@ from msd_sweeps.bench.gpu_checks import Row, Stage
 from msd_sweeps.bench.steps import peer_step
 from msd_sweeps.distill.cohort import Cohort
 from msd_sweeps.distill.device import choose_device, device_name
-from msd_sweeps.distill.stepping import Graphs, Recorder
+from msd_sweeps.distill.graphs import Graphs, Recorder
 from msd_sweeps.distill.timing import Step, random_cohort, random_splits, replicates, steps_of
 from msd_sweeps.space.trial import Trial, changed
 
@@ -136,8 +136,9 @@ def probes(base: Trial) -> Iterator[Row]:
 
 
 class _OneStream(Recorder):
-    def new_stream(self) -> Any:
-        return self._streams[0]
+    def stream_for(self, owner: object) -> Any:
+        super().stream_for(owner)
+        return self._streams[0][0]
 
 
 def _compile(cohort: Cohort) -> None:

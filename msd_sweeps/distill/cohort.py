@@ -9,9 +9,10 @@ from torch import Tensor
 
 from msd_sweeps.distill.data.splits import Split, Splits, Stream, StreamBatch
 from msd_sweeps.distill.device import choose_dtype
+from msd_sweeps.distill.graphs import Graphs, Recorder
 from msd_sweeps.distill.losses.distiller import Batch, Side
 from msd_sweeps.distill.models.network import Network, Taps
-from msd_sweeps.distill.stepping import Failure, InTurn, choose_stepping
+from msd_sweeps.distill.stepping import Failure, InTurn, Threads
 from msd_sweeps.distill.student import State, Student
 from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.trial import Trial
@@ -167,6 +168,21 @@ class Cohort:
         return EpochResult(
             student.trial.id, failure.state, student.epoch, self.position, 0.0, {}, failure.reason, failure.traceback
         )
+
+
+def choose_stepping(device: torch.device, world_size: int = 1, threads_per_student: int | None = None) -> InTurn:
+    """Graphs on a GPU; threads on a CPU where `threads_per_student` is given; otherwise one student after another.
+
+    Data-parallel workers always step in turn: their gradient reductions must meet in the same order on all ranks,
+    and are not captured.
+    """
+    if world_size > 1:
+        return InTurn()
+    if device.type == "cuda":
+        return Graphs(Recorder(device))
+    if threads_per_student is not None:
+        return Threads(max(1, torch.get_num_threads() // threads_per_student), threads_per_student)
+    return InTurn()
 
 
 @torch.no_grad()

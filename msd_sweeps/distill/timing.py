@@ -14,7 +14,8 @@ from msd_sweeps.distill import models
 from msd_sweeps.distill.cohort import Cohort, train_epoch
 from msd_sweeps.distill.data.splits import Images, Splits
 from msd_sweeps.distill.device import choose_device
-from msd_sweeps.distill.stepping import WARM_UP_STEPS, InTurn
+from msd_sweeps.distill.graphs import WARM_UP_STEPS
+from msd_sweeps.distill.stepping import InTurn
 from msd_sweeps.space.trial import Trial, changed
 
 Step = Callable[[], object]
