@@ -94,6 +94,7 @@ def methods(base: Trial) -> Iterator[Row]:
     msd = base.method.model_dump()
     choices: dict[str, dict[str, Any]] = {
         "msd": {},
+        "msd regions": {"feature_pairs": "regions", "negatives": "all_regions"},
         "msd stages, linear": {"tap": "stages", "projector": "linear"},
         "msd heads, agree": {"projector": "heads", "regions": "agree"},
         "msd half, weighted, other classes": {

@@ -98,11 +98,16 @@ class MsdSettings(LogitSettings):
     """Which regions count: all, or by whether the teacher's classifier finds the label in them."""
     disagree_weight: Weight = 2.0
     """With `regions: weighted`, the weight of regions in which the teacher does not find the label."""
-    negatives: Literal["other_samples", "other_classes"] = "other_samples"
+    negatives: Literal["other_samples", "other_classes", "all_regions"] = "other_samples"
+    """The sample-wise loss contrasts a region with the same region of other samples, or of samples of other classes, or
+    with all regions of its scale in all samples."""
     sample_weight: Weight = 1.0
     sample_temperature: Positive = 0.1
     feature_weight: Weight = 1.0
     feature_temperature: Positive = 0.5
+    feature_pairs: Literal["channels", "regions"] = "channels"
+    """What the feature-wise loss contrasts, two readings of the paper: the channels over the batch, or the regions of
+    one sample at each scale above 1."""
     tap: Literal["last", "stages"] = "last"
 
     @model_validator(mode="after")
@@ -112,6 +117,10 @@ class MsdSettings(LogitSettings):
             raise ValueError(f"scale_weights: {len(weights)} weights for {len(self.scales)} scales")
         if weights is not None and not any(weights):
             raise ValueError("scale_weights: cannot all be 0")
+        shares = weights or (1.0,) * len(self.scales)
+        has_pairs = any(scale > 1 and share > 0 for scale, share in zip(self.scales, shares, strict=True))
+        if self.feature_pairs == "regions" and self.feature_weight > 0 and not has_pairs:
+            raise ValueError("feature_pairs: 'regions' needs a scale above 1: scale 1 has a single region in a sample")
         if self.projector == "heads" and self.tap == "stages":
             raise ValueError("projector: 'heads' reads the last feature map only; use tap: last")
         return self

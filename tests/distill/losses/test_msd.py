@@ -11,13 +11,16 @@ from torch.autograd import gradcheck
 from msd_sweeps.distill.losses.distiller import directions
 from msd_sweeps.distill.losses.msd import (
     Decoupling,
+    across_regions,
     common_grid,
     feature_wise,
     info_nce,
     other_class_bias,
     region_shares,
+    region_wise,
     sample_wise,
 )
+from msd_sweeps.space.methods import METHODS
 
 ONLY_SAMPLE = {"ce_weight": 0.0, "feature_weight": 0.0, "sample_weight": 1.0}
 ONLY_FEATURE = {"ce_weight": 0.0, "feature_weight": 1.0, "sample_weight": 0.0}
@@ -259,3 +262,52 @@ def test_gradients():
     assert gradcheck(directions, student)
     maps = rows(2, 3, 4, 4).requires_grad_()
     assert gradcheck(Decoupling(maps.shape, (4, 4), (1, 2), "half"), maps)
+
+
+def test_the_regions_of_a_sample_are_told_apart():
+    """The second reading of the feature-wise loss, one value at a time."""
+    student, teacher = rows(3, 4, 5), rows(3, 4, 5)
+    found = region_wise(student, teacher, 0.4)
+    assert found.shape == (4, 3)
+    for sample in range(3):
+        torch.testing.assert_close(found[:, sample], plain_info_nce(student[sample], teacher[sample], 0.4))
+
+
+def test_two_regions_by_hand():
+    student = torch.tensor([[[2.0, 0.0], [0.0, 3.0]]])
+    teacher = torch.tensor([[[1.0, 0.0], [3.0, 4.0]]])
+    first, second = region_wise(student, teacher, 0.5)[:, 0].tolist()
+    assert first == pytest.approx(-math.log(math.exp(2) / (math.exp(2) + math.exp(1.2))))
+    assert second == pytest.approx(-math.log(math.exp(1.6) / (math.exp(1.6) + 1)))
+
+
+def test_all_regions_of_a_scale_are_told_apart_in_one_set():
+    student, teacher = rows(3, 4, 5), rows(3, 4, 5)
+    expected = plain_info_nce(student.flatten(0, 1), teacher.flatten(0, 1), 0.3)
+    torch.testing.assert_close(across_regions(student, teacher, 0.3), expected.view(3, 4).t())
+    one_region = rows(3, 1, 5), rows(3, 1, 5)
+    torch.testing.assert_close(across_regions(*one_region, 0.3), sample_wise(*one_region, 0.3))
+
+
+@pytest.mark.parametrize("regions", ["all", "agree", "weighted"])
+def test_scale_one_takes_no_part_where_regions_are_paired(make_pair, regions):
+    pair = make_pair(student=(4, 6, 8))
+    settings = {"projector": "none", "feature_pairs": "regions", "regions": regions, **ONLY_FEATURE}
+    both, alone = (pair.terms("msd", scales=scales, **settings)["feature"] for scales in ((1, 2), (2,)))
+    torch.testing.assert_close(both, alone)
+    assert both > 0
+
+
+def test_scale_weights_count_among_the_scales_that_take_part(make_pair):
+    pair = make_pair(student=(4, 6, 8))
+    settings = {"projector": "none", "feature_pairs": "regions", **ONLY_FEATURE}
+    two, four = (pair.terms("msd", scales=(scale,), **settings)["feature"] for scale in (2, 4))
+    found = pair.terms("msd", scales=(1, 2, 4), scale_weights=(5.0, 3.0, 1.0), **settings)["feature"]
+    torch.testing.assert_close(found, 0.75 * two + 0.25 * four)
+
+
+@pytest.mark.parametrize("choices", [{"scales": (1,)}, {"scales": (1, 2), "scale_weights": (1.0, 0.0)}])
+def test_regions_cannot_be_paired_at_scale_one_alone(choices):
+    with pytest.raises(ValueError, match="'regions' needs a scale above 1"):
+        METHODS["msd"](name="msd", feature_pairs="regions", **choices)
+    METHODS["msd"](name="msd", feature_pairs="regions", feature_weight=0.0, **choices)
