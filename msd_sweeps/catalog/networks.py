@@ -42,13 +42,17 @@ class Pair(NamedTuple):
     data: str
     image_size: int
 
+    @property
+    def map_side(self) -> int:
+        """Side, in pixels, of the smaller of both last feature maps."""
+        reduction = max(NETWORKS[self.student].reduction, NETWORKS[self.teacher].reduction)
+        return max(1, self.image_size // reduction)
+
     def check_scales(self, scales: Iterable[int]) -> None:
         """Raises ValueError for a scale that divides the smaller of both last feature maps into less than pixels."""
-        reduction = max(NETWORKS[self.student].reduction, NETWORKS[self.teacher].reduction)
-        finest = max(1, self.image_size // reduction)
         for scale in scales:
-            if scale > finest:
-                hint = f"the finest scale of {self.teacher} -> {self.student} on {self.data} is {finest}"
+            if scale > self.map_side:
+                hint = f"the finest scale of {self.teacher} -> {self.student} on {self.data} is {self.map_side}"
                 raise ValueError(f"method.scales: scale {scale} is finer than the feature map; {hint}")
 
     def check_classifiers(self, *roles: str) -> None:

@@ -9,12 +9,20 @@ import functools
 import operator
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from msd_sweeps.catalog.networks import NETWORKS, Pair
 from msd_sweeps.space.settings import Count, Positive, Settings, Weight
 
-Scales = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
+
+def _increasing(scales: tuple[int, ...]) -> tuple[int, ...]:
+    if list(scales) != sorted(set(scales)):
+        raise ValueError(f"expected scales in increasing order, each once, such as {sorted(set(scales))}")
+    return scales
+
+
+Scales = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1), AfterValidator(_increasing)]
+"""In one order only: the same windows have the same trial id."""
 Epochs = Annotated[int, Field(ge=0)]
 
 METHODS: dict[str, type["MethodSettings"]] = {}
@@ -89,9 +97,10 @@ class MsdSettings(LogitSettings):
     scales: Scales = (1, 2, 4)
     """Windows of scale k have 1/k of the map's side; 1 is the global feature."""
     scale_weights: tuple[Weight, ...] | None = None
-    """One weight per scale; equal when absent."""
+    """One weight per scale; equal when absent, and equal ones become absent."""
     stride: Literal["window", "half"] = "window"
-    """window: the windows tile the map. half: they slide by half a window."""
+    """window: the windows tile the map. half: they slide by half a window. Scale 1 alone has one window, so there
+    `half` becomes `window`."""
     projector: Literal["linear", "none", "heads"] = "linear"
     """How unequal widths are bridged; heads: each network's own classifier."""
     regions: Literal["all", "agree", "weighted"] = "all"
@@ -114,6 +123,11 @@ class MsdSettings(LogitSettings):
             raise ValueError("scale_weights: cannot all be 0")
         if self.projector == "heads" and self.tap == "stages":
             raise ValueError("projector: 'heads' reads the last feature map only; use tap: last")
+        # Settings that mean the same become the same, so that they are one cell. Frozen, but still under construction.
+        if self.scales == (1,):
+            object.__setattr__(self, "stride", "window")
+        if weights is not None and len(set(weights)) == 1:
+            object.__setattr__(self, "scale_weights", None)
         return self
 
     @property
@@ -122,6 +136,15 @@ class MsdSettings(LogitSettings):
 
     def check_pair(self, pair: Pair) -> None:
         pair.check_scales(self.scales)
+        side, (*coarser, finest) = pair.map_side, self.scales
+        if (
+            self.stride == "window"
+            and side > 2
+            and 2 * (half := side // 2) == side == finest + 1
+            and coarser in ([], [1])
+        ):
+            found = f"scale {finest} on a map of {side} x {side} has the windows of stride: half at scale {half}"
+            raise ValueError(f"method.scales: {found}, so that the same loss would have two names; write it so")
         student, teacher = NETWORKS[pair.student].channels, NETWORKS[pair.teacher].channels
         if self.projector == "none" and student != teacher:
             found = f"{pair.teacher} -> {pair.student} taps {teacher} and {student} channels"
