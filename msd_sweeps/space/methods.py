@@ -9,20 +9,11 @@ import functools
 import operator
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from msd_sweeps.catalog.networks import NETWORKS, Pair
-from msd_sweeps.space.settings import Count, Positive, Settings, Weight
+from msd_sweeps.space.settings import Count, Positive, Scales, Settings, Weight
 
-
-def _increasing(scales: tuple[int, ...]) -> tuple[int, ...]:
-    if list(scales) != sorted(set(scales)):
-        raise ValueError(f"expected scales in increasing order, each once, such as {sorted(set(scales))}")
-    return scales
-
-
-Scales = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1), AfterValidator(_increasing)]
-"""In one order only: the same windows have the same trial id."""
 Epochs = Annotated[int, Field(ge=0)]
 
 METHODS: dict[str, type["MethodSettings"]] = {}
@@ -99,8 +90,7 @@ class MsdSettings(LogitSettings):
     scale_weights: tuple[Weight, ...] | None = None
     """One weight per scale; equal when absent, and equal ones become absent."""
     stride: Literal["window", "half"] = "window"
-    """window: the windows tile the map. half: they slide by half a window. Scale 1 alone has one window, so there
-    `half` becomes `window`."""
+    """window: the windows tile the map. half: they slide by half a window, of which scale 1 alone makes `window`."""
     projector: Literal["linear", "none", "heads"] = "linear"
     """How unequal widths are bridged; heads: each network's own classifier."""
     regions: Literal["all", "agree", "weighted"] = "all"
@@ -123,11 +113,9 @@ class MsdSettings(LogitSettings):
             raise ValueError("scale_weights: cannot all be 0")
         if self.projector == "heads" and self.tap == "stages":
             raise ValueError("projector: 'heads' reads the last feature map only; use tap: last")
-        # Settings that mean the same become the same, so that they are one cell. Frozen, but still under construction.
-        if self.scales == (1,):
-            object.__setattr__(self, "stride", "window")
-        if weights is not None and len(set(weights)) == 1:
-            object.__setattr__(self, "scale_weights", None)
+        # What means the same becomes the same, and so one cell. Frozen, but still under construction.
+        object.__setattr__(self, "stride", "window" if self.scales == (1,) else self.stride)
+        object.__setattr__(self, "scale_weights", weights if len(set(weights or (1,))) > 1 else None)
         return self
 
     @property
@@ -135,24 +123,13 @@ class MsdSettings(LogitSettings):
         return {name: weight for name, weight in super().term_weights.items() if name != "disagree_weight"}
 
     def check_pair(self, pair: Pair) -> None:
-        pair.check_scales(self.scales)
-        side, (*coarser, finest) = pair.map_side, self.scales
-        if (
-            self.stride == "window"
-            and side > 2
-            and 2 * (half := side // 2) == side == finest + 1
-            and coarser in ([], [1])
-        ):
-            found = f"scale {finest} on a map of {side} x {side} has the windows of stride: half at scale {half}"
-            raise ValueError(f"method.scales: {found}, so that the same loss would have two names; write it so")
+        pair.check_scales(self.scales, self.stride)
         student, teacher = NETWORKS[pair.student].channels, NETWORKS[pair.teacher].channels
         if self.projector == "none" and student != teacher:
             found = f"{pair.teacher} -> {pair.student} taps {teacher} and {student} channels"
             raise ValueError(f"method.projector: 'none' needs equal widths, but {found}; use 'linear' or 'heads'")
-        if self.projector == "heads":
-            pair.check_classifiers("student", "teacher")
-        elif self.regions != "all":
-            pair.check_classifiers("teacher")
+        if self.projector == "heads" or self.regions != "all":
+            pair.check_classifiers(*["student"] * (self.projector == "heads"), "teacher")
 
 
 class DkdSettings(MethodSettings):

@@ -9,7 +9,7 @@ import torch
 
 from msd_sweeps.distill import checkpoint, teacher
 from msd_sweeps.distill.data import loading as data
-from msd_sweeps.distill.device import choose_device, device_name
+from msd_sweeps.distill.device import choose_device, choose_dtype, device_name
 from msd_sweeps.distill.timing import measure_pack
 from msd_sweeps.plan.slots import MOST, largest_trial
 from msd_sweeps.records.header import DataRecord, TeacherRecord
@@ -49,6 +49,7 @@ class Distillation:
         planned = [planned.trial for planned in (*sweep.fixed_trials, *corners)]
         records: list[DataRecord | TeacherRecord] = []
         for trial in [sweep.base, *planned, *(known.configuration for known in run.trials.values())]:
+            choose_dtype(trial.recipe.precision, device)
             data_key, teacher_key = _data_key(trial), teacher.cache_key(trial)
             try:
                 if data_key not in self._data:
