@@ -155,6 +155,7 @@ def _launches(header: Header) -> Table:
         ("launched", False, lambda launch: datetime.fromtimestamp(launch.time, UTC).strftime("%Y-%m-%d %H:%M UTC")),
         ("command", False, lambda launch: short(command_text(launch.command), 700)),
         ("commit", False, commit),
+        ("torch", False, lambda launch: launch.versions.get("torch", "")),
         ("device", False, lambda launch: launch.device),
     ]
     return Table(header.launches, columns)
