@@ -1,7 +1,7 @@
 """What is known of every network without building it, as `python -m msd_sweeps.schema` measures it. Without torch."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,14 +42,23 @@ class Pair(NamedTuple):
     data: str
     image_size: int
 
-    def check_scales(self, scales: Iterable[int]) -> None:
-        """Raises ValueError for a scale that divides the smaller of both last feature maps into less than pixels."""
+    @property
+    def map_side(self) -> int:
+        """Side, in pixels, of the smaller of both last feature maps."""
         reduction = max(NETWORKS[self.student].reduction, NETWORKS[self.teacher].reduction)
-        finest = max(1, self.image_size // reduction)
+        return max(1, self.image_size // reduction)
+
+    def check_scales(self, scales: Sequence[int], stride: str = "half") -> None:
+        """Raises ValueError for a scale that divides the smaller of both last feature maps into less than pixels, and
+        for windows that have another name: k − 1 of a side of k tile it as half-sliding windows of scale k/2 do."""
         for scale in scales:
-            if scale > finest:
-                hint = f"the finest scale of {self.teacher} -> {self.student} on {self.data} is {finest}"
+            if scale > self.map_side:
+                hint = f"the finest scale of {self.teacher} -> {self.student} on {self.data} is {self.map_side}"
                 raise ValueError(f"method.scales: scale {scale} is finer than the feature map; {hint}")
+        side, (*coarser, finest) = self.map_side, scales
+        if stride == "window" and side > 2 and side == finest + 1 and side % 2 == 0 and coarser in ([], [1]):
+            found = f"scale {finest} on a map of {side} x {side} has the windows of stride: half at scale {side // 2}"
+            raise ValueError(f"method.scales: {found}, so that one loss would have two names; write it so")
 
     def check_classifiers(self, *roles: str) -> None:
         """Raises ValueError where the classifier of the student or the teacher cannot label regions."""

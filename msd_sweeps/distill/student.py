@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from msd_sweeps.distill import losses, models
 from msd_sweeps.distill.data.splits import Split
+from msd_sweeps.distill.draws import draw_masks
 from msd_sweeps.distill.losses.distiller import Distiller, Side
 from msd_sweeps.distill.models.network import Network
 from msd_sweeps.records.trial_record import EpochResult
@@ -56,6 +57,9 @@ class Student:
             self.distiller = losses.build(trial.method, side, teacher, train.labels)
         self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.distiller.to(device)
+        # A tensor, so that a captured step reads the current one.
+        self._drawn_step = torch.zeros((), dtype=torch.int64, device=device)
+        draw_masks(self.network, trial.seed, self._drawn_step)
         self.learner: nn.Module = Learner(self.network, self.distiller)
         settings = recipe.model_dump(include={"lr", "momentum", "nesterov", "weight_decay"})
         self.optimizer = torch.optim.SGD(self.learner.parameters(), fused=True, **settings)
@@ -85,6 +89,7 @@ class Student:
         rate = learning_rate(self.trial.recipe, self._step, self.steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate if self._rate is None else self._rate.fill_(rate)
+        self._drawn_step.fill_(self._step)
         self._step += 1
 
     def add_metrics(self, loss: Tensor, terms: dict[str, Tensor], logits: Tensor, labels: Tensor) -> None:

@@ -16,7 +16,8 @@ from msd_sweeps.catalog.datasets import file_sha256
 from msd_sweeps.distill import checkpoint, models
 from msd_sweeps.distill.cohort import Cohort, evaluate
 from msd_sweeps.distill.data import loading as data
-from msd_sweeps.distill.device import choose_dtype
+from msd_sweeps.distill.device import choose_device, choose_dtype
+from msd_sweeps.distill.fingerprint import code_of, processor_of
 from msd_sweeps.distill.models.network import Network, fold_batch_norm
 from msd_sweeps.records.files import write_whole
 from msd_sweeps.records.header import TeacherRecord
@@ -41,8 +42,13 @@ class Teacher(TeacherRecord):
 
 
 def cache_key(trial: Trial) -> str:
-    """Names the cached teacher: by the content of its file or by how it is trained, and what it is measured on."""
-    return identity([teacher_identity(trial), trial.data.source, trial.recipe.precision])
+    """Names the cached teacher: by the content of its file or by how it is trained, what it is measured on, and the
+    code and processor that train and measure it: with others it is made again."""
+    alone = trial.model_copy(
+        update={"method": NoneSettings(name="none"), "student": Student(model=trial.teacher.model)}
+    )
+    code = code_of(alone) | {"processor": processor_of(choose_device())}
+    return identity([teacher_identity(trial), trial.data.source, trial.recipe.precision, code])
 
 
 def prepare(

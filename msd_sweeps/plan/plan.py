@@ -51,7 +51,8 @@ class Plan:
         lines = [
             f"sweep      {self.sweep.name}: {space.design.replace('_', ' ')} by {_metrics(space)}, base {space.base}",
             f"pair       {base.teacher.model} -> {base.student.model} on {base.data.name}, method {base.method.name}, "
-            f"{base.recipe.epochs} epochs of {base.steps_per_epoch} steps at batch size {base.recipe.batch_size}",
+            f"{base.recipe.epochs} epochs of {base.steps_per_epoch} steps at batch size {base.recipe.batch_size}, "
+            f"{base.recipe.precision}",
         ]
         lines += [f"parameter  {name}: {_values(parameter)}" for name, parameter in space.parameters.items()]
         lines += [f"cell       without {label}" for label in space.without]

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_a
 from pydantic import Field, model_validator
 
 from msd_sweeps.catalog.networks import NETWORKS, Pair
-from msd_sweeps.space.settings import Count, Positive, Settings, Weight
+from msd_sweeps.space.settings import Count, Positive, Scales, Settings, Weight
 
-Scales = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 Epochs = Annotated[int, Field(ge=0)]
 
 METHODS: dict[str, type["MethodSettings"]] = {}
@@ -89,9 +88,9 @@ class MsdSettings(LogitSettings):
     scales: Scales = (1, 2, 4)
     """Windows of scale k have 1/k of the map's side; 1 is the global feature."""
     scale_weights: tuple[Weight, ...] | None = None
-    """One weight per scale; equal when absent."""
+    """One weight per scale; equal when absent, and equal ones become absent."""
     stride: Literal["window", "half"] = "window"
-    """window: the windows tile the map. half: they slide by half a window."""
+    """window: the windows tile the map. half: they slide by half a window, of which scale 1 alone makes `window`."""
     projector: Literal["linear", "none", "heads"] = "linear"
     """How unequal widths are bridged; heads: each network's own classifier."""
     regions: Literal["all", "agree", "weighted"] = "all"
@@ -123,6 +122,9 @@ class MsdSettings(LogitSettings):
             raise ValueError("feature_pairs: 'regions' needs a scale above 1: scale 1 has a single region in a sample")
         if self.projector == "heads" and self.tap == "stages":
             raise ValueError("projector: 'heads' reads the last feature map only; use tap: last")
+        # What means the same becomes the same, and so one cell. Frozen, but still under construction.
+        object.__setattr__(self, "stride", "window" if self.scales == (1,) else self.stride)
+        object.__setattr__(self, "scale_weights", weights if len(set(weights or (1,))) > 1 else None)
         return self
 
     @property
@@ -130,15 +132,13 @@ class MsdSettings(LogitSettings):
         return {name: weight for name, weight in super().term_weights.items() if name != "disagree_weight"}
 
     def check_pair(self, pair: Pair) -> None:
-        pair.check_scales(self.scales)
+        pair.check_scales(self.scales, self.stride)
         student, teacher = NETWORKS[pair.student].channels, NETWORKS[pair.teacher].channels
         if self.projector == "none" and student != teacher:
             found = f"{pair.teacher} -> {pair.student} taps {teacher} and {student} channels"
             raise ValueError(f"method.projector: 'none' needs equal widths, but {found}; use 'linear' or 'heads'")
-        if self.projector == "heads":
-            pair.check_classifiers("student", "teacher")
-        elif self.regions != "all":
-            pair.check_classifiers("teacher")
+        if self.projector == "heads" or self.regions != "all":
+            pair.check_classifiers(*["student"] * (self.projector == "heads"), "teacher")
 
 
 class DkdSettings(MethodSettings):

@@ -6,7 +6,7 @@ import types
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, Tag, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
 from msd_sweeps.space.errors import InputError, KeyPath, nearest
@@ -15,6 +15,16 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+def _increasing(numbers: tuple[int, ...]) -> tuple[int, ...]:
+    if list(numbers) != sorted(set(numbers)):
+        raise ValueError(f"expected numbers in increasing order, each once, such as {sorted(set(numbers))}")
+    return numbers
+
+
+Scales = Annotated[tuple[Count, ...], Field(min_length=1), AfterValidator(_increasing)]
+"""In one order only, so that the same windows have the same trial id."""
 
 Changes = dict[str, JsonValue]
 """Dotted paths of a trial and the values they get."""

@@ -10,18 +10,16 @@ from pydantic import Field, model_validator
 
 from msd_sweeps.catalog.datasets import DATASETS, file_sha256
 from msd_sweeps.catalog.networks import NETWORKS, Pair
+from msd_sweeps.catalog.processor import native_precision
 from msd_sweeps.space.data import Data
 from msd_sweeps.space.errors import InputError, nearest
 from msd_sweeps.space.methods import Method
 from msd_sweeps.space.settings import Changes, Count, Positive, Seed, Settings, Weight, dotted, paths
 
-IDENTITY_VERSION = 2
-"""Raised when a change of the code changes what a configuration trains, so that old results are not reused."""
-
 
 def identity(value: Any) -> str:
     """Twelve hexadecimal digits that name a value of plain JSON types."""
-    text = json.dumps([IDENTITY_VERSION, value], sort_keys=True, separators=(",", ":"))
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -44,7 +42,8 @@ class Recipe(Settings):
     """Random crop after zero padding by so many pixels; 0 for none."""
     flip: bool = True
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """auto: bfloat16 where the processor has it natively."""
+    """auto: bfloat16 where the processor has it natively. A trial has the word replaced by what it means on the machine
+    that plans it, so that its id and every node have the same."""
 
 
 class Student(Settings):
@@ -75,6 +74,15 @@ class Trial(Settings):
     seed: Seed = 0
     data_seed: Seed | None = None
     """Order and augmentation of the images; the trial's seed when absent, so that replicates are independent."""
+
+    @model_validator(mode="after")
+    def _resolve_precision(self) -> "Trial":
+        # Frozen, but still under construction.
+        for section in (self, self.teacher):
+            if section.recipe.precision == "auto":
+                recipe = section.recipe.model_copy(update={"precision": native_precision()})
+                object.__setattr__(section, "recipe", recipe)
+        return self
 
     @model_validator(mode="after")
     def _check_networks(self) -> "Trial":

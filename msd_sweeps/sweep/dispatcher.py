@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from msd_sweeps.distill import checkpoint
+from msd_sweeps.records.fingerprint import Fingerprint
 from msd_sweeps.records.object_store import StoreError, place
 from msd_sweeps.records.trial_record import EpochResult
 
@@ -29,6 +30,7 @@ class Inputs(NamedTuple):
     data_sha256: str
     weights: str
     weights_sha256: str
+    fingerprint: Fingerprint = {}
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@
 import contextlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from msd_sweeps.records import ledger
+from msd_sweeps.records.fingerprint import Fingerprint, counted, differences
 from msd_sweeps.records.header import Launch, header_of
 from msd_sweeps.records.ledger import FILE_NAME
 from msd_sweeps.records.object_store import StoredLedger
@@ -18,6 +19,7 @@ from msd_sweeps.space.designs import PlannedTrial, Sweep, fresh_seeds
 from msd_sweeps.space.errors import InputError, nearest
 from msd_sweeps.space.load import checked_name, load
 from msd_sweeps.space.schema import Space
+from msd_sweeps.space.trial import Trial
 from msd_sweeps.sweep.options import Options
 
 Trials = dict[str, TrialRecord]
@@ -113,6 +115,27 @@ def continued(sweep: Sweep, launches: list[Launch]) -> Sweep:
         "search": space.search.model_copy(update={"num_samples": samples}),
     }
     return replace(sweep, space=space.model_copy(update=grown))
+
+
+def check_fingerprints(trials: Iterable[TrialRecord], now: Callable[[Trial], Fingerprint]) -> None:
+    """Raises InputError, with what differs, where trials were trained with other facts than they would be now.
+
+    now: the facts that are known so far.
+    """
+    known: dict[str, list[str]] = {}
+    found = []
+    for trial in trials:
+        key = f"{trial.cell} {trial.config['data']} {trial.fingerprints}"
+        if key not in known:
+            here = now(trial.configuration)
+            then = [{name: fact for name, fact in there.items() if name in here} for there in trial.fingerprints]
+            known[key] = [text for there in then if there for text in differences(there, here)]
+        found.append(known[key])
+    if any(found):
+        raise InputError(
+            f"results of this sweep would come out otherwise now: {counted(found)}. Go back to what it began with, "
+            "give another --name, or go on with --allow-mixed; the tables then say which rows mix"
+        )
 
 
 def _differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -20,8 +20,10 @@ from msd_sweeps.distill.cohort import Cohort
 from msd_sweeps.distill.data import loading as data
 from msd_sweeps.distill.data.splits import Splits
 from msd_sweeps.distill.device import choose_device
+from msd_sweeps.distill.fingerprint import code_of
 from msd_sweeps.distill.models.network import Network
 from msd_sweeps.plan.slots import SlotPlan
+from msd_sweeps.records.fingerprint import differences
 from msd_sweeps.records.object_store import StoreError, local_file, place
 from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.trial import Trial
@@ -212,6 +214,12 @@ class Worker:
     def _new_cohort(self, trial: Trial, job: Job) -> Cohort:
         """A cohort of the trial's stream. Data and teacher stay loaded while only the stream changes."""
         self.cohort = None
+        own = code_of(trial) | {"device": self.device.type}
+        expected = {name: fact for name, fact in job.inputs.fingerprint.items() if name in own}
+        if expected and (differing := differences(expected, own)):
+            raise RuntimeError(
+                f"{socket.gethostname()} is not as the driver: {'; '.join(differing)} (there: the driver)"
+            )
         wanted = trial.data.model_dump_json()
         if wanted not in self._splits:
             splits = data.load(trial.data)

@@ -40,8 +40,9 @@ Contrast = Callable[[Tensor, Tensor, float], Tensor]
 def pool_scale(maps: Tensor, scale: int, stride: Stride) -> Tensor:
     """Average the windows of one scale: [B, C, H, W] -> [B, C, rows, columns].
 
-    Windows of scale k have 1/k of each side. `window` tiles the map with k × k of them (where k does not divide the
-    side, as adaptive_avg_pool2d does: neighbours may share a line); `half` slides by half a window.
+    Windows of scale k have 1/k of each side. `window` tiles the map with k × k of them, `half` slides by half a window,
+    which makes (2k − 1) × (2k − 1). Both cover the map: where a window would begin or end within a line, it takes the
+    whole line, as adaptive_avg_pool2d does, so neighbours may share lines.
     """
     height, width = maps.shape[-2:]
     finest = min(height, width)
@@ -49,8 +50,14 @@ def pool_scale(maps: Tensor, scale: int, stride: Stride) -> Tensor:
         raise ValueError(f"scale {scale} is finer than the {height} × {width} feature map; its finest is {finest}")
     if stride == "window":
         return F.adaptive_avg_pool2d(maps, scale)
-    window = (height // scale, width // scale)
-    return F.avg_pool2d(maps, window, stride=(max(1, window[0] // 2), max(1, window[1] // 2)))
+    return half_windows(half_windows(maps, scale, -1), scale, -2)
+
+
+def half_windows(maps: Tensor, scale: int, dim: int) -> Tensor:
+    """Averages of the 2k − 1 windows along one side, window i from i/2k to (i + 2)/2k of it, rounded outwards."""
+    side, halves = maps.shape[dim], 2 * scale
+    bounds = [(start * side // halves, -(-(start + 2) * side // halves)) for start in range(halves - 1)]
+    return torch.cat([maps.narrow(dim, low, high - low).mean(dim, keepdim=True) for low, high in bounds], dim)
 
 
 def common_grid(*maps: Size) -> tuple[int, int]:
