@@ -93,7 +93,7 @@ def _where(document: Document, overrides: Changes) -> Where:
 
 def find(name: str, folder: Path, near: Path | None = None) -> Path:
     """A file by its path, or by its name in a folder here or beside the package. Raises InputError."""
-    file_name = name if name.endswith((".yaml", ".yml")) else f"{name}.yaml"
+    file_name = name if name.endswith((".yaml", ".yml", ".json")) else f"{name}.yaml"
     package_root = Path(__file__).resolve().parents[2]
     folders = [Path(), *([near, near / "bases"] if near else []), folder, package_root / folder]
     for candidate in folders:

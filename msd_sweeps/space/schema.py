@@ -217,6 +217,9 @@ class Space(Settings):
     """Further cells by a label, and how they differ from the base."""
     seeds: Seeds = [0]
     """Every cell of a design other than a search is trained once with each."""
+    keep: Literal["reported", "all", "none"] = "reported"
+    """Whose final weights are kept, in the sweep's folder: those of the trials that tables show, of the samples of a
+    search too, or of none."""
     resources: Resources = Resources()
     report: ReportSettings = ReportSettings()
     tracking: Tracking = Tracking()

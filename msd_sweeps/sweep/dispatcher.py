@@ -44,6 +44,8 @@ class Job:
     folder: str
     """The trial's checkpoints, a path or a URI."""
     inputs: Inputs
+    keep: str = ""
+    """Where the weights are kept when it has finished, a path or a URI; empty: nowhere."""
     submission: int = 1
     """The attempt with which the driver submitted the trial; a resubmitted trial has a larger number."""
     attempt: int = 1

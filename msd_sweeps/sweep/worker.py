@@ -15,7 +15,7 @@ from ray.train import UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from msd_sweeps.catalog.datasets import file_sha256
-from msd_sweeps.distill import checkpoint, teacher
+from msd_sweeps.distill import checkpoint, kept, teacher
 from msd_sweeps.distill.cohort import Cohort
 from msd_sweeps.distill.data import loading as data
 from msd_sweeps.distill.data.splits import Splits
@@ -169,6 +169,7 @@ class Worker:
         results = self.cohort.run_epoch()
         for result in results:
             result.metrics["wait_seconds"] = waited
+        self._keep_finished(results)
         self.save()
         self.cohort.retire()
         self._trained = time.monotonic()
@@ -242,6 +243,16 @@ class Worker:
                     raise
                 return  # the other students would wait as long for the same answer
         self._saved = time.monotonic()
+
+    def _keep_finished(self, results: list[EpochResult]) -> None:
+        """Keep the weights of students that have finished, before anyone hears that they have. Raises as `save`."""
+        cohort = self.cohort
+        if self.rank != 0 or cohort is None:
+            return
+        for result in results:
+            folder = self.jobs[result.trial].keep if result.state == "finished" else ""
+            if folder:
+                kept.keep(place(folder), cohort.students[result.trial], cohort.splits, cohort.dtype)
 
     def _report(self, results: list[EpochResult]) -> None:
         if self.rank == 0 and results:
