@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from msd_sweeps.distill.data.splits import Split
+from msd_sweeps.distill.data.splits import Split, Splits
+from msd_sweeps.distill.models.network import Network
+from msd_sweeps.space.trial import METRICS
 
 Predict = Callable[[Tensor], Tensor]
 """Logits [B, K] in float32 of images [B, 3, H, W], uint8."""
@@ -18,6 +20,20 @@ def logits_of(predict: Predict, part: Split) -> Tensor:
     """The logits [N, K] of all images of a part, in batches as `cohort.evaluate` has them."""
     batch_size = 500 if part.image_shape[-1] <= 64 else 125
     return torch.cat([predict(images) for images, _ in part.plain(batch_size)])
+
+
+def own_scores(network: Network, splits: Splits, part: Split, dtype: torch.dtype, name: str) -> dict[str, float]:
+    """The metrics of one's own on a part of `splits`, whose name they begin with. `network` is in evaluation mode."""
+    if not METRICS:
+        return {}
+    normalise, device = splits.normaliser(), part.labels.device
+
+    def predict(images: Tensor) -> Tensor:
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            return network(normalise(images)).logits.float()
+
+    logits = logits_of(predict, part)
+    return {f"{name}_{metric}": float(function(logits, part.labels)) for metric, (function, _) in METRICS.items()}
 
 
 def scores(logits: Tensor, labels: Tensor, teacher: Tensor | None = None) -> dict[str, float]:

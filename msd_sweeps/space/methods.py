@@ -28,6 +28,10 @@ class MethodSettings(Settings):
     distiller: ClassVar[str] = "msd_sweeps.distill.losses.distiller:Distiller"
     """Where the loss is: `module:Class`, with a subclass of this one, which computes cross-entropy and kd."""
     needs_teacher: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ()
+    """What it reads of both networks besides their logits: stages, last, pooled (see `Taps`)."""
+    needs_labels: ClassVar[bool] = False
+    """Whether its own terms read the label of each image, which mixed images do not have."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
@@ -86,6 +90,7 @@ class MsdSettings(LogitSettings):
 
     name: Literal["msd"]
     distiller = "msd_sweeps.distill.losses.msd:Msd"
+    needs = ("last",)
     scales: Scales = (1, 2, 4)
     """Windows of scale k have 1/k of the map's side; 1 is the global feature."""
     scale_weights: tuple[Weight, ...] | None = None
@@ -137,6 +142,7 @@ class DkdSettings(MethodSettings):
 
     name: Literal["dkd"]
     distiller = "msd_sweeps.distill.losses.dkd:Dkd"
+    needs_labels = True
     ce_weight: Weight = 1.0
     target_weight: Weight = 1.0
     """α, of the target class against the rest."""
@@ -151,6 +157,7 @@ class FitNetSettings(LogitSettings):
 
     name: Literal["fitnet"]
     distiller = "msd_sweeps.distill.losses.fitnet:FitNet"
+    needs = ("stages",)
     hint_weight: Weight = 100.0
     stage: Count = 2
     """Which stage is compared, counted from 1."""
@@ -161,6 +168,7 @@ class AtSettings(LogitSettings):
 
     name: Literal["at"]
     distiller = "msd_sweeps.distill.losses.attention:AttentionTransfer"
+    needs = ("stages",)
     attention_weight: Weight = 1000.0
 
 
@@ -169,6 +177,7 @@ class SpSettings(LogitSettings):
 
     name: Literal["sp"]
     distiller = "msd_sweeps.distill.losses.similarity:SimilarityPreserving"
+    needs = ("last",)
     similarity_weight: Weight = 3000.0
 
 
@@ -177,6 +186,7 @@ class RkdSettings(LogitSettings):
 
     name: Literal["rkd"]
     distiller = "msd_sweeps.distill.losses.relation:Relational"
+    needs = ("pooled",)
     distance_weight: Weight = 25.0
     angle_weight: Weight = 50.0
 
@@ -186,6 +196,7 @@ class PktSettings(LogitSettings):
 
     name: Literal["pkt"]
     distiller = "msd_sweeps.distill.losses.pkt:Pkt"
+    needs = ("pooled",)
     probability_weight: Weight = 30000.0
 
 
@@ -194,6 +205,7 @@ class VidSettings(LogitSettings):
 
     name: Literal["vid"]
     distiller = "msd_sweeps.distill.losses.vid:Vid"
+    needs = ("stages",)
     information_weight: Weight = 1.0
     initial_variance: Annotated[float, Field(gt=1e-5, allow_inf_nan=False)] = 5.0
 
@@ -219,6 +231,8 @@ class CrdSettings(MemorySettings):
 
     name: Literal["crd"]
     distiller = "msd_sweeps.distill.losses.crd:Crd"
+    needs = ("pooled",)
+    needs_labels = True
     contrast_weight: Weight = 0.8
     contrast_temperature: Positive = 0.07
 
@@ -231,6 +245,8 @@ class WcordSettings(MemorySettings):
 
     name: Literal["wcord"]
     distiller = "msd_sweeps.distill.losses.wcord:Wcord"
+    needs = ("pooled",)
+    needs_labels = True
     global_weight: Weight = 0.8
     local_weight: Weight = 0.05
     entropy: Positive = 0.05
@@ -244,6 +260,7 @@ class ReviewKdSettings(LogitSettings):
 
     name: Literal["reviewkd"]
     distiller = "msd_sweeps.distill.losses.reviewkd:ReviewKd"
+    needs = ("stages", "pooled")
     review_weight: Weight = 1.0
     """Depends on the pair: mdistiller uses 5.0 for resnet32x4 to resnet8x4."""
     warmup_epochs: Epochs = 20
@@ -269,6 +286,8 @@ class SddSettings(MethodSettings):
 
     name: Literal["sdd"]
     distiller = "msd_sweeps.distill.losses.sdd:Sdd"
+    needs = ("last",)
+    needs_labels = True
     form: Literal["kd", "dkd"] = "kd"
     """What is computed for each region; kd has ce_weight and kd_weight, dkd the other weights and the warm-up."""
     scales: Scales = (1, 2)
@@ -294,7 +313,12 @@ class SddSettings(MethodSettings):
         pair.check_classifiers("student", "teacher")
 
 
+def method_type() -> Any:
+    """The union of all methods."""
+    return functools.reduce(operator.or_, METHODS.values())
+
+
 if TYPE_CHECKING:
     Method = MethodSettings
 else:
-    Method = Annotated[functools.reduce(operator.or_, METHODS.values()), Field(discriminator="name")]
+    Method = Annotated[method_type(), Field(discriminator="name")]

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from msd_sweeps.distill import checkpoint
 from msd_sweeps.records.object_store import StoreError, place
 from msd_sweeps.records.trial_record import EpochResult
+from msd_sweeps.space.own_code import Source
 
 MOST_ATTEMPTS = 3
 """A trial whose workers, or whose Tune actor, die this often has failed."""
@@ -29,6 +30,8 @@ class Inputs(NamedTuple):
     data_sha256: str
     weights: str
     weights_sha256: str
+    code: tuple[Source, ...] = ()
+    """The modules of one's own."""
 
 
 @dataclass(frozen=True)

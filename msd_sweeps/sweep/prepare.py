@@ -15,6 +15,7 @@ from msd_sweeps.plan.slots import MOST, largest_trial
 from msd_sweeps.records.header import DataRecord, TeacherRecord
 from msd_sweeps.records.object_store import StoreError, StorePath
 from msd_sweeps.records.trial_record import EpochResult
+from msd_sweeps.space import own_code
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.trial import Trial
 from msd_sweeps.sweep.dispatcher import Inputs
@@ -72,7 +73,8 @@ class Distillation:
         """The data and the teacher of a trial."""
         ready, store = self._teachers[teacher.cache_key(trial)], self._store
         weights = ready.weights.resolve() if store is None else store / TEACHERS / ready.key / ready.weights.name
-        return Inputs(self._data[_data_key(trial)].sha256, str(weights), ready.weights_sha256)
+        code = tuple(own_code.SOURCES.values())
+        return Inputs(self._data[_data_key(trial)].sha256, str(weights), ready.weights_sha256, code)
 
 
 def _data_key(trial: Trial) -> str:

@@ -24,6 +24,7 @@ from msd_sweeps.distill.models.network import Network
 from msd_sweeps.plan.slots import SlotPlan
 from msd_sweeps.records.object_store import StoreError, local_file, place
 from msd_sweeps.records.trial_record import EpochResult
+from msd_sweeps.space import own_code
 from msd_sweeps.space.trial import Trial
 from msd_sweeps.sweep.dispatcher import Job, Orders
 
@@ -193,7 +194,7 @@ class Worker:
         A trial that cannot be seated has failed, which is its one result. Raises StoreError.
         """
         try:
-            trial = Trial.model_validate_json(job.config)
+            trial = own_code.trial_of(job.config, job.inputs.code)
             if self.cohort is None or self.cohort.key != job.stream:
                 self.cohort = self._new_cohort(trial, job)
             found = checkpoint.positions(place(job.folder)).get(position) if job.positions else None
