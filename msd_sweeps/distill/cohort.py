@@ -9,6 +9,7 @@ from torch import Tensor
 
 from msd_sweeps.distill.data.splits import Split, Splits, Stream, StreamBatch
 from msd_sweeps.distill.device import choose_dtype
+from msd_sweeps.distill.evaluation import own_scores
 from msd_sweeps.distill.graphs import Graphs, Recorder
 from msd_sweeps.distill.losses.distiller import Batch, Side
 from msd_sweeps.distill.models.network import Network, Taps
@@ -38,7 +39,8 @@ def train_epoch(cohort: "Cohort") -> Iterator[list[EpochResult]]:
         def forward() -> tuple[dict[str, Tensor], Tensor]:
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 taps = student.network(batch.images)
-            terms = student.distiller(taps, teacher_taps, Batch(batch.labels, batch.index, student.epoch))
+            about = batch.labels, batch.index, student.epoch, batch.targets, student.trial.recipe.label_smoothing
+            terms = student.distiller(taps, teacher_taps, Batch(*about))
             return terms, taps.logits
 
         terms, logits = student.learner(forward)  # the pass that DistributedDataParallel wraps
@@ -146,6 +148,7 @@ class Cohort:
                 if part is not None:
                     scores = evaluate(student.network, self.splits, part, self.dtype, self.rank, self.world_size)
                     metrics[f"{name}_top1"], metrics[f"{name}_loss"] = scores
+                    metrics |= own_scores(student.network, self.splits, part, self.dtype, name)
 
         students = list(self.students.values())
         lost += [self.lose(student, failure) for student, failure in self.stepping.each(students, measure)]

@@ -1,7 +1,8 @@
 """One student: its network, its method, its optimiser, its learning rate and the sums of its metrics."""
 
 import math
-from collections.abc import Callable
+import pkgutil
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -61,8 +62,7 @@ class Student:
         self._drawn_step = torch.zeros((), dtype=torch.int64, device=device)
         draw_masks(self.network, trial.seed, self._drawn_step)
         self.learner: nn.Module = Learner(self.network, self.distiller)
-        settings = recipe.model_dump(include={"lr", "momentum", "nesterov", "weight_decay"})
-        self.optimizer = torch.optim.SGD(self.learner.parameters(), fused=True, **settings)
+        self.optimizer = build_optimizer(recipe, self.learner.parameters())
         if world_size > 1:
             self.learner = nn.parallel.DistributedDataParallel(self.learner)
         self.epoch = 0
@@ -131,6 +131,18 @@ class Student:
             getattr(self, part).load_state_dict(state[part])
         self.epoch = state["epoch"]
         self.history = [EpochResult(**result) for result in state["history"]]
+
+
+def build_optimizer(recipe: Recipe, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer of a recipe; its learning rate is set before each step."""
+    common: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    if recipe.optimizer == "sgd":
+        common |= {"momentum": recipe.momentum, "nesterov": recipe.nesterov}
+        return torch.optim.SGD(parameters, fused=True, **common)
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, fused=True, **common)
+    arguments = {name: value for name, value in recipe.optimizer.items() if name != "class"}
+    return pkgutil.resolve_name(str(recipe.optimizer["class"]))(parameters, **common, **arguments)
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:

@@ -25,14 +25,17 @@ class _WithoutDocstrings(ast.NodeTransformer):
 
 
 @functools.cache
-def source_hash(modules: tuple[str, ...], files: tuple[Path, ...] = (), classes: tuple[type, ...] = ()) -> str:
+def source_hash(
+    modules: tuple[str, ...], texts: tuple[tuple[str, str], ...] = (), classes: tuple[type, ...] = ()
+) -> str:
     """A hash of the code of modules and of all that they import from the training core.
 
     Comments, docstrings and layout do not count. The faces of packages (`__init__`) are not followed: they list every
-    method and network. files: of further modules. classes: of which the definition alone counts, not their module.
+    method and network. texts: names and texts of further modules. classes: of which the definition alone counts, not
+    their module.
     """
-    code: dict[str, str] = {}
-    waiting = [(name, _file(name)) for name in modules] + [(path.name, path) for path in files]
+    code = {name: _code(ast.parse(text)) for name, text in texts}
+    waiting = [(name, _file(name)) for name in modules]
     while waiting:
         name, path = waiting.pop()
         if name not in code:
@@ -60,7 +63,11 @@ def _parsed(path: Path) -> tuple[str, list[str]]:
             imported += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
             imported += [alias.name for alias in node.names]
-    return ast.unparse(_WithoutDocstrings().visit(tree)), [name for name in imported if name.startswith(_CORE)]
+    return _code(tree), [name for name in imported if name.startswith(_CORE)]
+
+
+def _code(tree: ast.Module) -> str:
+    return ast.unparse(_WithoutDocstrings().visit(tree))
 
 
 @functools.cache

@@ -1,7 +1,11 @@
 """Which images a student is trained on: the data set, and the part of it that is used."""
 
+import functools
+import inspect
+import operator
+import pkgutil
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -58,11 +62,15 @@ class Data(Settings):
             if self.name == "folder" and self.image_size is None:
                 raise ValueError("image_size: missing; folder needs the side of its images in pixels, such as 32 or 64")
             try:
-                content = _examine(self.name, self.path, self.image_size)
+                content = self._examined()
             except DataError as error:
                 raise ValueError(f"root: {error}") from error
             object.__setattr__(self, "content", content)  # frozen, but still under construction
         return self
+
+    def _examined(self) -> Content:
+        """What is in its files. Raises DataError."""
+        return _examine(self.name, self.path, self.image_size)
 
     @property
     def path(self) -> Path:
@@ -94,6 +102,32 @@ class Data(Settings):
     def identified(self) -> dict[str, Any]:
         """The settings and hashes that decide which images a student is trained on."""
         return self.source | self.model_dump(mode="json", include={"train_samples", "val_fraction", "split_seed"})
+
+
+class OwnData(Data):
+    """A data set of one's own: a function gives its images, and its arguments are settings beside the others."""
+
+    name: str  # type: ignore[assignment]  # each has its own, as a Literal
+    function: ClassVar[Any] = None
+
+    def _examined(self) -> Content:
+        return pkgutil.resolve_name(_OWN_CONTENT)(self)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What its function is called with."""
+        return {name: getattr(self, name) for name in inspect.signature(self.function).parameters}
+
+
+DATA: dict[str, type[Data]] = {}
+"""The settings of the data sets of one's own by name."""
+_OWN_CONTENT = "msd_sweeps.distill.data.own:content"
+"""What calls a function of one's own and measures the images that it gives."""
+
+
+def data_type() -> Any:
+    """The union of the built-in data sets and those of one's own."""
+    return functools.reduce(operator.or_, DATA.values(), Data)
 
 
 def _examine(name: str, root: Path, image_size: int | None) -> Content:

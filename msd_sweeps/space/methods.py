@@ -27,6 +27,10 @@ class MethodSettings(Settings):
     distiller: ClassVar[str] = "msd_sweeps.distill.losses.distiller:Distiller"
     """Where the loss is: `module:Class`, with a subclass of this one, which computes cross-entropy and kd."""
     needs_teacher: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ()
+    """What it reads of both networks besides their logits: stages, last, pooled (see `Taps`)."""
+    needs_labels: ClassVar[bool] = False
+    """Whether its own terms read the label of each image, which mixed images do not have."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
@@ -85,6 +89,7 @@ class MsdSettings(LogitSettings):
 
     name: Literal["msd"]
     distiller = "msd_sweeps.distill.losses.msd:Msd"
+    needs = ("last",)
     scales: Scales = (1, 2, 4)
     """Windows of scale k have 1/k of the map's side; 1 is the global feature."""
     scale_weights: tuple[Weight, ...] | None = None
@@ -146,6 +151,7 @@ class DkdSettings(MethodSettings):
 
     name: Literal["dkd"]
     distiller = "msd_sweeps.distill.losses.dkd:Dkd"
+    needs_labels = True
     ce_weight: Weight = 1.0
     target_weight: Weight = 1.0
     """α, of the target class against the rest."""
@@ -160,6 +166,7 @@ class FitNetSettings(LogitSettings):
 
     name: Literal["fitnet"]
     distiller = "msd_sweeps.distill.losses.fitnet:FitNet"
+    needs = ("stages",)
     hint_weight: Weight = 100.0
     stage: Count = 2
     """Which stage is compared, counted from 1."""
@@ -170,6 +177,7 @@ class AtSettings(LogitSettings):
 
     name: Literal["at"]
     distiller = "msd_sweeps.distill.losses.attention:AttentionTransfer"
+    needs = ("stages",)
     attention_weight: Weight = 1000.0
 
 
@@ -178,6 +186,7 @@ class SpSettings(LogitSettings):
 
     name: Literal["sp"]
     distiller = "msd_sweeps.distill.losses.similarity:SimilarityPreserving"
+    needs = ("last",)
     similarity_weight: Weight = 3000.0
 
 
@@ -186,6 +195,7 @@ class RkdSettings(LogitSettings):
 
     name: Literal["rkd"]
     distiller = "msd_sweeps.distill.losses.relation:Relational"
+    needs = ("pooled",)
     distance_weight: Weight = 25.0
     angle_weight: Weight = 50.0
 
@@ -195,6 +205,7 @@ class PktSettings(LogitSettings):
 
     name: Literal["pkt"]
     distiller = "msd_sweeps.distill.losses.pkt:Pkt"
+    needs = ("pooled",)
     probability_weight: Weight = 30000.0
 
 
@@ -203,6 +214,7 @@ class VidSettings(LogitSettings):
 
     name: Literal["vid"]
     distiller = "msd_sweeps.distill.losses.vid:Vid"
+    needs = ("stages",)
     information_weight: Weight = 1.0
     initial_variance: Annotated[float, Field(gt=1e-5, allow_inf_nan=False)] = 5.0
 
@@ -228,6 +240,8 @@ class CrdSettings(MemorySettings):
 
     name: Literal["crd"]
     distiller = "msd_sweeps.distill.losses.crd:Crd"
+    needs = ("pooled",)
+    needs_labels = True
     contrast_weight: Weight = 0.8
     contrast_temperature: Positive = 0.07
 
@@ -240,6 +254,8 @@ class WcordSettings(MemorySettings):
 
     name: Literal["wcord"]
     distiller = "msd_sweeps.distill.losses.wcord:Wcord"
+    needs = ("pooled",)
+    needs_labels = True
     global_weight: Weight = 0.8
     local_weight: Weight = 0.05
     entropy: Positive = 0.05
@@ -253,6 +269,7 @@ class ReviewKdSettings(LogitSettings):
 
     name: Literal["reviewkd"]
     distiller = "msd_sweeps.distill.losses.reviewkd:ReviewKd"
+    needs = ("stages", "pooled")
     review_weight: Weight = 1.0
     """Depends on the pair: mdistiller uses 5.0 for resnet32x4 to resnet8x4."""
     warmup_epochs: Epochs = 20
@@ -278,6 +295,8 @@ class SddSettings(MethodSettings):
 
     name: Literal["sdd"]
     distiller = "msd_sweeps.distill.losses.sdd:Sdd"
+    needs = ("last",)
+    needs_labels = True
     form: Literal["kd", "dkd"] = "kd"
     """What is computed for each region; kd has ce_weight and kd_weight, dkd the other weights and the warm-up."""
     scales: Scales = (1, 2)
@@ -303,7 +322,12 @@ class SddSettings(MethodSettings):
         pair.check_classifiers("student", "teacher")
 
 
+def method_type() -> Any:
+    """The union of all methods."""
+    return functools.reduce(operator.or_, METHODS.values())
+
+
 if TYPE_CHECKING:
     Method = MethodSettings
 else:
-    Method = Annotated[functools.reduce(operator.or_, METHODS.values()), Field(discriminator="name")]
+    Method = Annotated[method_type(), Field(discriminator="name")]

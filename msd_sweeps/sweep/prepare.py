@@ -17,6 +17,7 @@ from msd_sweeps.records.fingerprint import Fingerprint
 from msd_sweeps.records.header import DataRecord, TeacherRecord
 from msd_sweeps.records.object_store import StoreError, StorePath
 from msd_sweeps.records.trial_record import EpochResult
+from msd_sweeps.space import own_code
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.schema import Resources
 from msd_sweeps.space.trial import Trial, identity, teacher_identity
@@ -87,7 +88,7 @@ class Distillation:
         ready, store = self._teachers[teacher.cache_key(trial)], self._store
         weights = ready.weights.resolve() if store is None else store / TEACHERS / ready.key / ready.weights.name
         hashes = self._data[_data_key(trial)].sha256, str(weights), ready.weights_sha256
-        return Inputs(*hashes, self.fingerprint(trial))
+        return Inputs(*hashes, self.fingerprint(trial), tuple(own_code.SOURCES.values()))
 
     def fingerprint(self, trial: Trial) -> Fingerprint:
         """The facts that decide the numbers of a trial, as far as they are known: data and teacher may not be ready."""

@@ -25,7 +25,7 @@ from msd_sweeps.sweep.options import Options
 Trials = dict[str, TrialRecord]
 """The trials of a ledger by their ids, in the order of their first start."""
 
-_FREE = ("space.resources.", "space.tracking.", "space.report.")
+_FREE = ("space.resources.", "space.tracking.", "space.report.", "space.keep.")
 """Sections that may change under a name: they decide no number."""
 _LOCATIONS = ("base.data.root", "base.data.loader_workers", "base.teacher.weights")
 """Settings of the base that may change: another machine has the same files elsewhere."""

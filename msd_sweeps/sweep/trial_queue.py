@@ -195,11 +195,18 @@ class TrialQueue:
             stream=planned.stream_key,
             folder=str(folder),
             inputs=self._inputs(planned),
+            keep=self._kept_in(trial),
             submission=trial.attempts,
             attempt=trial.attempts,
             reported=len(trial.epochs),
             positions=positions,
         )
+
+    def _kept_in(self, trial: TrialRecord) -> str:
+        """Where the weights of a trial are kept; empty where the space keeps none of it."""
+        wanted = self.sweep.space.keep
+        is_kept = wanted == "all" or (wanted == "reported" and trial.phase != "search")
+        return str(self.run.weights / trial.trial) if is_kept else ""
 
     def result(self, result: EpochResult) -> None:
         """Record what a slot has reported of a trial that runs, and its end where it has ended."""

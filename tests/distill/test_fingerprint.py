@@ -7,7 +7,8 @@ import pytest
 
 from msd_sweeps.distill import fingerprint, models
 from msd_sweeps.records import fingerprint as records
-from msd_sweeps.records.fingerprint import differences, mixtures
+from msd_sweeps.records.fingerprint import Fingerprint, differences, mixtures
+from msd_sweeps.space import own_code
 from msd_sweeps.space.trial import changed
 from tests.distill.conftest import make_trial
 
@@ -76,17 +77,20 @@ def test_comments_docstrings_layout_and_lists_of_names_do_not_count(source):
     assert [fingerprint.code_of(trial) for trial in (KD, MSD, NONE)] == before
 
 
-def test_the_sizes_of_a_network_count_and_own_modules_can(monkeypatch, tmp_path):
+def test_the_sizes_of_a_network_count(monkeypatch):
     before = fingerprint.code_of(NONE)
     monkeypatch.setitem(models.NETWORKS, "resnet8", models.NETWORKS["resnet14"])
     assert [text.split(":")[0] for text in differences(before, fingerprint.code_of(NONE))] == ["network resnet8"]
-    own = tmp_path / "my_loss.py"
-    own.write_text("def loss(x):\n    return x  # as it is\n")
-    first = fingerprint.code_of(KD, [own])
-    edit(own, "  # as it is", "")
-    assert fingerprint.code_of(KD, [own]) == first
-    edit(own, "return x", "return 2 * x")
-    assert differences(first, fingerprint.code_of(KD, [own]))[0].startswith("own code: ")
+
+
+def test_modules_of_ones_own_count_without_their_comments(monkeypatch):
+    def with_own(text: str) -> Fingerprint:
+        monkeypatch.setitem(own_code.SOURCES, "my_loss", own_code.Source("my_loss", text, "my_loss.py"))
+        return fingerprint.code_of(KD)
+
+    first = with_own("def loss(x):\n    return x  # as it is\n")
+    assert with_own("def loss(x):\n    return x\n") == first
+    assert differences(first, with_own("def loss(x):\n    return 2 * x\n"))[0].startswith("own code: ")
 
 
 def test_the_rows_that_mix_are_named():
