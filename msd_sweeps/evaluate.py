@@ -8,8 +8,9 @@ from typing import Any
 
 from msd_sweeps.catalog.datasets import DataError
 from msd_sweeps.catalog.networks import NETWORKS
-from msd_sweeps.space.data import Data
+from msd_sweeps.space.data import Data, data_of
 from msd_sweeps.space.errors import InputError, nearest
+from msd_sweeps.space.own_code import find_named, load_imports
 from msd_sweeps.space.settings import dotted
 from msd_sweeps.space.strict_yaml import parse_scalar
 
@@ -34,10 +35,12 @@ def main(arguments: list[str] | None = None) -> int:
     add("--model", metavar="NAME", help="the network, where the file does not say it")
     add("--teacher", type=Path, metavar="FILE", help="compare with this network's predictions")
     add("--teacher-model", metavar="NAME", help="its network, where its file does not say it")
+    add("--imports", nargs="+", default=[], metavar="FILE", help="with networks and data sets of one's own")
     add("--precision", choices=["auto", "float32", "bfloat16"], help="(default: as it was trained)")
     add("--json", action="store_true", help="print the numbers as JSON")
     options = command.parse_args(arguments)
     try:
+        load_imports(options.imports, Path(), lambda key: "--imports: ")
         found = _evaluate(options)
     except (InputError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -87,7 +90,8 @@ def _data(options: argparse.Namespace, card: dict[str, Any]) -> Data:
         raise InputError(f"--data is needed: {options.file} does not say what it was trained on")
     tree = {"name": asked} if isinstance(asked, str) else dict(asked)
     keep = {name: value for name, value in tree.items() if name not in ("content", "train_samples", "val_fraction")}
-    return Data.of_tree(keep | ({"root": options.root} if options.root else {}), dotted("--data "))
+    find_named({"data": tree}, dotted("--data "))
+    return data_of(keep | ({"root": options.root} if options.root else {}), dotted("--data "))
 
 
 def _completed(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import ConfigDict, JsonValue, ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from msd_sweeps.records import ledger
 from msd_sweeps.records.ledger import LAYOUT, LedgerError, Record
@@ -49,7 +49,7 @@ class Launch(Entry):
     """Whether the code differed from the commit."""
     host: str
     device: str
-    own: dict[str, JsonValue] = {}
+    own: dict[str, Any] = {}
     """The sources of one's own code, and what they have registered (`space.own_code.recorded`)."""
     layout: int = LAYOUT
     """The layout of the ledger's records."""

@@ -29,8 +29,8 @@ class MethodSettings(Settings):
     needs_teacher: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ()
     """What it reads of both networks besides their logits: stages, last, pooled (see `Taps`)."""
-    needs_labels: ClassVar[bool] = False
-    """Whether its own terms read the label of each image, which mixed images do not have."""
+    reads_labels: ClassVar[bool] = False
+    """Whether its own terms read labels or the index of images, which mixed images do not have."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
@@ -48,6 +48,11 @@ class MethodSettings(Settings):
     def term_weights(self) -> dict[str, float]:
         """The weights of the terms by the names of their settings."""
         return {name: getattr(self, name) for name in type(self).model_fields if name.endswith("_weight")}
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether `reads_labels` holds with these settings."""
+        return self.reads_labels
 
     def check_pair(self, pair: Pair) -> None:
         """Raises ValueError, which begins with the key, where the method cannot compare these networks."""
@@ -136,6 +141,10 @@ class MsdSettings(LogitSettings):
     def term_weights(self) -> dict[str, float]:
         return {name: weight for name, weight in super().term_weights.items() if name != "disagree_weight"}
 
+    @property
+    def needs_labels(self) -> bool:
+        return self.regions != "all" or self.negatives == "other_classes"
+
     def check_pair(self, pair: Pair) -> None:
         pair.check_scales(self.scales, self.stride)
         student, teacher = NETWORKS[pair.student].channels, NETWORKS[pair.teacher].channels
@@ -151,7 +160,7 @@ class DkdSettings(MethodSettings):
 
     name: Literal["dkd"]
     distiller = "msd_sweeps.distill.losses.dkd:Dkd"
-    needs_labels = True
+    reads_labels = True
     ce_weight: Weight = 1.0
     target_weight: Weight = 1.0
     """α, of the target class against the rest."""
@@ -241,7 +250,7 @@ class CrdSettings(MemorySettings):
     name: Literal["crd"]
     distiller = "msd_sweeps.distill.losses.crd:Crd"
     needs = ("pooled",)
-    needs_labels = True
+    reads_labels = True
     contrast_weight: Weight = 0.8
     contrast_temperature: Positive = 0.07
 
@@ -255,7 +264,7 @@ class WcordSettings(MemorySettings):
     name: Literal["wcord"]
     distiller = "msd_sweeps.distill.losses.wcord:Wcord"
     needs = ("pooled",)
-    needs_labels = True
+    reads_labels = True
     global_weight: Weight = 0.8
     local_weight: Weight = 0.05
     entropy: Positive = 0.05
@@ -296,7 +305,7 @@ class SddSettings(MethodSettings):
     name: Literal["sdd"]
     distiller = "msd_sweeps.distill.losses.sdd:Sdd"
     needs = ("last",)
-    needs_labels = True
+    reads_labels = True
     form: Literal["kd", "dkd"] = "kd"
     """What is computed for each region; kd has ce_weight and kd_weight, dkd the other weights and the warm-up."""
     scales: Scales = (1, 2)

@@ -42,6 +42,12 @@ class Source(NamedTuple):
     text: str
     path: str = ""
 
+    @property
+    def file(self) -> str:
+        """Its path below the folder that Python finds it in."""
+        name = "/".join(self.module.split("."))
+        return f"{name}/__init__.py" if self.path.endswith("__init__.py") else f"{name}.py"
+
 
 SOURCES: dict[str, Source] = {}
 """By the name of the module; all of them decide numbers, so they are part of a trial's fingerprint."""
@@ -299,6 +305,23 @@ def recorded() -> dict[str, Any]:
         "metrics": {name: mode for name, (_, mode) in METRICS.items()},
     }
     return own if any(own.values()) else {}
+
+
+def restore(own: Mapping[str, Any], *trees: Any) -> None:
+    """Import recorded sources: the files as they are now where they still lie in their places, else the texts.
+
+    trees: a recorded space and base, whose names are looked up again. Raises InputError, and what the code raises.
+    """
+    sources = [Source(*source) for source in own.get("sources", ())]
+    texts = [
+        source._replace(text=Path(source.path).read_text(encoding="utf-8")) if Path(source.path).is_file() else source
+        for source in sources
+        if source.path
+    ]
+    install(texts, [source.module for source in sources if not source.path])
+    for tree in trees:
+        find_named(tree, settings.dotted())
+    settings.refresh()
 
 
 def stand_in(own: Mapping[str, Any]) -> None:

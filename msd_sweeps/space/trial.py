@@ -149,6 +149,9 @@ class Trial(Settings):
         size, images = self.recipe.batch_size, self._used_images
         if size > images:
             raise ValueError(f"recipe.batch_size: {size} is more than the {images} training images")
+        size, images = self.teacher.recipe.batch_size, self.data.facts.train_images
+        if self.teacher.weights is None and size > images:
+            raise ValueError(f"teacher.recipe.batch_size: {size} is more than the {images} training images")
         return self
 
     @property
@@ -207,11 +210,15 @@ class Trial(Settings):
         return fields | {"data": self.data.identified, "teacher": teacher_identity(self)}
 
 
+_SELECTIONS = ("data.train_samples", "data.val_fraction", "data.split_seed", "data.loader_workers", "data.normalize")
+"""Settings that choose among the images of a data set, and do not decide which images it has."""
+
+
 def changed(trial: Trial, changes: Changes, where: str = "") -> Trial:
     """A trial with the values at some paths replaced. Raises InputError, which begins with `where`."""
     tree = trial.model_dump(mode="json")
-    if {"data.name", "data.root", "data.image_size"} & set(changes):
-        tree["data"]["content"] = None  # other files: they are examined again
+    if any(path.startswith("data.") and path not in _SELECTIONS for path in changes):
+        tree["data"]["content"] = None  # other images: they are examined again
     for position, (path, value) in enumerate(changes.items(), 1):
         if path == "method.name" and value != tree["method"]["name"]:
             whole = f"method={{name: {value}}}, or in a space 'method: {{choices: [{{name: {value}}}]}}'"

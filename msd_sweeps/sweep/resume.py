@@ -18,6 +18,7 @@ from msd_sweeps.records.trial_record import TrialRecord, trials_of
 from msd_sweeps.space.designs import PlannedTrial, Sweep, fresh_seeds
 from msd_sweeps.space.errors import InputError, nearest
 from msd_sweeps.space.load import checked_name, load
+from msd_sweeps.space.own_code import restore
 from msd_sweeps.space.schema import Space
 from msd_sweeps.space.trial import Trial
 from msd_sweeps.sweep.options import Options
@@ -71,6 +72,10 @@ def _recorded(options: Options, flag: str) -> Sweep:
     launches = header_of(path).launches
     if not launches:
         raise InputError(f"{path}: the sweep stopped before it began; start it with --space")
+    if launches[-1].own:  # now the code itself, and the settings by its models
+        last = launches[-1]
+        restore(last.own, last.space.model_dump(mode="json"), last.base.model_dump(mode="json"))
+        launches = header_of(path).launches
     return replace(launches[-1].sweep, name=str(options.name))
 
 
