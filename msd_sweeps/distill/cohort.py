@@ -38,7 +38,7 @@ def train_epoch(cohort: "Cohort") -> Iterator[list[EpochResult]]:
         def forward() -> tuple[dict[str, Tensor], Tensor]:
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 taps = student.network(batch.images)
-            terms = student.distiller(taps, teacher_taps, Batch(batch.labels, batch.index, student.epoch))
+            terms = student.distiller(taps, teacher_taps, Batch(batch.labels, batch.index))
             return terms, taps.logits
 
         terms, logits = student.learner(forward)  # the pass that DistributedDataParallel wraps

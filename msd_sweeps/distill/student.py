@@ -67,8 +67,8 @@ class Student:
         """One entry per epoch: what was reported of it."""
         self._step = 0
         self._sums: dict[str, Tensor] = {}
-        # On a GPU the rate is a tensor, so that a captured step reads the current one.
-        self._rate = torch.zeros((), device=device) if device.type == "cuda" else None
+        self._rate = torch.zeros((), device=device)
+        """On the device, because a captured step reads the current one."""
 
     @property
     def is_done(self) -> bool:
@@ -76,6 +76,7 @@ class Student:
 
     def start_epoch(self) -> None:
         self.learner.train()
+        self.distiller.start_epoch(self.epoch)
         for total in self._sums.values():
             total.zero_()
         self._step = self.epoch * self.steps_per_epoch
@@ -84,7 +85,7 @@ class Student:
         """Set the rate of the next step, and count the step."""
         rate = learning_rate(self.trial.recipe, self._step, self.steps_per_epoch)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate if self._rate is None else self._rate.fill_(rate)
+            group["lr"] = self._rate.fill_(rate)
         self._step += 1
 
     def add_metrics(self, loss: Tensor, terms: dict[str, Tensor], logits: Tensor, labels: Tensor) -> None:
