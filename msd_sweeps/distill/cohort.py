@@ -39,7 +39,7 @@ def train_epoch(cohort: "Cohort") -> Iterator[list[EpochResult]]:
         def forward() -> tuple[dict[str, Tensor], Tensor]:
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 taps = student.network(batch.images)
-            about = batch.labels, batch.index, student.epoch, batch.targets, student.trial.recipe.label_smoothing
+            about = batch.labels, batch.index, batch.targets, student.trial.recipe.label_smoothing
             terms = student.distiller(taps, teacher_taps, Batch(*about))
             return terms, taps.logits
 

@@ -20,13 +20,12 @@ class Batch(NamedTuple):
     """One step of the stream, as a loss sees it.
 
     labels: [B], int64. index: [B], int64, position of each image in the training set that is in use.
-    epoch: how many whole epochs this student has behind it, for losses that warm up. targets: of the cross-entropy:
-    the labels, or [B, K], float32, of mixed images. smoothing: the share of it that is spread over all classes.
+    targets: of the cross-entropy: the labels, or [B, K], float32, of mixed images. smoothing: the share of it that is
+    spread over all classes.
     """
 
     labels: Tensor
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nothing calls
-    epoch: int
     targets: Tensor | None = None
     smoothing: float = 0.0
 
@@ -68,6 +67,8 @@ class Distiller(nn.Module, Generic[AnySettings]):
         """train_labels: [N], int64, of the training images in use."""
         super().__init__()
         self.settings = settings
+        # On the device, because a captured step reads the current one.
+        self.factor = nn.Buffer(torch.tensor(self.scale(0)), persistent=False)
 
     def losses(self, student: Taps, teacher: Taps, batch: Batch) -> Losses:
         """The method's own terms: for its setting `x_weight` a function "x" that computes the unweighted term.
@@ -79,6 +80,10 @@ class Distiller(nn.Module, Generic[AnySettings]):
     def scale(self, epoch: int) -> float:
         """A factor of the method's own terms in an epoch, counted from 0: a warm-up, for instance."""
         return 1.0
+
+    def start_epoch(self, epoch: int) -> None:
+        """Called before the first step of an epoch, counted from 0. No other number may change between steps."""
+        self.factor.fill_(self.scale(epoch))
 
     def forward(self, student: Taps, teacher: Taps, batch: Batch) -> dict[str, Tensor]:
         """The weighted terms by name, each a float32 scalar; their sum is minimised. Those of weight 0 are absent."""
@@ -94,8 +99,8 @@ class Distiller(nn.Module, Generic[AnySettings]):
             terms["kd"] = weights["kd"] * soft_divergence(*logits, self.settings.temperature).mean()
         if weights.keys() > terms.keys():
             fixed = Taps.of([tap.detach() for tap in teacher.tensors])
-            losses, scale = self.losses(student, fixed, batch), self.scale(batch.epoch)
-            terms |= {name: weight * scale * losses[name]() for name, weight in weights.items() if name not in terms}
+            losses = self.losses(student, fixed, batch)
+            terms |= {n: weight * self.factor * losses[n]() for n, weight in weights.items() if n not in terms}
         return terms
 
 

@@ -83,7 +83,7 @@ def make_pair() -> Callable[..., Pair]:
         torch.manual_seed(0)
         networks = SmallNetwork(student).to(dtype), SmallNetwork(teacher).to(dtype)
         labels = torch.tensor([0, 3, 1, 0, 4, 3])
-        batch = Batch(labels, torch.tensor([7, 2, 39, 0, 21, 11]), 0)
+        batch = Batch(labels, torch.tensor([7, 2, 39, 0, 21, 11]))
         return Pair(*networks, torch.randn(6, 3, 16, 16, dtype=dtype), batch)
 
     return make
