@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag, field_validator, model_validator
 
 from msd_sweeps.space.conditions import parse_condition
+from msd_sweeps.space.secrets import holds_user, secrets_in
 from msd_sweeps.space.settings import Changes, Count, Seed, Settings
 from msd_sweeps.space.trial import COSTS, Metric, MetricName, metric_type
 
@@ -176,7 +177,7 @@ class Tracking(Settings):
     @classmethod
     def _refuse_secrets(cls, uri: str | None) -> str | None:
         """A space is recorded in the ledger and shown in reports."""
-        if uri is not None and "@" in uri.partition("://")[2].partition("/")[0]:
+        if uri is not None and (holds_user(uri) or secrets_in(uri)):
             hint = "MLFLOW_TRACKING_URI in the environment, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
             raise ValueError(f"keep user and password out of the space; set {hint}")
         return uri

@@ -18,9 +18,9 @@ from msd_sweeps.records.mlflow_sync import (
     default_uri,
     how_to_open,
     is_synced,
-    without_secrets,
 )
 from msd_sweeps.space.load import load_base
+from msd_sweeps.space.secrets import without_secrets
 
 PAUSES = (0.01, 0.02)
 BASE = load_base("digits")

@@ -13,9 +13,9 @@ from msd_sweeps.records.object_store import (
     local_folder,
     patient,
     place,
-    without_secrets,
     working_folder,
 )
+from msd_sweeps.space.secrets import without_secrets
 from tests.stores import flaky_store
 
 
