@@ -103,6 +103,15 @@ class Choices(Settings):
         return self
 
 
+class Bound(Settings):
+    """Settings that go with choices, such as a weight that a method's authors publish for some pairs of networks."""
+
+    when: Annotated[dict[str, Annotated[list[JsonValue], Field(min_length=1)]], Field(min_length=1)]
+    """By parameter the choices, or their labels, beside which the settings count; all parameters have to fit."""
+    set: Changes
+    """Changes that are applied after those of the parameters."""
+
+
 class Scheduler(Settings):
     """When a search trial is stopped early."""
 
@@ -211,6 +220,8 @@ class Space(Settings):
     """The metric that a search optimises; of a list of two or three it looks for the Pareto front."""
     parameters: dict[str, Parameter] = {}
     """The settings that are varied: paths of the base, or names of labelled choices."""
+    bound: list[Bound] = []
+    """Settings that hold only beside some choices of the parameters."""
     search: Search = Search()
     scheduler: Scheduler = Scheduler()
     confirm: Confirm = Confirm()
@@ -277,6 +288,7 @@ class Space(Settings):
 _LAID_OUT = ("grid", "one_at_a_time", "leave_one_out")
 _DESIGNS_OF: dict[str, tuple[tuple[str, ...], str]] = {
     "parameters": (("search", "grid", "one_at_a_time"), "the parts that are left out stand under 'without'"),
+    "bound": (("search", "grid", "one_at_a_time"), "settings are bound to choices of parameters"),
     "search": (("search",), "only a search samples"),
     "scheduler": (("search",), "only a search stops trials early, comparisons need every trial whole"),
     "confirm": (("search",), "only a search has winners to confirm; its fresh seeds are like 'seeds' here"),
