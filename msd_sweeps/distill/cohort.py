@@ -34,6 +34,7 @@ def train_epoch(cohort: "Cohort") -> Iterator[list[EpochResult]]:
 
     def learn(student: Student, batch: StreamBatch, teacher_taps: Taps) -> None:
         """One step of one student."""
+        started = time.perf_counter()
 
         def forward() -> tuple[dict[str, Tensor], Tensor]:
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
@@ -47,17 +48,24 @@ def train_epoch(cohort: "Cohort") -> Iterator[list[EpochResult]]:
         student.optimizer.step()
         student.optimizer.zero_grad(set_to_none=True)
         student.add_metrics(loss, terms, logits, batch.labels)
+        student.seconds += time.perf_counter() - started
 
     for student in cohort.students.values():
         student.start_epoch()
+    cohort.batch_seconds = cohort.teacher_seconds = 0.0
+    ended = time.perf_counter()
     for batch in cohort.stream.epoch(cohort.position):
         students = list(cohort.students.values())
         needs_teacher = any(student.trial.method.needs_teacher for student in students)
+        started = time.perf_counter()
+        cohort.batch_seconds += started - ended
         batch, teacher_taps = stepping.load(batch, teach if needs_teacher else None)
+        cohort.teacher_seconds += time.perf_counter() - started
         for student in students:
             student.set_learning_rate()
         errors = stepping.step(students, partial(learn, batch=batch, teacher_taps=teacher_taps))
         yield [cohort.lose(student, error) for student, error in errors]
+        ended = time.perf_counter()
 
 
 class Cohort:
@@ -92,6 +100,8 @@ class Cohort:
         """The epoch of the stream that comes next."""
         self.students: dict[str, Student] = {}
         """By trial, in the order of admission."""
+        self.batch_seconds = self.teacher_seconds = 0.0
+        """What the batches and the teacher's passes of this epoch took."""
         self.teacher = teacher
         if teacher is not None:
             teacher.to(device, self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -139,6 +149,7 @@ class Cohort:
         measured: dict[str, dict[str, float]] = {}
 
         def measure(student: Student) -> None:
+            began = time.perf_counter()
             metrics = measured[student.trial.id] = student.training_metrics()
             student.epoch += 1
             # Validation after every epoch; the test set once, after the last, and never to choose.
@@ -146,6 +157,7 @@ class Cohort:
                 if part is not None:
                     scores = evaluate(student.network, self.splits, part, self.dtype, self.rank, self.world_size)
                     metrics[f"{name}_top1"], metrics[f"{name}_loss"] = scores
+            student.seconds += time.perf_counter() - began
 
         students = list(self.students.values())
         lost += [self.lose(student, error) for student, error in self.stepping.each(students, measure)]
@@ -153,6 +165,10 @@ class Cohort:
         results = []
         for name, student in self.students.items():
             metrics = measured[name] | {"step_seconds": share / self.stream.steps_per_epoch}
+            metrics["alone_seconds"] = share  # a GPU does not tell students apart
+            if self.device.type == "cpu":
+                teaching = self.teacher_seconds if student.trial.method.needs_teacher else 0.0
+                metrics["alone_seconds"] = student.seconds + self.batch_seconds + teaching
             state = "finished" if student.is_done else "running"
             results.append(EpochResult(name, state, student.epoch, self.position, share, metrics))
             student.history.append(results[-1])

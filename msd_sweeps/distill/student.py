@@ -69,6 +69,8 @@ class Student:
         """Whole epochs behind it."""
         self.history: list[EpochResult] = []
         """One entry per epoch: what was reported of it."""
+        self.seconds = 0.0
+        """What its own steps and evaluation took in this epoch."""
         self._step = 0
         self._sums: dict[str, Tensor] = {}
         # On a GPU the rate is a tensor, so that a captured step reads the current one.
@@ -80,6 +82,7 @@ class Student:
 
     def start_epoch(self) -> None:
         self.learner.train()
+        self.seconds = 0.0
         for total in self._sums.values():
             total.zero_()
         self._step = self.epoch * self.steps_per_epoch

@@ -131,8 +131,7 @@ def load(data: Data) -> Splits:
     """The splits that `data` describes, on the CPU.
 
     One order of the training set, fixed by `split_seed` and balanced over the classes at every length, decides all: its
-    end is held out and its beginning is the student's part, so that the student sees the same images whether or not a
-    part is held out. Raises DataError.
+    first `train_samples` are used, of which the last are held out. Raises DataError.
     """
     train, test = LOADERS[data.name](data)
     facts = data.facts
@@ -142,11 +141,9 @@ def load(data: Data) -> Splits:
             f"expected {facts.train_images} and {facts.test_images}"
         )
     mean, std = STATISTICS[data.name] if data.name in STATISTICS else _measured(train)
-    order = stratified_order(train.labels, data.split_seed)
-    num_val = round(len(train) * data.val_fraction)
+    order = stratified_order(train.labels, data.split_seed)[: data.used_images]
+    num_val = round(len(order) * data.val_fraction)
     kept, held_out = order[: len(order) - num_val], order[len(order) - num_val :]
-    if data.train_samples is not None:
-        kept = kept[: data.train_samples]
     val = train.select(held_out.sort().values) if num_val else None
     return Splits(train.select(kept.sort().values), val, test, mean, std)
 
