@@ -136,7 +136,7 @@ def mixture_notes(results: Results) -> list[str]:
     """What the trials of the rows, and of the search, did not have in common although they should have."""
     trials = results.frames.records.values()
     rows = ((trial.label or "the search", trial.fingerprints) for trial in trials)
-    return [f"Rows mix {short(text, 300)}: their differences hold this one too." for text in mixtures(rows)]
+    return [f"Rows mix {short(text, 2000)}: their differences hold this one too." for text in mixtures(rows)]
 
 
 def summary_table(results: Results, title: str) -> Table:
