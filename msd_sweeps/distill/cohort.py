@@ -35,6 +35,7 @@ def train_epoch(cohort: "Cohort") -> Iterator[list[EpochResult]]:
 
     def learn(student: Student, batch: StreamBatch, teacher_taps: Taps) -> None:
         """One step of one student."""
+        started = time.perf_counter()
 
         def forward() -> tuple[dict[str, Tensor], Tensor]:
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
@@ -49,9 +50,11 @@ def train_epoch(cohort: "Cohort") -> Iterator[list[EpochResult]]:
         student.optimizer.step()
         student.optimizer.zero_grad(set_to_none=True)
         student.add_metrics(loss, terms, logits, batch.labels)
+        student.seconds += time.perf_counter() - started
 
     for student in cohort.students.values():
         student.start_epoch()
+    stepping.batch_seconds = stepping.teacher_seconds = 0.0
     needs_teacher = any(student.trial.method.needs_teacher for student in cohort.students.values())
     batches = stepping.batches(cohort.stream.epoch(cohort.position), teach if needs_teacher else None)
     for batch, teacher_taps in batches:
@@ -94,6 +97,7 @@ class Cohort:
         """The epoch of the stream that comes next."""
         self.students: dict[str, Student] = {}
         """By trial, in the order of admission."""
+        """What the batches and the teacher's passes of this epoch took."""
         self.teacher = teacher
         if teacher is not None:
             teacher.to(device, self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -141,6 +145,7 @@ class Cohort:
         measured: dict[str, dict[str, float]] = {}
 
         def measure(student: Student) -> None:
+            began = time.perf_counter()
             metrics = measured[student.trial.id] = student.training_metrics()
             student.epoch += 1
             # Validation after every epoch; the test set once, after the last, and never to choose.
@@ -149,6 +154,7 @@ class Cohort:
                     scores = evaluate(student.network, self.splits, part, self.dtype, self.rank, self.world_size)
                     metrics[f"{name}_top1"], metrics[f"{name}_loss"] = scores
                     metrics |= own_scores(student.network, self.splits, part, self.dtype, name)
+            student.seconds += time.perf_counter() - began
 
         students = list(self.students.values())
         lost += [self.lose(student, failure) for student, failure in self.stepping.each(students, measure)]
@@ -156,6 +162,10 @@ class Cohort:
         results = []
         for name, student in self.students.items():
             metrics = measured[name] | {"step_seconds": share / self.stream.steps_per_epoch}
+            metrics["alone_seconds"] = share  # a GPU does not tell students apart
+            if self.device.type == "cpu":
+                teaching = self.stepping.teacher_seconds if student.trial.method.needs_teacher else 0.0
+                metrics["alone_seconds"] = student.seconds + self.stepping.batch_seconds + teaching
             state = "finished" if student.is_done else "running"
             results.append(EpochResult(name, state, student.epoch, self.position, share, metrics))
             student.history.append(results[-1])

@@ -23,6 +23,8 @@ class Plan:
     sweep: Sweep
     step_seconds: float | None = None
     """Seconds per student and step, where the pair of networks has been timed."""
+    start_seconds: float | None = None
+    """Seconds from the start of Ray to the first epoch's end, where they have been measured."""
     measured_pack: int | None = None
     """The pack that was measured to be best on this machine's GPU; takes the place of the estimated one."""
 
@@ -93,7 +95,11 @@ class Plan:
         base = self.sweep.base
         seconds = self.trials * base.recipe.epochs * base.steps_per_epoch * self.step_seconds
         seconds /= slots.slots if slots else 1
-        return f"at most about {duration(seconds)}, from {self.step_seconds * 1000:.0f} ms a step"
+        training = f"{duration(seconds)} of training at {self.step_seconds * 1000:.0f} ms a step"
+        if self.start_seconds is None:
+            return f"about {training}, and Ray's start-up, which has not been timed here yet"
+        start = duration(self.start_seconds)
+        return f"about {duration(seconds + self.start_seconds)}: {start} of start-up, as last time here, and {training}"
 
 
 def _metrics(space: Space) -> str:

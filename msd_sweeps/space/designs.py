@@ -199,7 +199,7 @@ class Sweep:
                 raise InputError(f"{cell_label(values)}: {error}") from error
 
     def confirm_trials(self, winners: Iterable[PlannedTrial]) -> tuple[PlannedTrial, ...]:
-        """The winners of the search, best first, on the whole training set and on fresh seeds."""
+        """The winners of the search, best first, on all images that may be trained on and on fresh seeds."""
         fraction: Changes = {"data.val_fraction": self.base.data.val_fraction}
         cells = [
             PlannedTrial(changed(won.trial, fraction), f"winner {rank}", "confirm", won.levels, won.trial.id)

@@ -122,7 +122,7 @@ class Scheduler(Settings):
 
 
 class Confirm(Settings):
-    """The winners of a search, trained again on the whole training set, beside the baselines."""
+    """The winners of a search, trained again with the held-out images too, beside the baselines."""
 
     top_k: Count = 2
     seeds: Seeds = [1, 2, 3]
@@ -279,7 +279,7 @@ class Space(Settings):
         value, seed = self.report.value, self.search.seed
         if self.design == "search" and value.startswith("val_"):
             hint = f"where {value} is not measured; use {value.replace('val_', 'test_')}"
-            raise ValueError(f"report.value: winners are confirmed on the whole training set, {hint}")
+            raise ValueError(f"report.value: winners are confirmed without a held-out part, {hint}")
         if self.design == "search" and seed in self.confirm.seeds:
             raise ValueError(f"confirm.seeds: {seed} is the seed of the search; winners are confirmed on fresh seeds")
         return self

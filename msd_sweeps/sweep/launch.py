@@ -41,8 +41,9 @@ def run_sweep(plan: Plan, options: Options, signals: Signals, trainer: "Distilla
         if not run.is_complete:
             from msd_sweeps.sweep.prepare import Distillation  # imported late: a complete sweep needs no torch
 
-            _train(run, replace(plan, sweep=run.sweep), trainer or Distillation())
-            record_step_seconds(options.storage, [trial for trial in run.trials.values() if not trial.source])
+            start_seconds = _train(run, replace(plan, sweep=run.sweep), trainer or Distillation())
+            trained = [trial for trial in run.trials.values() if not trial.source]
+            record_step_seconds(options.storage, trained, start_seconds)
     return run
 
 
@@ -81,8 +82,11 @@ def _finish_copy(sync: StoreSync, again: str) -> None:
         print(f"error: {sync.trouble}{'' if sync.taken else hint}", file=sys.stderr)
 
 
-def _train(run: Run, plan: Plan, trainer: "Distillation") -> None:
-    """Record the launch, train what no other sweep has finished, and record how the launch ended."""
+def _train(run: Run, plan: Plan, trainer: "Distillation") -> float | None:
+    """Record the launch, train what no other sweep has finished, and record how the launch ended.
+
+    Gives the seconds from the start of Ray to the end of the first epoch; None where none was trained.
+    """
     # Imported late: a complete sweep needs no Ray.
     from msd_sweeps.sweep.ray_session import plan_for_cluster, session
     from msd_sweeps.sweep.reuse import FinishedTrials
@@ -100,7 +104,7 @@ def _train(run: Run, plan: Plan, trainer: "Distillation") -> None:
         for entry in (this_launch(run.sweep, trainer.device), *entries):
             run.record(entry.event, **entry.record())
         reuse = None if options.fresh else FinishedTrials(options.storage, run.sweep.name, options.store)
-        outcome, told = "failed", ""
+        outcome, told, ready = "failed", "", time.time()
         try:
             queue = TrialQueue(run, trainer.inputs, reuse)
             queue.reuse_fixed_trials()
@@ -123,6 +127,7 @@ def _train(run: Run, plan: Plan, trainer: "Distillation") -> None:
             if reuse is not None and reuse.left_out != told:  # a search has come upon more of them
                 run.say(reuse.left_out)
             run.say(f"{len(run.started) - run.copied} trials trained{copied} in {duration(close.seconds)}")
+    return run.first_trained and run.first_trained - ready
 
 
 def finish(run: Run) -> int:

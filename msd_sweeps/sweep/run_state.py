@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -98,6 +99,9 @@ class Run:
     started: dict[str, str] = field(default_factory=dict)
     """Trials that this launch began or continued; the sweep that each was copied from, empty where it was trained."""
 
+    first_trained: float | None = None
+    """When the first epoch was recorded that this launch trained, in seconds since 1970."""
+
     @property
     def copied(self) -> int:
         """Trials that this launch copied from other sweeps of the storage."""
@@ -118,6 +122,8 @@ class Run:
         written = self.ledger.append(event, **fields)
         if event == "start":
             self.started[fields["trial"]] = fields.get("source", "")
+        elif event == "epoch" and not self.started.get(fields["trial"]):
+            self.first_trained = self.first_trained or time.time()
         if self.mirror is not None:
             self.mirror.more()
         self.show(written)
