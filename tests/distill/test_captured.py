@@ -24,7 +24,6 @@ QUICK = {"resnet8", "resnet8x4", "wrn_16_1", "vgg8"}
 """Networks that compile in a few seconds."""
 LABELS = [f"{name} {changes or ''}".strip() for name, changes in VARIANTS]
 SPLITS = Splits(random_images(40, 0), None, random_images(4, 2), (0.5,) * 3, (0.25,) * 3)
-"""Epochs of five steps at batch size 8."""
 
 
 def trials_of_all_methods(precision: str) -> list[Trial]:
@@ -34,15 +33,17 @@ def trials_of_all_methods(precision: str) -> list[Trial]:
 
 
 def trial_of_network(model: str) -> Trial:
-    recipe = {"epochs": 1, "batch_size": 8, "lr": 0.05, "schedule": "cosine", "precision": "float32"}
+    recipe = {"epochs": 1, "batch_size": 2, "lr": 0.05, "schedule": "cosine", "precision": "float32"}
     sides = {"teacher": {"model": model}, "student": {"model": model}}
     return make_trial(method={"name": "kd"}, recipe=recipe, **sides)
 
 
 def new_cohort(trials: Sequence[Trial], stepping: InTurn) -> Cohort:
+    """On images for five steps an epoch."""
     torch.manual_seed(0)
     teacher = models.fold_batch_norm(models.build(trials[0].teacher.model, 10))
-    cohort = Cohort(trials[0], teacher, SPLITS, CPU, stepping=stepping)
+    splits = SPLITS._replace(train=SPLITS.train.select(torch.arange(5 * trials[0].recipe.batch_size)))
+    cohort = Cohort(trials[0], teacher, splits, CPU, stepping=stepping)
     for trial in trials:
         cohort.admit(trial)
     return cohort
