@@ -31,6 +31,10 @@ def main(arguments: list[str] | None = None, trainer: "Distillation | None" = No
             from msd_sweeps.distill.timing import measure
 
             step_seconds = measure(sweep.base)
+        if options.dry_run and sweep.base.teacher.weights is not None:
+            from msd_sweeps.distill.teacher import check_file
+
+            check_file(sweep.base)
         plan = Plan(sweep, step_seconds)
         print(plan.text(None if options.address else plan.slots_here(options.num_cpus)), flush=True)
         return 0 if options.dry_run else _launch(plan, options, trainer)

@@ -1,7 +1,8 @@
 """One student: its network, its method, its optimiser, its learning rate and the sums of its metrics."""
 
 import math
-from collections.abc import Callable
+import pkgutil
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from msd_sweeps.distill import losses, models
 from msd_sweeps.distill.data.splits import Split
+from msd_sweeps.distill.draws import draw_masks
 from msd_sweeps.distill.losses.distiller import Distiller, Side
 from msd_sweeps.distill.models.network import Network
 from msd_sweeps.records.trial_record import EpochResult
@@ -56,9 +58,11 @@ class Student:
             self.distiller = losses.build(trial.method, side, teacher, train.labels)
         self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.distiller.to(device)
+        # A tensor, so that a captured step reads the current one.
+        self._drawn_step = torch.zeros((), dtype=torch.int64, device=device)
+        draw_masks(self.network, trial.seed, self._drawn_step)
         self.learner: nn.Module = Learner(self.network, self.distiller)
-        settings = recipe.model_dump(include={"lr", "momentum", "nesterov", "weight_decay"})
-        self.optimizer = torch.optim.SGD(self.learner.parameters(), fused=True, **settings)
+        self.optimizer = build_optimizer(recipe, self.learner.parameters())
         if world_size > 1:
             self.learner = nn.parallel.DistributedDataParallel(self.learner)
         self.epoch = 0
@@ -86,6 +90,7 @@ class Student:
         rate = learning_rate(self.trial.recipe, self._step, self.steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate.fill_(rate)
+        self._drawn_step.fill_(self._step)
         self._step += 1
 
     def add_metrics(self, loss: Tensor, terms: dict[str, Tensor], logits: Tensor, labels: Tensor) -> None:
@@ -127,6 +132,18 @@ class Student:
             getattr(self, part).load_state_dict(state[part])
         self.epoch = state["epoch"]
         self.history = [EpochResult(**result) for result in state["history"]]
+
+
+def build_optimizer(recipe: Recipe, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer of a recipe; its learning rate is set before each step."""
+    common: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    if recipe.optimizer == "sgd":
+        common |= {"momentum": recipe.momentum, "nesterov": recipe.nesterov}
+        return torch.optim.SGD(parameters, fused=True, **common)
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, fused=True, **common)
+    arguments = {name: value for name, value in recipe.optimizer.items() if name != "class"}
+    return pkgutil.resolve_name(str(recipe.optimizer["class"]))(parameters, **common, **arguments)
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:

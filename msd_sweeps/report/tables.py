@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from msd_sweeps.records.fingerprint import mixtures
 from msd_sweeps.report.cells import PRIVATE, changes_text, metric_title, value_text
 from msd_sweeps.report.comparisons import clearly_best, test_notes
 from msd_sweeps.report.document import Column, Table
@@ -101,6 +102,7 @@ def _notes(results: Results) -> list[str]:
     elif (frame["pairs"] > 0).any():
         notes.append("Differences are paired by seed, with 95 % t intervals that are not corrected for their number.")
         notes += test_notes(frame)
+    notes += mixture_notes(results)
     for cell in results.cells:
         for sweep, count in sorted(cell.sources.items()):
             of = f"{count} of its {cell.states.total()} trials"
@@ -108,6 +110,13 @@ def _notes(results: Results) -> list[str]:
     return notes + [
         f"{short(cell.label)}: {short('; '.join(cell.faults), 200)}." for cell in results.cells if cell.faults
     ]
+
+
+def mixture_notes(results: Results) -> list[str]:
+    """What the trials of the rows, and of the search, did not have in common although they should have."""
+    trials = results.frames.records.values()
+    rows = ((trial.label or "the search", trial.fingerprints) for trial in trials)
+    return [f"Rows mix {short(text, 300)}: their differences hold this one too." for text in mixtures(rows)]
 
 
 def summary_table(results: Results, title: str) -> Table:
@@ -146,7 +155,7 @@ def effects_table(results: Results) -> Table:
     notes += test_notes(results.effects)
     if results.design == "grid":
         notes.append("Each seed's mean over the blocks (levels of the other factors) in which both levels finished.")
-    return Table(results.effects.to_dict("records"), columns, notes)
+    return Table(results.effects.to_dict("records"), columns, notes + mixture_notes(results))
 
 
 def front_table(results: Results) -> Table:
@@ -170,7 +179,7 @@ def front_table(results: Results) -> Table:
     ]
     if len(front) > MOST_OF_FRONT:
         notes.append(f"{len(front) - MOST_OF_FRONT} more are in figures/pareto.csv.")
-    return Table(front.head(MOST_OF_FRONT).to_dict("records"), columns, notes)
+    return Table(front.head(MOST_OF_FRONT).to_dict("records"), columns, notes + mixture_notes(results))
 
 
 def confirmation_table(results: Results) -> Table:
@@ -187,4 +196,4 @@ def confirmation_table(results: Results) -> Table:
         "seeds and the test set, after training on all images. Their gap holds selection, other images and more data "
         "together."
     )
-    return Table(results.confirmation.to_dict("records"), columns, [note])
+    return Table(results.confirmation.to_dict("records"), columns, [note, *mixture_notes(results)])

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag, field
 
 from msd_sweeps.space.conditions import parse_condition
 from msd_sweeps.space.settings import Changes, Count, Seed, Settings
-from msd_sweeps.space.trial import COSTS, Metric, MetricName
+from msd_sweeps.space.trial import COSTS, Metric, MetricName, metric_type
 
 MOST_CHOICES = 1000
 
@@ -159,6 +159,8 @@ class Resources(Settings):
 class ReportSettings(Settings):
     """The comparison in the tables."""
 
+    widened = {"value": metric_type}
+
     value: MetricName = "test_top1"
     baseline: str | None = "kd"
     """The label of the cell that the others are compared with."""
@@ -195,6 +197,8 @@ Parameter = Annotated[
 class Space(Settings):
     """The description of a sweep, as in its file."""
 
+    imports: list[str] = []
+    """Files (beside this one) and installed modules with methods, networks, data sets and metrics of one's own."""
     base: str
     """The name of a base in search_spaces/bases, or a path."""
     design: Literal["search", "grid", "one_at_a_time", "leave_one_out"]
@@ -217,6 +221,9 @@ class Space(Settings):
     """Further cells by a label, and how they differ from the base."""
     seeds: Seeds = [0]
     """Every cell of a design other than a search is trained once with each."""
+    keep: Literal["reported", "all", "none"] = "reported"
+    """Whose final weights are kept, in the sweep's folder: those of the trials that tables show, of the samples of a
+    search too, or of none."""
     resources: Resources = Resources()
     report: ReportSettings = ReportSettings()
     tracking: Tracking = Tracking()

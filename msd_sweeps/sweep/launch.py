@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -92,20 +92,24 @@ def _train(run: Run, plan: Plan, trainer: "Distillation") -> None:
     started, options = time.time(), run.options
     progress = Progress(run.sweep, run.trials, plan.trials)
     run.say, run.show = progress.say, progress.update
-    with progress.live:
+    cluster = session(options.address, options.num_cpus, options.verbose) if options.address else nullcontext()
+    with progress.live, cluster:  # a cluster is joined first, to see whether its nodes have GPUs
         if run.store_sync is not None:
             run.store_sync.say = run.say
         entries = trainer.prepare(run)
         for entry in (this_launch(run.sweep, trainer.device), *entries):
             run.record(entry.event, **entry.record())
         reuse = None if options.fresh else FinishedTrials(options.storage, run.sweep.name, options.store)
-        outcome = "failed"
+        outcome, told = "failed", ""
         try:
             queue = TrialQueue(run, trainer.inputs, reuse)
             queue.reuse_fixed_trials()
+            told = reuse.left_out if reuse is not None else ""
+            if told:
+                run.say(told)
             if not run.is_complete:
                 plan = replace(plan, measured_pack=trainer.pack)
-                with session(options.address, options.num_cpus, options.verbose):
+                with nullcontext() if options.address else session(None, options.num_cpus, options.verbose):
                     slots = plan_for_cluster(plan, run.say) if options.address else plan.slots_here(options.num_cpus)
                     run_trials(run, queue, trainer, slots)
             outcome = "complete"
@@ -116,6 +120,8 @@ def _train(run: Run, plan: Plan, trainer: "Distillation") -> None:
             close = CloseRecord(outcome=outcome, seconds=round(time.time() - started, 1))
             run.record(close.event, **close.record())
             copied = f", {run.copied} taken over" if run.copied else ""
+            if reuse is not None and reuse.left_out != told:  # a search has come upon more of them
+                run.say(reuse.left_out)
             run.say(f"{len(run.started) - run.copied} trials trained{copied} in {duration(close.seconds)}")
 
 

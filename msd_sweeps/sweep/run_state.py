@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from msd_sweeps.distill import checkpoint
+from msd_sweeps.records.kept import FOLDER as WEIGHTS
 from msd_sweeps.records.ledger import Ledger, Record
 from msd_sweeps.records.mlflow_sync import Mirror
 from msd_sweeps.records.object_store import Place, StoreError
@@ -125,7 +126,16 @@ class Run:
     @property
     def checkpoints(self) -> Place:
         """The folder with a folder of checkpoints for each trial: in the object store where there is one."""
-        return (self.folder.resolve() if self.store_sync is None else self.store_sync.store) / CHECKPOINTS
+        return self._kept_in / CHECKPOINTS
+
+    @property
+    def weights(self) -> Place:
+        """The folder with a folder of final weights for each trial that keeps them."""
+        return self._kept_in / WEIGHTS
+
+    @property
+    def _kept_in(self) -> Place:
+        return self.folder.resolve() if self.store_sync is None else self.store_sync.store
 
     def remove_checkpoints(self, of_trial: Place) -> None:
         """Delete the checkpoints of a trial that has ended, in a store once the store's ledger has that end."""

@@ -5,7 +5,6 @@ makes the same calls on the same memory; no Python of the step runs, so whatever
 wait for the device, whose shapes depend on data, or that copy numbers from the host are refused.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -16,9 +15,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from msd_sweeps.distill.data.splits import StreamBatch
-from msd_sweeps.distill.models.network import Taps
-from msd_sweeps.distill.stepping import NO_TAPS, WARM_UP_STEPS, InTurn, Learn, Teach, Work
+from msd_sweeps.distill.graphs import Recorder
+from msd_sweeps.distill.stepping import Failure, InTurn, Learn, Work
 from msd_sweeps.distill.student import Student
 
 aten = torch.ops.aten
@@ -104,54 +102,53 @@ class _Watched(TorchDispatchMode):
 class Plain(InTurn):
     """Plain steps in the kernels of those that are recorded."""
 
-    def step(self, students: Sequence[Student], learn: Learn) -> Iterator[tuple[Student, Exception]]:
+    def step(self, students: Sequence[Student], learn: Learn) -> Iterator[tuple[Student, Failure]]:
         def one(student: Student) -> None:
             with _Watched():
-                self.run(student, partial(learn, student))
+                learn(student)
 
         return self.each(students, one)
 
-    def run(self, owner: Any, work: Work) -> None:
-        work()
 
-
-class Faked(Plain):
+class Faked(InTurn):
     """Steps on tensors without numbers, which nothing can ask for one. Students cannot be used afterwards."""
 
-    def run(self, owner: Any, work: Work) -> None:
-        with FakeTensorMode(allow_non_fake_inputs=True):
-            work()
+    def step(self, students: Sequence[Student], learn: Learn) -> Iterator[tuple[Student, Failure]]:
+        def one(student: Student) -> None:
+            with FakeTensorMode(allow_non_fake_inputs=True):
+                learn(student)
+
+        return self.each(students, one)
 
 
-class Taped(Plain):
-    """The teacher's pass and every student's step are recorded after their warm-up, and replayed from then on."""
+class TapeRecorder(Recorder):
+    """What `Graphs` asks for, on a CPU: captures are tapes, and there is one stream."""
 
     def __init__(self) -> None:
-        self.plain_steps: Counter[Any] = Counter()
-        self.replays: dict[Any, Work] = {}
-        self._batch: list[Tensor] = []
-        self._taps: list[Tensor] = []
+        self.captures = 0
+        self.replays = 0
 
-    def load(self, batch: StreamBatch, teach: Teach | None) -> tuple[StreamBatch, Taps]:
-        """The batch and the taps in memory that stays in place."""
+    def capture(self, work: Work, stream: Any) -> Work:
+        self.captures += 1
+        replay = record(work)
 
-        def teach_in_place() -> None:
-            self._taps = kept(self._taps, NO_TAPS.tensors if teach is None else teach(self._batch[0]).tensors)
+        def counted() -> None:
+            self.replays += 1
+            replay()
 
-        self._batch = kept(self._batch, batch)
+        return counted
+
+    def stream_for(self, owner: object) -> Any:
+        return "stream"
+
+    def run_on(self, stream: Any, work: Work) -> None:
         with _Watched():
-            self.run("teacher", teach_in_place)
-        return StreamBatch(*self._batch), Taps.of(self._taps)
+            work()
 
-    def run(self, owner: Any, work: Work) -> None:
-        self.plain_steps[owner] += owner not in self.replays
-        if self.plain_steps[owner] > WARM_UP_STEPS and owner not in self.replays:
-            self.replays[owner] = record(work)
-        self.replays.get(owner, work)()
+    def waits(self, stream: Any, work: Work) -> bool:
+        self.run_on(stream, work)
+        return False
 
+    def wait_for(self, stream: Any) -> None: ...
 
-def kept(memory: Sequence[Tensor], tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The tensors, copied into `memory` where that is theirs by its size."""
-    if [place.shape for place in memory] != [tensor.shape for tensor in tensors]:
-        return [tensor.clone() for tensor in tensors]
-    return [place.copy_(tensor) for place, tensor in zip(memory, tensors, strict=True)]
+    def check(self) -> None: ...

@@ -11,13 +11,14 @@ from msd_sweeps.catalog.networks import NETWORKS
 from msd_sweeps.distill import models
 from msd_sweeps.distill.cohort import Cohort, train_epoch
 from msd_sweeps.distill.data.splits import Splits
-from msd_sweeps.distill.stepping import WARM_UP_STEPS, InTurn
+from msd_sweeps.distill.graphs import WARM_UP_STEPS, Graphs
+from msd_sweeps.distill.stepping import InTurn
 from msd_sweeps.distill.student import Student
 from msd_sweeps.space.trial import Trial
 from tests.distill.conftest import CPU, make_trial, random_images
 from tests.distill.losses.conftest import settings_of
 from tests.distill.losses.test_contract import VARIANTS
-from tests.distill.tape import Faked, Plain, Taped, record, tensors_of
+from tests.distill.tape import Faked, Plain, TapeRecorder, record, tensors_of
 
 CIFAR = {name for name in models.NETWORKS if NETWORKS[name].image_size == 32}
 QUICK = {"resnet8", "resnet8x4", "wrn_16_1", "vgg8"}
@@ -66,25 +67,25 @@ def assert_same(found: Student, expected: Student) -> None:
 
 
 @pytest.fixture(scope="module", params=["float32", "bfloat16"])
-def methods(request: pytest.FixtureRequest) -> tuple[list[Student], list[Student], Taped]:
-    """The students of all methods after plain and after recorded steps, and who recorded them."""
-    taped = Taped()
+def methods(request: pytest.FixtureRequest) -> tuple[list[Student], list[Student], Graphs]:
+    """The students of all methods after plain and after recorded steps, and the stepping of the latter."""
+    graphs = Graphs(TapeRecorder())
     trials = trials_of_all_methods(request.param)
-    return train(trials, Plain()), train(trials, taped), taped
+    return train(trials, Plain()), train(trials, graphs), graphs
 
 
 @pytest.mark.parametrize("place", range(len(VARIANTS)), ids=LABELS)
 def test_replays_of_a_method_learn_what_plain_steps_do(methods, place):
-    plain, replayed, taped = methods
-    assert taped.plain_steps[replayed[place]] == WARM_UP_STEPS + 1
+    plain, replayed, graphs = methods
+    assert graphs.is_captured(replayed[place])
     assert_same(replayed[place], plain[place])
 
 
 @pytest.mark.parametrize("model", sorted(CIFAR))
 def test_replays_of_a_network_learn_what_plain_steps_do(model):
-    taped, trial = Taped(), trial_of_network(model)
-    (plain,), (replayed,) = train([trial], Plain()), train([trial], taped)
-    assert taped.replays.keys() == {"teacher", replayed}
+    recorder, trial = TapeRecorder(), trial_of_network(model)
+    (plain,), (replayed,) = train([trial], Plain()), train([trial], Graphs(recorder))
+    assert (recorder.captures, recorder.replays) == (2, 2 * (5 - WARM_UP_STEPS))  # the teacher's and the student's
     assert_same(replayed, plain)
 
 

@@ -6,20 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 
+from msd_sweeps.distill.draws import LOW_32_BITS, scrambled
 from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, Side, directions, full_precision
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import CrdSettings
-
-_LOW_32_BITS = 0xFFFFFFFF
-
-
-def scrambled(numbers: Tensor) -> Tensor:
-    """Integers in [0, 2³²), int64, made to look random: an invertible mixing of their bits."""
-    mixed = numbers ^ (numbers >> 16)
-    mixed.mul_(0x21F0AAAD).bitwise_and_(_LOW_32_BITS)
-    mixed.bitwise_xor_(mixed >> 15)
-    mixed.mul_(0x735A2D97).bitwise_and_(_LOW_32_BITS)
-    return mixed.bitwise_xor_(mixed >> 15)
 
 
 class Memory(nn.Module):
@@ -50,8 +40,8 @@ class Memory(nn.Module):
         """Positions [B, 1 + M]: each image's own, then its negatives, uniform over the images of other classes and not
         distinct."""
         count = len(index) * self.num_negatives
-        key = scrambled(self.step & _LOW_32_BITS)
-        numbers = scrambled(torch.arange(count, device=index.device)).add_(key).bitwise_and_(_LOW_32_BITS)
+        key = scrambled(self.step & LOW_32_BITS)
+        numbers = scrambled(torch.arange(count, device=index.device)).add_(key).bitwise_and_(LOW_32_BITS)
         siblings = self.siblings[index].unsqueeze(1)
         others = len(self.student) - siblings
         places = scrambled(numbers).view(len(index), -1).mul_(others).bitwise_right_shift_(32)

@@ -20,10 +20,14 @@ class Batch(NamedTuple):
     """One step of the stream, as a loss sees it.
 
     labels: [B], int64. index: [B], int64, position of each image in the training set that is in use.
+    targets: of the cross-entropy: the labels, or [B, K], float32, of mixed images. smoothing: the share of it that is
+    spread over all classes.
     """
 
     labels: Tensor
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nothing calls
+    targets: Tensor | None = None
+    smoothing: float = 0.0
 
 
 class Side(NamedTuple):
@@ -87,7 +91,9 @@ class Distiller(nn.Module, Generic[AnySettings]):
         weights = {key.removesuffix("_weight"): weight for key, weight in given.items() if weight > 0}
         terms: dict[str, Tensor] = {}
         if "ce" in weights:
-            terms["ce"] = weights["ce"] * F.cross_entropy(full_precision(student.logits), batch.labels)
+            targets = batch.labels if batch.targets is None else batch.targets
+            cross_entropy = F.cross_entropy(full_precision(student.logits), targets, label_smoothing=batch.smoothing)
+            terms["ce"] = weights["ce"] * cross_entropy
         if "kd" in weights and isinstance(self.settings, LogitSettings):
             logits = full_precision(student.logits), full_precision(teacher.logits.detach())
             terms["kd"] = weights["kd"] * soft_divergence(*logits, self.settings.temperature).mean()
