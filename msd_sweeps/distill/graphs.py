@@ -167,7 +167,7 @@ class Graphs(InTurn):
                 name = f"trial {student.trial.id} ({student.trial.method.name})"
                 self._students[student] = _Graph(self._recorder, name)
             try:
-                self._students[student].run(partial(learn, student), not self.broken)
+                self._students[student].run(partial(learn, student), may_capture=not self.broken)
             except CaptureError:
                 self.broken = True
                 raise

@@ -1,5 +1,6 @@
 """One student: its network, its method, its optimiser, its learning rate and the sums of its metrics."""
 
+import inspect
 import math
 import pkgutil
 from collections.abc import Callable, Iterable
@@ -77,8 +78,9 @@ class Student:
         """One entry per epoch: what was reported of it."""
         self._step = 0
         self._sums: dict[str, Tensor] = {}
-        self._rate = torch.zeros((), device=device)
-        """On the device, because a captured step reads the current one."""
+        # On the device, because a captured step reads the current one. Other optimisers may want a number on a CPU.
+        is_fused = recipe.optimizer in ("sgd", "adamw")
+        self._rate = torch.zeros((), device=device) if is_fused or device.type == "cuda" else None
 
     @property
     def is_done(self) -> bool:
@@ -156,7 +158,10 @@ def build_optimizer(recipe: Recipe, parameters: Iterable[nn.Parameter]) -> torch
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(parameters, fused=True, **common)
     arguments = {name: value for name, value in recipe.optimizer.items() if name != "class"}
-    return pkgutil.resolve_name(str(recipe.optimizer["class"]))(parameters, **common, **arguments)
+    kind, rows = pkgutil.resolve_name(str(recipe.optimizer["class"])), list(parameters)
+    if rows[0].is_cuda and "capturable" in inspect.signature(kind).parameters:
+        common["capturable"] = True  # its steps become a part of a CUDA graph
+    return kind(rows, **common | arguments)
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:

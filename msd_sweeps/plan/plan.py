@@ -56,6 +56,7 @@ class Plan:
             f"{base.recipe.precision}",
         ]
         lines += [f"parameter  {name}: {_values(parameter)}" for name, parameter in space.parameters.items()]
+        lines += [f"bound      {one.set} where {one.when}" for one in space.bound]
         lines += [f"cell       without {label}" for label in space.without]
         lines += [f"cell       {label}" for label in space.also]
         lines.append(f"trials     {self._trials_by_part()}")

@@ -68,6 +68,9 @@ def _design(results: Results) -> list[tuple[str, str]]:
     facts = [("Design", space.design.replace("_", " ")), ("Training", training.replace("_", " "))]
     for path, parameter in space.parameters.items():
         facts.append((short_path(path), short(_parameter_text(parameter), 300)))
+    for bound in space.bound:
+        beside = "; ".join(f"{short_path(name)} {', '.join(map(value_text, of))}" for name, of in bound.when.items())
+        facts.append(("bound", short(f"{changes_text(bound.set)} where {beside}", 300)))
     for part, changes in space.without.items():
         facts.append((f"without {short(part)}", short(changes_text(changes), 300)))
     facts += _search_facts(space) if space.design == "search" else [("Seeds", value_text(space.seeds))]

@@ -237,11 +237,14 @@ def fresh_seeds(space: Space, count: int) -> list[int]:
 
 
 def changes_of(space: Space, values: Values) -> Changes:
-    """The changes of the base that give it these values."""
+    """The changes of the base that give it these values, with the settings that are bound to them."""
     changes: Changes = {}
     for name, value in values.items():
         labels = getattr(space.parameters[name], "labels", {})
         changes |= labels[value] if labels else {name: value}
+    for bound in space.bound:
+        if all(name in values and values[name] in levels for name, levels in bound.when.items()):
+            changes |= bound.set
     return changes
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag, field_validator, model_validator
 
 from msd_sweeps.space.conditions import parse_condition
+from msd_sweeps.space.secrets import holds_user, secrets_in
 from msd_sweeps.space.settings import Changes, Count, Seed, Settings
 from msd_sweeps.space.trial import COSTS, Metric, MetricName, metric_type
 
@@ -102,6 +103,15 @@ class Choices(Settings):
         return self
 
 
+class Bound(Settings):
+    """Settings that go with choices, such as a weight that a method's authors publish for some pairs of networks."""
+
+    when: Annotated[dict[str, Annotated[list[JsonValue], Field(min_length=1)]], Field(min_length=1)]
+    """By parameter the choices, or their labels, beside which the settings count; all parameters have to fit."""
+    set: Changes
+    """Changes that are applied after those of the parameters."""
+
+
 class Scheduler(Settings):
     """When a search trial is stopped early."""
 
@@ -176,7 +186,7 @@ class Tracking(Settings):
     @classmethod
     def _refuse_secrets(cls, uri: str | None) -> str | None:
         """A space is recorded in the ledger and shown in reports."""
-        if uri is not None and "@" in uri.partition("://")[2].partition("/")[0]:
+        if uri is not None and (holds_user(uri) or secrets_in(uri)):
             hint = "MLFLOW_TRACKING_URI in the environment, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
             raise ValueError(f"keep user and password out of the space; set {hint}")
         return uri
@@ -210,6 +220,8 @@ class Space(Settings):
     """The metric that a search optimises; of a list of two or three it looks for the Pareto front."""
     parameters: dict[str, Parameter] = {}
     """The settings that are varied: paths of the base, or names of labelled choices."""
+    bound: list[Bound] = []
+    """Settings that hold only beside some choices of the parameters."""
     search: Search = Search()
     scheduler: Scheduler = Scheduler()
     confirm: Confirm = Confirm()
@@ -276,6 +288,7 @@ class Space(Settings):
 _LAID_OUT = ("grid", "one_at_a_time", "leave_one_out")
 _DESIGNS_OF: dict[str, tuple[tuple[str, ...], str]] = {
     "parameters": (("search", "grid", "one_at_a_time"), "the parts that are left out stand under 'without'"),
+    "bound": (("search", "grid", "one_at_a_time"), "settings are bound to choices of parameters"),
     "search": (("search",), "only a search samples"),
     "scheduler": (("search",), "only a search stops trials early, comparisons need every trial whole"),
     "confirm": (("search",), "only a search has winners to confirm; its fresh seeds are like 'seeds' here"),

@@ -46,7 +46,7 @@ def written_by(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Iterat
             yield from tensors_of(args[place] if place < len(args) else kwargs.get(argument.name))
 
 
-class _Tape(TorchDispatchMode):
+class _Calls(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[tuple[Callable[[], Any], list[Tensor]]] = []
@@ -69,7 +69,7 @@ def record(work: Work) -> Work:
 
     New memory is filled with NaN, so that a replay that does not write what it reads shows.
     """
-    tape = _Tape()
+    tape = _Calls()
     with tape:
         work()
     with torch.no_grad():
@@ -105,41 +105,33 @@ class Plain(InTurn):
     def step(self, students: Sequence[Student], learn: Learn) -> Iterator[tuple[Student, Failure]]:
         def one(student: Student) -> None:
             with _Watched():
-                learn(student)
+                self.run(student, partial(learn, student))
 
         return self.each(students, one)
 
+    def run(self, owner: Any, work: Work) -> None:
+        work()
 
-class Faked(InTurn):
+
+class Faked(Plain):
     """Steps on tensors without numbers, which nothing can ask for one. Students cannot be used afterwards."""
 
-    def step(self, students: Sequence[Student], learn: Learn) -> Iterator[tuple[Student, Failure]]:
-        def one(student: Student) -> None:
-            with FakeTensorMode(allow_non_fake_inputs=True):
-                learn(student)
-
-        return self.each(students, one)
+    def run(self, owner: Any, work: Work) -> None:
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            work()
 
 
-class TapeRecorder(Recorder):
-    """What `Graphs` asks for, on a CPU: captures are tapes, and there is one stream."""
+class Tape(Recorder):
+    """Records the teacher's pass and every student's step for `Graphs`, and runs all of it in turn."""
 
     def __init__(self) -> None:
-        self.captures = 0
-        self.replays = 0
+        """Without a device."""
 
     def capture(self, work: Work, stream: Any) -> Work:
-        self.captures += 1
-        replay = record(work)
+        return record(work)
 
-        def counted() -> None:
-            self.replays += 1
-            replay()
-
-        return counted
-
-    def stream_for(self, owner: object) -> Any:
-        return "stream"
+    def stream_for(self, owner: object) -> str:
+        return "the only stream"
 
     def run_on(self, stream: Any, work: Work) -> None:
         with _Watched():
@@ -149,6 +141,8 @@ class TapeRecorder(Recorder):
         self.run_on(stream, work)
         return False
 
-    def wait_for(self, stream: Any) -> None: ...
+    def wait_for(self, stream: Any) -> None:
+        pass
 
-    def check(self) -> None: ...
+    def check(self) -> None:
+        pass

@@ -94,7 +94,7 @@ def cohort(new_cohort: Callable[..., Cohort], recorder: StandIn) -> Cohort:
 def test_replayed_steps_give_the_bits_of_plain_steps(new_cohort, cohort, recorder):
     assert train(cohort, list(TRIALS)) == train(new_cohort(TRIALS["msd"]), list(TRIALS))
     steps = 3 * 6
-    assert recorder.captures == 5  # the teacher's and the students'
+    assert recorder.captures == 5  # the teacher and its four students
     assert recorder.replays == 5 * (steps - WARM_UP_STEPS)
 
 

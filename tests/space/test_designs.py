@@ -78,3 +78,15 @@ def test_labelled_choices_change_several_settings():
     small, large = (planned.trial for planned in sweep.fixed_trials)
     assert (small.method.scales, small.recipe.lr) == ((1,), 0.2)
     assert large.recipe.lr == BASE.recipe.lr
+
+
+def test_settings_are_bound_to_choices_of_several_parameters():
+    parameters = {
+        "method": {"choices": {"kd": {"method": {"name": "kd"}}, "dkd": {"method": {"name": "dkd"}}}},
+        "recipe.lr": {"choices": [0.1, 0.2, 0.3]},
+    }
+    bound = [{"when": {"method": ["dkd"], "recipe.lr": [0.1, 0.3]}, "set": {"method.non_target_weight": 2.0}}]
+    cells = [planned.trial for planned in make("grid", parameters=parameters, bound=bound).fixed_trials]
+    weights = {trial.recipe.lr: trial.method.non_target_weight for trial in cells if trial.method.name == "dkd"}
+    assert weights == {0.1: 2.0, 0.2: 8.0, 0.3: 2.0}
+    assert sum(trial.method.name == "kd" for trial in cells) == 3

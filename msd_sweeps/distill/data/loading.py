@@ -129,6 +129,8 @@ def load(data: Data) -> Splits:
             f"{data.root}: {data.name} has {len(train)} training and {len(test)} test images here; "
             f"expected {facts.train_images} and {facts.test_images}"
         )
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     if data.normalize is not None:
         mean, std = data.normalize.mean, data.normalize.std
     else:
