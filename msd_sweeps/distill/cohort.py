@@ -42,7 +42,7 @@ def train_epoch(cohort: "Cohort") -> Iterator[list[EpochResult]]:
                 taps = student.network(batch.images)
             about = batch.labels, batch.index, batch.targets, student.trial.recipe.label_smoothing
             terms = student.distiller(taps, teacher_taps, Batch(*about))
-            return terms, taps.logits
+            return terms, taps.logits.detach()
 
         terms, logits = student.learner(forward)  # the pass that DistributedDataParallel wraps
         loss = torch.stack(list(terms.values())).sum()
@@ -205,12 +205,10 @@ def evaluate(
     """Top-1 accuracy in percent and mean cross-entropy in nats of a network on a part of `splits`, in evaluation mode.
 
     dtype: float32 weights compute under autocast to it; other weights compute in their own precision. Several workers
-    each take a part of the images, and all use the batch norms' statistics of rank 0.
+    each take a part of the images.
     """
     network.eval()
     if world_size > 1:
-        for buffer in network.buffers():
-            torch.distributed.broadcast(buffer, 0)
         part = part.select(torch.arange(rank, len(part), world_size))
     device, weights_dtype = part.labels.device, next(network.parameters()).dtype
     has_autocast = weights_dtype == torch.float32 and dtype != torch.float32

@@ -3,6 +3,7 @@
 import socket
 
 import torch
+from torch import distributed
 
 from msd_sweeps.space.errors import InputError
 
@@ -32,6 +33,11 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
                 "use other machines, or --set recipe.precision=float32 --set teacher.recipe.precision=float32"
             )
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+
+
+def workers() -> tuple[int, int]:
+    """This process's rank among data-parallel workers, and how many there are."""
+    return (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
 
 
 def device_name(device: torch.device) -> str:

@@ -3,7 +3,9 @@
 import hashlib
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
+
+from msd_sweeps.distill.device import workers
 
 LOW_32_BITS = 0xFFFFFFFF
 _LEADING = {"Dropout": None, "Dropout1d": 2, "Dropout2d": 2, "Dropout3d": 2, "DropPath": 1, "StochasticDepth": 1}
@@ -37,10 +39,8 @@ class DrawnDropout(nn.Module):
         if not self.training or self.p == 0:
             return x
         shape = x.shape[: self.leading]
-        rank, workers = (
-            (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
-        )
-        rows = torch.arange(shape[0], device=x.device) * workers + rank
+        rank, count = workers()
+        rows = torch.arange(shape[0], device=x.device) * count + rank
         numbers = rows.unsqueeze(1) * shape[1:].numel() + torch.arange(shape[1:].numel(), device=x.device)
         key = scrambled(scrambled(self._step[0] & LOW_32_BITS) + self._key & LOW_32_BITS)
         drawn = scrambled(scrambled(numbers & LOW_32_BITS) + key & LOW_32_BITS)

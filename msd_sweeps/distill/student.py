@@ -63,9 +63,15 @@ class Student:
         self._drawn_step = torch.zeros((), dtype=torch.int64, device=device)
         draw_masks(self.network, trial.seed, self._drawn_step)
         self.learner: nn.Module = Learner(self.network, self.distiller)
+        if world_size > 1 and device.type == "cuda":  # there is none for processors
+            self.learner = nn.SyncBatchNorm.convert_sync_batchnorm(self.learner)
         self.optimizer = build_optimizer(recipe, self.learner.parameters())
         if world_size > 1:
-            self.learner = nn.parallel.DistributedDataParallel(self.learner)
+            # Without them the loss may not reach the classifier.
+            reads_logits = any(trial.method.term_weights.get(f"{name}_weight") for name in ("ce", "kd"))
+            self.learner = nn.parallel.DistributedDataParallel(
+                self.learner, broadcast_buffers=False, find_unused_parameters=not reads_logits
+            )
         self.epoch = 0
         """Whole epochs behind it."""
         self.history: list[EpochResult] = []
@@ -94,7 +100,7 @@ class Student:
         """Set the rate of the next step, and count the step."""
         rate = learning_rate(self.trial.recipe, self._step, self.steps_per_epoch)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate if self._rate is None else self._rate.fill_(rate)
+            group["lr"] = self._rate.fill_(rate)
         self._drawn_step.fill_(self._step)
         self._step += 1
 
@@ -111,10 +117,17 @@ class Student:
                 self._sums[name] = value.detach().clone()
 
     def training_metrics(self) -> dict[str, float]:
-        """Means over the epoch's steps; the one place where the host waits for the device. Raises NonFiniteLoss."""
+        """Means over the epoch's steps; the one place where the host waits for the device. Raises NonFiniteLoss.
+
+        The statistics of batch norms, which workers on processors take of their own parts, are averaged meanwhile.
+        """
         sums = torch.stack(list(self._sums.values()))
         if self.world_size > 1:
             torch.distributed.all_reduce(sums)
+            for name, statistic in self.learner.named_buffers():
+                if name.endswith((".running_mean", ".running_var")):
+                    torch.distributed.all_reduce(statistic)
+                    statistic /= self.world_size
         means = dict(zip(self._sums, (sums / self.steps_per_epoch / self.world_size).tolist(), strict=True))
         if not math.isfinite(means["train_loss"]):
             raise NonFiniteLoss(f"the training loss of epoch {self.epoch + 1} is {means['train_loss']}")

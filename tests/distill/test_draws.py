@@ -9,7 +9,7 @@ from torch import nn
 
 from msd_sweeps.distill import checkpoint, models
 from msd_sweeps.distill.draws import DrawnDropout, draw_masks
-from msd_sweeps.distill.stepping import Graphs
+from msd_sweeps.distill.graphs import Graphs
 from tests.distill.conftest import make_trial
 from tests.distill.test_cohort import numbers, run_alone
 from tests.distill.test_graphs import StandIn

@@ -69,10 +69,10 @@ def test_smoothing_is_torchs_and_the_cross_entropy_of_a_mixture_is_the_mixture_o
     images = torch.randn(4, 3, 32, 32)
     taps, labels = student.network(images), torch.tensor([1, 2, 3, 4])
     index = torch.arange(4)
-    smooth = student.distiller(taps, taps, Batch(labels, index, 0, labels, 0.2))["ce"]
+    smooth = student.distiller(taps, taps, Batch(labels, index, labels, 0.2))["ce"]
     torch.testing.assert_close(smooth, F.cross_entropy(taps.logits, labels, label_smoothing=0.2))
     targets = 0.3 * F.one_hot(labels, 10) + 0.7 * F.one_hot(labels.flip(0), 10)
-    mixed = student.distiller(taps, taps, Batch(labels, index, 0, targets))["ce"]
+    mixed = student.distiller(taps, taps, Batch(labels, index, targets))["ce"]
     apart = 0.3 * F.cross_entropy(taps.logits, labels) + 0.7 * F.cross_entropy(taps.logits, labels.flip(0))
     torch.testing.assert_close(mixed, apart)
 

@@ -23,7 +23,7 @@ def trial_on(root: Path, name: str) -> Trial:
     return Trial.model_validate(
         {
             "data": {"name": name, "root": str(root), "image_size": 224 if large else 32, "loader_workers": 1},
-            "teacher": {"model": model},
+            "teacher": {"model": model, "recipe": RECIPE},
             "student": {"model": "imagenet_mobilenet_v1" if large else "resnet8"},
             "method": {"name": "msd", "scales": (1, 2), "projector": "linear"},
             "recipe": RECIPE | ({"epochs": 1} if large else {}),

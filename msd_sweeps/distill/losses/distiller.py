@@ -5,8 +5,9 @@ from typing import Generic, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
-from torch import Size, Tensor, nn
+from torch import Size, Tensor, distributed, nn
 
+from msd_sweeps.distill.device import workers
 from msd_sweeps.distill.models.network import Network, Taps
 from msd_sweeps.space.methods import LogitSettings, MethodSettings
 
@@ -107,6 +108,23 @@ class Distiller(nn.Module, Generic[AnySettings]):
 def full_precision(tensor: Tensor) -> Tensor:
     """The tensor in float32, or as it is in float64: losses are never computed in bfloat16."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def of_all_workers(part: Tensor) -> Tensor:
+    """The rows [B, ...] of the whole batch, in its order, of which each data-parallel worker holds a part.
+
+    For terms that compare the samples of a batch: every worker computes the same one. The gradient reaches its own
+    rows, and is multiplied by the number of workers, because their gradients are averaged.
+    """
+    rank, count = workers()
+    if count == 1:
+        return part
+    parts = [torch.empty_like(part, memory_format=torch.contiguous_format) for _ in range(count)]
+    distributed.all_gather(parts, part.detach().contiguous())
+    if part.requires_grad and torch.is_grad_enabled():
+        parts[rank] = part.view_as(part)
+        parts[rank].register_hook(lambda gradient: gradient * count)
+    return torch.stack(parts, dim=1).flatten(0, 1)
 
 
 def soft_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -29,7 +29,16 @@ import torch
 import torch.nn.functional as F
 from torch import Size, Tensor, nn
 
-from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, Side, aligned, directions, full_precision
+from msd_sweeps.distill.losses.distiller import (
+    Batch,
+    Distiller,
+    Losses,
+    Side,
+    aligned,
+    directions,
+    full_precision,
+    of_all_workers,
+)
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import MsdSettings
 
@@ -172,10 +181,10 @@ class Msd(Distiller[MsdSettings]):
     def losses(self, student: Taps, teacher: Taps, batch: Batch) -> Losses:
         settings = self.settings
         pairs = self._pairs_of_rows(student, teacher)
-        weights = self._row_weights(teacher, batch)
+        weights, labels = self._row_weights(teacher, batch), of_all_workers(batch.labels)
         if weights is None:
             region_share = self.uniform_shares.squeeze(0)
-            row_share = region_share / len(batch.labels)
+            row_share = region_share / len(labels)
         else:
             row_share = region_shares(weights, self.counts, settings.scale_weights)
             region_share = row_share.sum(0)
@@ -186,7 +195,7 @@ class Msd(Distiller[MsdSettings]):
                 losses = [self._by_scale(across_regions, rows, temperature) for rows in pairs]
             else:
                 is_split = settings.negatives == "other_classes"
-                bias = other_class_bias(batch.labels, pairs[0][0].dtype) if is_split else None
+                bias = other_class_bias(labels, pairs[0][0].dtype) if is_split else None
                 losses = [sample_wise(*rows, temperature, bias) for rows in pairs]
             return torch.stack([(loss.t() * row_share).sum() for loss in losses]).mean()
 
@@ -222,7 +231,8 @@ class Msd(Distiller[MsdSettings]):
             if self.settings.projector == "heads":
                 student_rows = full_precision(self.classify_student(student_rows))
                 teacher_rows = full_precision(self.classify_teacher(teacher_rows)).detach()
-            pairs.append((self.projectors[position](student_rows), teacher_rows))
+            student_rows = self.projectors[position](student_rows)
+            pairs.append((of_all_workers(student_rows), of_all_workers(teacher_rows)))
         return pairs
 
     def _row_weights(self, teacher: Taps, batch: Batch) -> Tensor | None:
@@ -232,7 +242,7 @@ class Msd(Distiller[MsdSettings]):
         rows = self.decouple_labels(teacher.last)
         agrees = self.classify_teacher(rows).detach().argmax(-1) == batch.labels.unsqueeze(1)
         otherwise = self.settings.disagree_weight if self.settings.regions == "weighted" else 0.0
-        return torch.where(agrees, 1.0, otherwise).to(rows.dtype)
+        return of_all_workers(torch.where(agrees, 1.0, otherwise).to(rows.dtype))
 
     def _projector(self, student: Size, teacher: Size) -> nn.Module:
         if self.settings.projector == "linear":
