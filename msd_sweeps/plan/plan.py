@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from msd_sweeps.plan.slots import Node, SlotPlan, packing_of, plan_slots
-from msd_sweeps.space.designs import Sweep
+from msd_sweeps.space.designs import Sweep, on_step, steps_of
 from msd_sweeps.space.durations import duration
 from msd_sweeps.space.schema import Choices, Parameter, Space
 
@@ -95,7 +95,11 @@ def _values(parameter: Parameter) -> str:
         return "one of " + ", ".join(map(json.dumps, parameter.choices)) + when
     spacing = ", logarithmic" if parameter.log else f", step {parameter.step:g}" if parameter.step else ""
     kind = "whole numbers " if parameter.is_integer else ""
-    return f"{kind}{parameter.low:g} to {parameter.high:g}{spacing}{when}"
+    last = ""
+    if parameter.step:
+        reached = on_step(parameter, parameter.low + steps_of(parameter) * parameter.step)
+        last = "" if math.isclose(reached, parameter.high) else f" (the last value is {reached:g})"
+    return f"{kind}{parameter.low:g} to {parameter.high:g}{spacing}{last}{when}"
 
 
 def local_cpus() -> int:

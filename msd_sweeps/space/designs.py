@@ -1,5 +1,6 @@
 """How a space becomes trials: designs are laid out, the choices of a sampler are applied, conditions are kept."""
 
+import contextlib
 import functools
 import itertools
 import json
@@ -7,11 +8,12 @@ import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, NamedTuple
 
-from msd_sweeps.space.conditions import parse_condition
+from msd_sweeps.space.conditions import is_number, parse_condition
 from msd_sweeps.space.errors import InputError
-from msd_sweeps.space.schema import Choices, Parameter, Space
+from msd_sweeps.space.schema import Choices, Parameter, Range, Space
 from msd_sweeps.space.settings import Changes, flatten
 from msd_sweeps.space.trial import Trial, changed
 
@@ -114,19 +116,39 @@ def levels_of(parameter: Parameter) -> list[Any]:
     return list(parameter.choices) if isinstance(parameter, Choices) else [parameter.low, parameter.high]
 
 
+def is_level(parameter: Parameter, value: Any) -> bool:
+    """Whether a value is one of a parameter's choices, or within its range and on its steps."""
+    if isinstance(parameter, Choices):
+        return json.dumps(value, sort_keys=True) in [json.dumps(one, sort_keys=True) for one in parameter.choices]
+    if not is_number(value) or not parameter.low <= value <= parameter.high:
+        return False
+    if parameter.is_integer and not isinstance(value, int):
+        return False
+    return math.isclose(on_step(parameter, float(value)), value) if parameter.step is not None else True
+
+
 def _every_level(parameter: Parameter) -> list[Any]:
     """Every value that a sampler can choose; empty where they are too many to lay out."""
     if isinstance(parameter, Choices):
         return list(parameter.choices)
-    step = parameter.step or (1 if parameter.is_integer else math.inf)
-    count = math.floor((parameter.high - parameter.low) / step + 1e-8) + 1
-    is_small = math.isfinite(step) and count <= _MOST_LEVELS
-    return [on_step(parameter, parameter.low + index * step) for index in range(count)] if is_small else []
+    step = parameter.step or (1 if parameter.is_integer else None)
+    if step is None or (count := steps_of(parameter)) >= _MOST_LEVELS:
+        return []
+    return [on_step(parameter, parameter.low + index * step) for index in range(count + 1)]
+
+
+def steps_of(parameter: Range) -> int:
+    """Whole steps from the low end of a stepped range to its high end, which they need not reach."""
+    low, high, step = (Decimal(repr(number)) for number in (parameter.low, parameter.high, parameter.step or 1))
+    return int((high - low) // step)
 
 
 def on_step(parameter: Parameter, value: Any) -> Any:
     """A value of a stepped range without the rounding errors of added steps, so that equal values have equal ids."""
-    return round(value, 12) if isinstance(value, float) and getattr(parameter, "step", None) else value
+    if not isinstance(value, float) or not isinstance(parameter, Range) or parameter.step is None:
+        return value
+    low, step = Decimal(repr(parameter.low)), Decimal(repr(parameter.step))
+    return float(low + round((Decimal(repr(value)) - low) / step) * step)
 
 
 class PlannedTrial(NamedTuple):
@@ -189,6 +211,36 @@ class Sweep:
         changes: Changes = {"data.val_fraction": self.space.search.val_fraction, "seed": self.space.search.seed}
         changes |= changes_of(self.space, values)
         return PlannedTrial(changed(self.base, changes), "", "search", (values,))
+
+    @functools.cached_property
+    def first_trials(self) -> tuple[PlannedTrial, ...]:
+        """The trials that a search begins with: the base's own setting, and those of `search.first`.
+
+        A parameter whose choices or range do not have the base's value is absent, and keeps it.
+        """
+        first = [self.search_trial(self._completed(point)) for point in ({}, *self.space.search.first)]
+        return tuple({planned.trial.id: planned for planned in reversed(first)}.values())[::-1]
+
+    def _completed(self, point: Values) -> Values:
+        """A point with the base's own values of the other parameters."""
+        values: Values = {}
+        for name in self.conditions.order:
+            level = point[name] if name in point else self._own_level(name)
+            if level is not None and self.conditions.counts(name, values):
+                values[name] = level
+        return values
+
+    def _own_level(self, name: str) -> Any:
+        """The level of a parameter that the base has; None where it has none of them."""
+        parameter = self.space.parameters[name]
+        if isinstance(parameter, Range):
+            own = self.conditions.base.get(name)
+            return own if is_level(parameter, own) else None
+        for level in levels_of(parameter):
+            with contextlib.suppress(InputError):
+                if level is not None and changed(self.base, changes_of(self.space, {name: level})).id == self.base.id:
+                    return level
+        return None
 
     def search_corners(self) -> Iterator[PlannedTrial]:
         """Search trials at the corners of the space (`Conditions.corners`)."""

@@ -96,10 +96,10 @@ def test_memory_that_ends_in_a_capture_ends_that_student(cohort, recorder):
 def test_a_teacher_that_is_needed_only_later(new_cohort, cohort):
     cohort.admit(TRIALS["none"])
     cohort.run_epoch()
-    cohort.admit(TRIALS["msd"], position=1)
-    late = cohort.run_epoch()[1].metrics
+    cohort.admit(TRIALS["msd"])
+    late = cohort.run_epoch()[0].metrics
     alone = new_cohort(TRIALS["msd"])
-    alone.admit(TRIALS["msd"], position=1)
+    alone.admit(TRIALS["msd"])
     expected = alone.run_epoch()[0].metrics
     assert {k: v for k, v in late.items() if k != "step_seconds"} == {
         k: v for k, v in expected.items() if k != "step_seconds"
@@ -115,6 +115,6 @@ def test_a_student_that_has_left_keeps_no_graph(cohort, recorder):
     streams = recorder.streams
     cohort.drop(TRIALS["none"].id)
     assert student() is None
-    cohort.admit(TRIALS["none"], position=1)
+    cohort.admit(TRIALS["none"])
     cohort.run_epoch()
     assert recorder.streams == streams + 1

@@ -75,6 +75,7 @@ def start(trial: str, attempt: int = 1) -> dict:
         "config": BASE.model_dump(mode="json"),
         "levels": [],
         "search_trial": "",
+        "more": 0,
     }
 
 
@@ -85,7 +86,8 @@ def epoch(trial: str, number: int, score: float | None = 1.0) -> dict:
         "trial": trial,
         "attempt": 1,
         "epoch": number,
-        "position": 0,
+        "round": 1,
+        "more": 0,
         "slot": 0,
         "seconds": 0.5,
         "metrics": {"val_top1": score, "train_loss": 1 / number},
@@ -177,7 +179,6 @@ def test_every_trial_is_a_run_below_the_sweeps_own(folder, name):
         "train_loss": 0.5,
         "epoch": 2.0,
         "seconds": 0.5,
-        "position": 0.0,
         "slot": 0.0,
     }
     assert "val_top1" in children["diverged"].data.metrics  # the first epoch's; the second had none

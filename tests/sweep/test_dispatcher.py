@@ -19,7 +19,7 @@ def job(trial: str, stream: str = "k", positions: tuple[int, ...] | None = None,
 
 
 def result(trial: str, epoch: int, state: str = "running") -> EpochResult:
-    return EpochResult(trial, state, epoch, epoch, 1.0)
+    return EpochResult(trial, state, epoch, 1.0)
 
 
 def play(scene: Callable[[Dispatcher], Coroutine], pack: int = 2, quiet_seconds: float = 0.01) -> None:
