@@ -147,13 +147,11 @@ class Study:
         for record, (state, values) in zip(records, outcomes, strict=True):
             if record.is_final and values is None and worst is not None:
                 state, values = TrialState.COMPLETE, worst
-            generation = {"NSGAIISampler:generation": len(told) // start_up(self.space.search)}
-            told.append(self._frozen(record, state, values, generation if self._is_nsga2 else {}))
+            # NSGA-II keeps the generation of each trial beside it.
+            whole = sum(one.state == TrialState.COMPLETE for one in told)
+            generation = {"NSGAIISampler:generation": whole // start_up(self.space.search)}
+            told.append(self._frozen(record, state, values, generation))
         return told
-
-    @property
-    def _is_nsga2(self) -> bool:
-        return self.space.search.sampler == "nsga2"
 
     def _outcome(self, record: TrialRecord) -> tuple[TrialState, list[float] | None]:
         """Optuna's state and values of a trial. Of several metrics Optuna stops nothing early."""

@@ -100,7 +100,9 @@ class Life:
         assert not trial.has_every_epoch, "its workers have nothing to report"
         return trial
 
-    def gives(self, trial: TrialRecord, score: float | None = None, attempt: int | None = None, **fields) -> EpochResult:
+    def gives(
+        self, trial: TrialRecord, score: float | None = None, attempt: int | None = None, **fields
+    ) -> EpochResult:
         """What a slot reports of a trial's next epoch."""
         epoch = len(trial.epochs) + 1
         score = score_of(trial) if score is None else score

@@ -24,9 +24,7 @@ def worker(flaky, unsaved_seconds: float = 600.0) -> Worker:
     made = Worker(None, 0, torch.device("cpu"), unsaved_seconds=unsaved_seconds)
     student = SimpleNamespace(epoch=3, state=lambda: {"epoch": 3})
     made.cohort = SimpleNamespace(students={"a": student}, key="k")  # type: ignore[assignment]
-    made.jobs = {
-        "a": Job("a", load_base("digits").model_dump_json(), "k", str(flaky[0] / "a"), NO_INPUTS, reported=3)
-    }
+    made.jobs = {"a": Job("a", load_base("digits").model_dump_json(), "k", str(flaky[0] / "a"), NO_INPUTS, reported=3)}
     return made
 
 

@@ -45,8 +45,7 @@ def make_space(parameters=PARAMETERS, mode="max", **search) -> Space:
 
 def record(number: int, values: dict, state: str, scores: list[float | None]) -> TrialRecord:
     epochs = [
-        EpochResult(f"t{number}", "running", index, 1.0, {"val_top1": score})
-        for index, score in enumerate(scores, 1)
+        EpochResult(f"t{number}", "running", index, 1.0, {"val_top1": score}) for index, score in enumerate(scores, 1)
     ]
     return TrialRecord(f"t{number}", "c", "", "search", number, 0, {}, [values], state=state, epochs=epochs)
 
