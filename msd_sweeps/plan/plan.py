@@ -93,13 +93,13 @@ def _values(parameter: Parameter) -> str:
     when = f", when {parameter.when}" if parameter.when else ""
     if isinstance(parameter, Choices):
         return "one of " + ", ".join(map(json.dumps, parameter.choices)) + when
-    spacing = ", logarithmic" if parameter.log else f", step {parameter.step:g}" if parameter.step else ""
+    spacing, high = ", logarithmic" if parameter.log else "", parameter.high
     kind = "whole numbers " if parameter.is_integer else ""
-    last = ""
     if parameter.step:
-        reached = on_step(parameter, parameter.low + steps_of(parameter) * parameter.step)
-        last = "" if math.isclose(reached, parameter.high) else f" (the last value is {reached:g})"
-    return f"{kind}{parameter.low:g} to {parameter.high:g}{spacing}{last}{when}"
+        high = on_step(parameter, parameter.low + steps_of(parameter) * parameter.step)
+        beyond = "" if math.isclose(high, parameter.high) else f" ({parameter.high:g} is not on a step)"
+        spacing = f" in steps of {parameter.step:g}{beyond}"
+    return f"{kind}{parameter.low:g} to {high:g}{spacing}{when}"
 
 
 def local_cpus() -> int:
