@@ -10,8 +10,9 @@ from functools import cached_property
 from pathlib import Path
 
 from msd_sweeps.plan.slots import Node, SlotPlan, packing_of, plan_slots
-from msd_sweeps.space.designs import Sweep, on_step, steps_of
+from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.durations import duration
+from msd_sweeps.space.levels import on_step, steps_of
 from msd_sweeps.space.schema import Choices, Parameter, Space
 
 

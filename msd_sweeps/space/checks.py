@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from msd_sweeps.space.conditions import ORDERS, Condition, is_number
-from msd_sweeps.space.designs import LEFT_OUT, PlannedTrial, Sweep, changes_of, is_level, levels_of
+from msd_sweeps.space.designs import LEFT_OUT, PlannedTrial, Sweep, changes_of
 from msd_sweeps.space.errors import InputError, KeyPath, nearest
+from msd_sweeps.space.levels import is_level, levels_of
 from msd_sweeps.space.schema import Choices
 from msd_sweeps.space.settings import Changes, Where, flatten, overlap, shown
 from msd_sweeps.space.trial import COSTS, Trial, changed, student_cost

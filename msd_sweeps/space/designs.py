@@ -8,12 +8,12 @@ import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any, NamedTuple
 
-from msd_sweeps.space.conditions import is_number, parse_condition
+from msd_sweeps.space.conditions import parse_condition
 from msd_sweeps.space.errors import InputError
-from msd_sweeps.space.schema import Choices, Parameter, Range, Space
+from msd_sweeps.space.levels import every_level, is_level, levels_of
+from msd_sweeps.space.schema import Range, Space
 from msd_sweeps.space.settings import Changes, flatten
 from msd_sweeps.space.trial import Trial, changed
 
@@ -21,7 +21,6 @@ LEFT_OUT = "left out"
 """The factor of a leave_one_out design; its level is the part that is left out."""
 _MOST_CORNERS = 2000
 _MOST_LAID_OUT = 20_000
-_MOST_LEVELS = 40_000
 
 Values = dict[str, Any]
 """A choice of the sampler, or a place in a design: parameter name to value, or to the label of a set of changes. A
@@ -104,51 +103,11 @@ class Conditions:
 
     def every_choice(self, most: int) -> list[Values] | None:
         """All that a sampler can choose; None where that is more than `most`."""
-        levels = [_every_level(self._parameters[name]) for name in self.order]
+        levels = [every_level(self._parameters[name]) for name in self.order]
         if not all(levels) or math.prod(map(len, levels)) > (_MOST_LAID_OUT if self.of else most):
             return None
         found = list(itertools.islice(self.distinct(itertools.product(*levels)), most + 1))
         return found if len(found) <= most else None
-
-
-def levels_of(parameter: Parameter) -> list[Any]:
-    """The levels to check: every choice, or the two bounds of a range."""
-    return list(parameter.choices) if isinstance(parameter, Choices) else [parameter.low, parameter.high]
-
-
-def is_level(parameter: Parameter, value: Any) -> bool:
-    """Whether a value is one of a parameter's choices, or within its range and on its steps."""
-    if isinstance(parameter, Choices):
-        return json.dumps(value, sort_keys=True) in [json.dumps(one, sort_keys=True) for one in parameter.choices]
-    if not is_number(value) or not parameter.low <= value <= parameter.high:
-        return False
-    if parameter.is_integer and not isinstance(value, int):
-        return False
-    return math.isclose(on_step(parameter, float(value)), value) if parameter.step is not None else True
-
-
-def _every_level(parameter: Parameter) -> list[Any]:
-    """Every value that a sampler can choose; empty where they are too many to lay out."""
-    if isinstance(parameter, Choices):
-        return list(parameter.choices)
-    step = parameter.step or (1 if parameter.is_integer else None)
-    if step is None or (count := steps_of(parameter)) >= _MOST_LEVELS:
-        return []
-    return [on_step(parameter, parameter.low + index * step) for index in range(count + 1)]
-
-
-def steps_of(parameter: Range) -> int:
-    """Whole steps from the low end of a stepped range to its high end, which they need not reach."""
-    low, high, step = (Decimal(repr(number)) for number in (parameter.low, parameter.high, parameter.step or 1))
-    return int((high - low) // step)
-
-
-def on_step(parameter: Parameter, value: Any) -> Any:
-    """A value of a stepped range without the rounding errors of added steps, so that equal values have equal ids."""
-    if not isinstance(value, float) or not isinstance(parameter, Range) or parameter.step is None:
-        return value
-    low, step = Decimal(repr(parameter.low)), Decimal(repr(parameter.step))
-    return float(low + round((Decimal(repr(value)) - low) / step) * step)
 
 
 class PlannedTrial(NamedTuple):

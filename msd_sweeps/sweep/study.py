@@ -21,7 +21,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from msd_sweeps.records.ranking import values_of
 from msd_sweeps.records.trial_record import TrialRecord
-from msd_sweeps.space.designs import Conditions, Values, on_step, steps_of
+from msd_sweeps.space.designs import Conditions, Values
+from msd_sweeps.space.levels import on_step, steps_of
 from msd_sweeps.space.schema import Choices, Parameter, Search, Space
 from msd_sweeps.space.trial import Trial
 

@@ -1,4 +1,4 @@
-"""Trials an hour of one search by several versions of this code, in turns: `python -m tests.sweep.bench_searches TREE...`.
+"""Trials an hour of one search by several versions of this code: `python -m tests.sweep.bench_searches TREE...`.
 
 A TREE is a checkout of the repository. Each runs the same space: 16 trials with ASHA, pack 8. Time counts from the
 start of the first trial of the search to the end of its last one.
