@@ -32,15 +32,15 @@ def told(records: list[dict]) -> list[tuple]:
 @pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "nsga2"])
 def test_wherever_a_search_is_killed_the_same_trials_follow(scheduler, sampler, tmp_path, monkeypatch):
     """The ledger cut off after each of its records, as `kill -9` would leave it, and gone on with."""
-    sweep = search(scheduler=scheduler, sampler=sampler)
+    sweep = search(16, scheduler=scheduler, sampler=sampler)
 
     def go_on(records: list[dict], rounds: int = 10_000) -> list[dict]:
-        slot = OneSlot(sweep, tmp_path, records, 4, monkeypatch)
+        slot = OneSlot(sweep, tmp_path, records, 8, monkeypatch)
         slot.diverges = {5}
         return slot.run(rounds)
 
     whole = go_on([])
-    assert len(told(whole)) == 12 + 2
+    assert len(told(whole)) == 16 + 2
     assert {"stopped" in state for _, _, state, _ in told(whole)} == {scheduler is ASHA, False}
     step = 1 if sampler == "tpe" else 5
     for length in range(0, len(whole), step):
