@@ -13,6 +13,7 @@ from msd_sweeps.catalog.networks import NETWORKS
 from msd_sweeps.plan.slots import Node, SlotPlan, largest_trial, packing_of, plan_slots
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.durations import duration
+from msd_sweeps.space.levels import on_step, steps_of
 from msd_sweeps.space.schema import Choices, Parameter, Space
 
 
@@ -112,9 +113,13 @@ def _values(parameter: Parameter) -> str:
     when = f", when {parameter.when}" if parameter.when else ""
     if isinstance(parameter, Choices):
         return "one of " + ", ".join(map(json.dumps, parameter.choices)) + when
-    spacing = ", logarithmic" if parameter.log else f", step {parameter.step:g}" if parameter.step else ""
+    spacing, high = ", logarithmic" if parameter.log else "", parameter.high
     kind = "whole numbers " if parameter.is_integer else ""
-    return f"{kind}{parameter.low:g} to {parameter.high:g}{spacing}{when}"
+    if parameter.step:
+        high = on_step(parameter, parameter.low + steps_of(parameter) * parameter.step)
+        beyond = "" if math.isclose(high, parameter.high) else f" ({parameter.high:g} is not on a step)"
+        spacing = f" in steps of {parameter.step:g}{beyond}"
+    return f"{kind}{parameter.low:g} to {high:g}{spacing}{when}"
 
 
 def local_cpus() -> int:

@@ -32,6 +32,10 @@ class Search(Settings):
     seed: Seed = 0
     val_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.1
     """Share of the training set that is held out to choose on."""
+    first: Annotated[list[Changes], Field(max_length=MOST_CHOICES)] = []
+    """Points that are tried first, after the base's own setting: parameters, each with a value or a label."""
+    time_budget: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Hours after which the search asks for no more trials; those that run end, and the winners are confirmed."""
 
 
 When = Annotated[str, AfterValidator(lambda text: parse_condition(text) and text)] | None

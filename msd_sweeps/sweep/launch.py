@@ -1,15 +1,16 @@
 """From a plan to a full ledger and its report: what is missing of a sweep is trained, and what is complete is left."""
 
+import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from msd_sweeps.plan.plan import Plan, duration
 from msd_sweeps.records.header import CloseRecord, header_of
-from msd_sweeps.records.ledger import FILE_NAME, Ledger, read
+from msd_sweeps.records.ledger import FILE_NAME, Ledger, Record, read
 from msd_sweeps.records.mlflow_sync import Mirror, choose_uri, how_to_open, is_synced
 from msd_sweeps.records.provenance import this_launch
 from msd_sweeps.records.step_times import record_step_seconds
@@ -62,6 +63,7 @@ def _opened(sweep: Sweep, options: Options, signals: Signals) -> Iterator[Run]:
         history = list(read(path)) if path.exists() else []
         launches = header_of(path, history).launches
         run = Run(continued(sweep, launches), folder, trials_of(history), Ledger(path), options, signals, sync)
+        run.seconds_before = seconds_of(history)
         uri, tracking = choose_uri(folder, sweep.space.tracking.uri), sweep.space.tracking
         if not (run.is_complete and is_synced(folder, len(history), uri)):
             run.remove_left_over_checkpoints()
@@ -69,6 +71,16 @@ def _opened(sweep: Sweep, options: Options, signals: Signals) -> Iterator[Run]:
         del history  # of a long sweep it takes as much memory as all the rest
         at_end.callback(run.close)
         yield run
+
+
+def seconds_of(history: Iterable[Record]) -> float:
+    """How long the launches of a ledger took, each from its first record to its last."""
+    seconds, last = 0.0, math.inf
+    for record in history:
+        if record["event"] != "sweep":
+            seconds += max(0.0, record["time"] - last)
+        last = record["time"]
+    return seconds
 
 
 def _finish_copy(sync: StoreSync, again: str) -> None:

@@ -16,9 +16,10 @@ from msd_sweeps.records.kept import FOLDER as WEIGHTS
 from msd_sweeps.records.ledger import Ledger, Record
 from msd_sweeps.records.mlflow_sync import Mirror
 from msd_sweeps.records.object_store import Place, StoreError
+from msd_sweeps.records.trial_record import Trials
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.sweep.options import Options
-from msd_sweeps.sweep.resume import Trials, is_complete
+from msd_sweeps.sweep.resume import is_complete
 from msd_sweeps.sweep.store_sync import CHECKPOINTS, StoreSync
 
 JOURNAL = "optuna.journal"
@@ -93,6 +94,8 @@ class Run:
     """Shows the user a line."""
     show: Callable[[Record], None] = lambda record: None
     """Shows the user a record that was just written."""
+    seconds_before: float = 0.0
+    """How long earlier launches of the sweep took."""
     unsent: int = 0
     """Records that MLflow had not taken in the end."""
 

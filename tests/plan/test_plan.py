@@ -49,7 +49,7 @@ def test_a_design_tells_cells_and_seeds():
 def test_whole_numbers_and_steps_are_shown():
     parameters = "{recipe.epochs: {low: 2, high: 9}, method.temperature: {low: 1.0, high: 8.0, step: 0.5}}"
     lines = lines_of(load("scales", settings=[f"parameters={parameters}"]))
-    assert lines["parameter"] == ["recipe.epochs: whole numbers 2 to 9", "method.temperature: 1 to 8, step 0.5"]
+    assert lines["parameter"] == ["recipe.epochs: whole numbers 2 to 9", "method.temperature: 1 to 8 in steps of 0.5"]
 
 
 def test_time_is_trials_by_epochs_by_steps_over_slots():

@@ -12,7 +12,7 @@ from msd_sweeps.space.load import load
 def record(sweep, *step_seconds: float | None) -> TrialRecord:
     trial = sweep.base
     epochs = [
-        EpochResult(trial.id, "running", epoch, epoch, 1.0, {} if seconds is None else {"step_seconds": seconds})
+        EpochResult(trial.id, "running", epoch, 1.0, {} if seconds is None else {"step_seconds": seconds})
         for epoch, seconds in enumerate(step_seconds, 1)
     ]
     config = trial.model_dump(mode="json")
