@@ -97,7 +97,7 @@ class Student:
         """Set the rate of the next step, and count the step."""
         rate = learning_rate(self.trial.recipe, self._step, self.steps_per_epoch)
         for group in self.optimizer.param_groups:
-            group["lr"] = self._rate.fill_(rate)
+            group["lr"] = rate if self._rate is None else self._rate.fill_(rate)
         self._drawn_step.fill_(self._step)
         self._step += 1
 
