@@ -122,7 +122,7 @@ def finished(name: str, sweep) -> None:
     for number, planned in enumerate(sweep.fixed_trials):
         trial = planned.trial
         who = {"trial": trial.id, "cell": trial.cell, "label": planned.label, "phase": planned.phase, "number": number}
-        who |= {"levels": list(planned.levels), "search_trial": ""}
+        who |= {"levels": list(planned.levels), "search_trial": "", "more": 0}
         ledger.append("start", attempt=1, seed=trial.seed, config=trial.model_dump(mode="json"), **who)
         ledger.append("end", trial=trial.id, attempt=1, state="failed" if number else "finished", reason="")
     ledger.close()

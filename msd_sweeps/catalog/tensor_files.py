@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from msd_sweeps.catalog.datasets import DataError, Dataset, file_sha256
+from msd_sweeps.catalog.datasets import DataError, Dataset
+from msd_sweeps.catalog.file_hashes import file_hashes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,8 +29,9 @@ _POINT = "point data.root at the file or folder (--set data.root=PATH)"
 def fingerprint(root: Path) -> str:
     """A hash of the bytes of the file, or of all Parquet files of the folder."""
     if root.is_file():
-        return file_sha256(root)[:16]
-    parts = [(path.name, file_sha256(path)) for split in ("train", "test") for path in _shards(root, split)]
+        return file_hashes([root])[0][:16]
+    paths = [path for split in ("train", "test") for path in _shards(root, split)]
+    parts = [(path.name, content) for path, content in zip(paths, file_hashes(paths), strict=True)]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 

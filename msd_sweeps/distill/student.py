@@ -76,6 +76,8 @@ class Student:
         """Whole epochs behind it."""
         self.history: list[EpochResult] = []
         """One entry per epoch: what was reported of it."""
+        self.seconds = 0.0
+        """What its own steps and evaluation took in this epoch."""
         self._step = 0
         self._sums: dict[str, Tensor] = {}
         # On the device, because a captured step reads the current one. Other optimisers may want a number on a CPU.
@@ -89,6 +91,7 @@ class Student:
     def start_epoch(self) -> None:
         self.learner.train()
         self.distiller.start_epoch(self.epoch)
+        self.seconds = 0.0
         for total in self._sums.values():
             total.zero_()
         self._step = self.epoch * self.steps_per_epoch

@@ -114,13 +114,13 @@ def _train(trial: Trial, folder: Place, device: torch.device, progress: Progress
         seed=trial.teacher.seed,
     )
     cohort = Cohort(run, None, data.load(run.data), device)
-    position, path = next(iter(checkpoint.positions(folder).items()), (0, None))
-    cohort.admit(run, checkpoint.load(path) if path else None, position)
+    path = checkpoint.newest(folder)
+    cohort.admit(run, checkpoint.load(path) if path else None)
     student = cohort.students[run.id]
     for (result,) in cohort.epochs():
         if result.state not in ("running", "finished"):
             raise TeacherError(f"training the teacher {trial.teacher.model} failed: {result.reason}")
-        checkpoint.save(folder, student.epoch, cohort.position, student.state())
+        checkpoint.save(folder, student.epoch, student.state())
         if progress is not None:
             progress(result)
     return student.network, sum(result.seconds for result in student.history)

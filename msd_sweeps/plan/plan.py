@@ -13,6 +13,7 @@ from msd_sweeps.catalog.networks import NETWORKS
 from msd_sweeps.plan.slots import Node, SlotPlan, largest_trial, packing_of, plan_slots
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.durations import duration
+from msd_sweeps.space.levels import on_step, steps_of
 from msd_sweeps.space.schema import Choices, Parameter, Space
 
 
@@ -23,6 +24,8 @@ class Plan:
     sweep: Sweep
     step_seconds: float | None = None
     """Seconds per student and step, where the pair of networks has been timed."""
+    start_seconds: float | None = None
+    """Seconds from the start of Ray to the first epoch's end, where they have been measured."""
     measured_pack: int | None = None
     """The pack that was measured to be best on this machine's GPU; takes the place of the estimated one."""
 
@@ -93,7 +96,11 @@ class Plan:
         base = self.sweep.base
         seconds = self.trials * base.recipe.epochs * base.steps_per_epoch * self.step_seconds
         seconds /= slots.slots if slots else 1
-        return f"at most about {duration(seconds)}, from {self.step_seconds * 1000:.0f} ms a step"
+        training = f"{duration(seconds)} of training at {self.step_seconds * 1000:.0f} ms a step"
+        if self.start_seconds is None:
+            return f"about {training}, and Ray's start-up, which has not been timed here yet"
+        start = duration(self.start_seconds)
+        return f"about {duration(seconds + self.start_seconds)}: {start} of start-up, as last time here, and {training}"
 
 
 def _metrics(space: Space) -> str:
@@ -106,9 +113,13 @@ def _values(parameter: Parameter) -> str:
     when = f", when {parameter.when}" if parameter.when else ""
     if isinstance(parameter, Choices):
         return "one of " + ", ".join(map(json.dumps, parameter.choices)) + when
-    spacing = ", logarithmic" if parameter.log else f", step {parameter.step:g}" if parameter.step else ""
+    spacing, high = ", logarithmic" if parameter.log else "", parameter.high
     kind = "whole numbers " if parameter.is_integer else ""
-    return f"{kind}{parameter.low:g} to {parameter.high:g}{spacing}{when}"
+    if parameter.step:
+        high = on_step(parameter, parameter.low + steps_of(parameter) * parameter.step)
+        beyond = "" if math.isclose(high, parameter.high) else f" ({parameter.high:g} is not on a step)"
+        spacing = f" in steps of {parameter.step:g}{beyond}"
+    return f"{kind}{parameter.low:g} to {high:g}{spacing}{when}"
 
 
 def local_cpus() -> int:

@@ -101,8 +101,12 @@ def mixtures(rows: Iterable[tuple[str, Iterable[Fingerprint]]]) -> list[str]:
             for name, value in fingerprint.items():
                 if name != "precision":  # a part of the configuration, which rows may differ in
                     found.setdefault(name, {}).setdefault(value, {})[label] = None
-    return [
-        f"{name}: " + "; ".join(f"{value} in {', '.join(labels)}" for value, labels in values.items())
-        for name, values in sorted(found.items())
-        if len(values) > 1
-    ]
+    notes = []
+    for name, values in sorted(found.items()):
+        every = {label for labels in values.values() for label in labels}
+        parts = [
+            f"{value} in {'every row' if every == labels.keys() and len(every) > 1 else ', '.join(labels)}"
+            for value, labels in values.items()
+        ]
+        notes += [f"{name}: {'; '.join(parts)}"] * (len(values) > 1)
+    return notes

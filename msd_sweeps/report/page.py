@@ -97,7 +97,7 @@ def _search_facts(space: Space) -> list[tuple[str, str]]:
         facts.append(("Several metrics", f"{modes}; the search looks for their Pareto front"))
         best = "of the Pareto front the best by the first metric, at most"
     rule = f"asha, grace period {scheduler.grace_period}, reduction factor {scheduler.reduction_factor}"
-    confirmed = f"{best} {confirm.top_k}, seeds {confirm.seeds}, on the whole training set"
+    confirmed = f"{best} {confirm.top_k}, seeds {confirm.seeds}, on all images that may be trained on"
     return [*facts, ("Early stopping", rule if scheduler.type == "asha" else "none"), ("Confirmation", confirmed)]
 
 

@@ -52,9 +52,9 @@ class Data(Settings):
     loader_workers: Annotated[int, Field(ge=1, le=128)] = 4
     """Threads per worker that decode images, for `imagenet`; not part of a trial's identity."""
     train_samples: Count | None = None
-    """Use only so many training images, the same share of every class."""
+    """Use only so many training images, of every class the same share; a search holds out a part of them."""
     val_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    """Share of the training set that is held out, stratified. A search sets it; a confirmation trains on everything."""
+    """Share of these images that is held out, stratified. A search sets it; a confirmation trains on all of them."""
     split_seed: Seed = 0
     normalize: Normalize | None = None
     """What images are normalised by, where a teacher was trained with other than the published or measured numbers."""
@@ -96,6 +96,11 @@ class Data(Settings):
             known = DATASETS[self.name]
             return known._replace(image_size=self.image_size or known.image_size)
         return Dataset(**self.content.model_dump(exclude={"fingerprint"}))
+
+    @property
+    def used_images(self) -> int:
+        """Training images that are trained on or held out."""
+        return min(self.facts.train_images, self.train_samples or self.facts.train_images)
 
     @property
     def whole(self) -> "Data":

@@ -32,6 +32,10 @@ class Search(Settings):
     seed: Seed = 0
     val_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.1
     """Share of the training set that is held out to choose on."""
+    first: Annotated[list[Changes], Field(max_length=MOST_CHOICES)] = []
+    """Points that are tried first, after the base's own setting: parameters, each with a value or a label."""
+    time_budget: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Hours after which the search asks for no more trials; those that run end, and the winners are confirmed."""
 
 
 When = Annotated[str, AfterValidator(lambda text: parse_condition(text) and text)] | None
@@ -122,7 +126,7 @@ class Scheduler(Settings):
 
 
 class Confirm(Settings):
-    """The winners of a search, trained again on the whole training set, beside the baselines."""
+    """The winners of a search, trained again with the held-out images too, beside the baselines."""
 
     top_k: Count = 2
     seeds: Seeds = [1, 2, 3]
@@ -279,7 +283,7 @@ class Space(Settings):
         value, seed = self.report.value, self.search.seed
         if self.design == "search" and value.startswith("val_"):
             hint = f"where {value} is not measured; use {value.replace('val_', 'test_')}"
-            raise ValueError(f"report.value: winners are confirmed on the whole training set, {hint}")
+            raise ValueError(f"report.value: winners are confirmed without a held-out part, {hint}")
         if self.design == "search" and seed in self.confirm.seeds:
             raise ValueError(f"confirm.seeds: {seed} is the seed of the search; winners are confirmed on fresh seeds")
         return self

@@ -146,7 +146,7 @@ class Trial(Settings):
         recipe, name = self.recipe, self.method.name
         if self.method.needs_labels and (recipe.mixup or recipe.cutmix):
             raise ValueError(f"recipe.mixup: '{name}' reads the label of each image, which mixed images do not have")
-        size, images = self.recipe.batch_size, self._used_images
+        size, images = self.recipe.batch_size, self.train_images
         if size > images:
             raise ValueError(f"recipe.batch_size: {size} is more than the {images} training images")
         size, images = self.teacher.recipe.batch_size, self.data.facts.train_images
@@ -168,18 +168,18 @@ class Trial(Settings):
 
     @property
     def train_images(self) -> int:
-        """Images of the training split, after the held-out share and before `train_samples`."""
-        total = self.data.facts.train_images
-        return total - round(total * self.data.val_fraction)
+        """Images that are trained on."""
+        return self.data.used_images - self.val_images
+
+    @property
+    def val_images(self) -> int:
+        """Images that are held out of those that may be used."""
+        return round(self.data.used_images * self.data.val_fraction)
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps in an epoch. The images that do not fill a last batch are left out of that epoch."""
-        return self._used_images // self.recipe.batch_size
-
-    @property
-    def _used_images(self) -> int:
-        return min(self.train_images, self.data.train_samples or self.train_images)
+        return self.train_images // self.recipe.batch_size
 
     @property
     def id(self) -> str:

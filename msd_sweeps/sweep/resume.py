@@ -3,7 +3,7 @@
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from msd_sweeps.records.header import Launch, header_of
 from msd_sweeps.records.ledger import FILE_NAME
 from msd_sweeps.records.object_store import StoredLedger
 from msd_sweeps.records.ranking import best_first, measured
-from msd_sweeps.records.trial_record import TrialRecord, trials_of
+from msd_sweeps.records.trial_record import TrialRecord, Trials, trials_of
 from msd_sweeps.space.designs import PlannedTrial, Sweep, fresh_seeds
 from msd_sweeps.space.errors import InputError, nearest
 from msd_sweeps.space.load import checked_name, load
@@ -23,13 +23,10 @@ from msd_sweeps.space.schema import Space
 from msd_sweeps.space.trial import Trial
 from msd_sweeps.sweep.options import Options
 
-Trials = dict[str, TrialRecord]
-"""The trials of a ledger by their ids, in the order of their first start."""
-
 _FREE = ("space.resources.", "space.tracking.", "space.report.", "space.keep.")
 """Sections that may change under a name: they decide no number."""
-_LOCATIONS = ("base.data.root", "base.data.loader_workers", "base.teacher.weights")
-"""Settings of the base that may change: another machine has the same files elsewhere."""
+_LOCATIONS = ("base.data.root", "base.data.loader_workers", "base.teacher.weights", "space.search.time_budget")
+"""Single settings that may change: another machine has the same files elsewhere, and other hours to spend."""
 _SEEDS = ("space.seeds", "space.confirm.seeds")
 
 
@@ -162,12 +159,20 @@ def every_search_trial(sweep: Sweep) -> dict[str, PlannedTrial] | None:
     choices = sweep.conditions.every_choice(2 * sweep.space.search.num_samples)
     if choices is None:
         return None
-    found: dict[str, PlannedTrial] = {}
+    found = {planned.trial.id: planned for planned in sweep.first_trials}
     for values in choices:
         with contextlib.suppress(InputError):
             planned = sweep.search_trial(values)
             found.setdefault(planned.trial.id, planned)
     return found
+
+
+def is_searched(sweep: Sweep, trials: Trials, every: Collection[str] | None) -> bool:
+    """Whether a search asks for no more trials. every: what `every_search_trial` gives."""
+    count, search = len(searched(trials)), sweep.space.search
+    if count >= search.num_samples or (search.time_budget is not None and search.time_budget <= trials.searched_hours):
+        return True
+    return every is not None and count >= len(every)
 
 
 def winners(sweep: Sweep, trials: Trials) -> list[PlannedTrial]:
@@ -206,9 +211,6 @@ def is_complete(sweep: Sweep, trials: Trials) -> bool:
     """Whether everything that a sweep asks for has ended."""
     if not trials or not all(trial.is_final for trial in trials.values()):
         return False
-    count = len(searched(trials))
-    if sweep.space.design == "search" and count < sweep.space.search.num_samples:
-        every = every_search_trial(sweep)
-        if every is None or count < len(every):
-            return False
+    if sweep.space.design == "search" and not is_searched(sweep, trials, every_search_trial(sweep)):
+        return False
     return all(is_recorded(planned, trials) for planned in reported_trials(sweep, trials))

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,9 +16,10 @@ from msd_sweeps.records.kept import FOLDER as WEIGHTS
 from msd_sweeps.records.ledger import Ledger, Record
 from msd_sweeps.records.mlflow_sync import Mirror
 from msd_sweeps.records.object_store import Place, StoreError
+from msd_sweeps.records.trial_record import Trials
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.sweep.options import Options
-from msd_sweeps.sweep.resume import Trials, is_complete
+from msd_sweeps.sweep.resume import is_complete
 from msd_sweeps.sweep.store_sync import CHECKPOINTS, StoreSync
 
 JOURNAL = "optuna.journal"
@@ -92,11 +94,16 @@ class Run:
     """Shows the user a line."""
     show: Callable[[Record], None] = lambda record: None
     """Shows the user a record that was just written."""
+    seconds_before: float = 0.0
+    """How long earlier launches of the sweep took."""
     unsent: int = 0
     """Records that MLflow had not taken in the end."""
 
     started: dict[str, str] = field(default_factory=dict)
     """Trials that this launch began or continued; the sweep that each was copied from, empty where it was trained."""
+
+    first_trained: float | None = None
+    """When the first epoch was recorded that this launch trained, in seconds since 1970."""
 
     @property
     def copied(self) -> int:
@@ -118,6 +125,8 @@ class Run:
         written = self.ledger.append(event, **fields)
         if event == "start":
             self.started[fields["trial"]] = fields.get("source", "")
+        elif event == "epoch" and not self.started.get(fields["trial"]):
+            self.first_trained = self.first_trained or time.time()
         if self.mirror is not None:
             self.mirror.more()
         self.show(written)

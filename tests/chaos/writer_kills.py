@@ -55,7 +55,7 @@ def run(sweep: Sweep, folder: Path) -> None:
 
 
 def _train(queue: TrialQueue, trial: TrialRecord, folder: Path) -> None:
-    found = next(iter(checkpoint.positions(folder).values()), None)
+    found = checkpoint.newest(folder)
     behind = json.loads(checkpoint.read(found))["epoch"] if found else 0
     assert not trial.has_every_epoch, "workers have nothing to tell of it, and would never end it"
     # What the checkpoint knows and the ledger does not is told again, as workers do.
@@ -64,7 +64,7 @@ def _train(queue: TrialQueue, trial: TrialRecord, folder: Path) -> None:
             checkpoint.write(folder, epoch, epoch, json.dumps({"epoch": epoch, "filler": "x" * 50_000}).encode())
         metrics = invented(trial.trial, epoch, epoch == EPOCHS)
         attempt = trial.attempts
-        queue.result(EpochResult(trial.trial, "running", epoch, epoch - 1, 1.0, metrics, slot=0, attempt=attempt))
+        queue.take([EpochResult(trial.trial, "running", epoch, 1.0, metrics, slot=0, attempt=attempt)])
     queue.end(trial.trial, "finished")
 
 

@@ -126,6 +126,8 @@ def test_steps_are_whole_batches_of_the_part_that_is_trained_on():
     assert changed(BASE, {"data.train_samples": None}).steps_per_epoch == 1397 // 32
     held_out = changed(BASE, {"data.train_samples": None, "data.val_fraction": 0.5})
     assert held_out.steps_per_epoch == (1397 - round(1397 * 0.5)) // 32
+    few = changed(BASE, {"data.val_fraction": 0.25})
+    assert (few.train_images, few.val_images, few.steps_per_epoch) == (192, 64, 6)
 
 
 def test_the_ids_of_replicates_are_their_own():

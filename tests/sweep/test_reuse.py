@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -25,6 +26,11 @@ def finished_grid(tmp_path, seeds=(0, 1)) -> Life:
     life = Life(with_epochs(make(tree)), tmp_path)
     life.run()
     return life
+
+
+def copied(epochs):
+    """Epochs without the number of their round, which a copy lacks."""
+    return [replace(epoch, round=0) for epoch in epochs]
 
 
 def with_epochs(sweep):
@@ -80,7 +86,6 @@ def test_only_what_finished_is_taken_over(tmp_path, state):
     life = Life(with_epochs(make(GRID)), tmp_path)
     trial = life.next()
     life.epoch(trial)
-    life.epoch(trial)
     life.end(trial, state)
     write(tmp_path, "first", life.records)
     assert FinishedTrials(tmp_path, "second").find(trial.trial, {}) is None
@@ -109,7 +114,7 @@ def test_a_design_trains_only_what_no_other_sweep_has_finished(tmp_path):
     taken = {name: trial for name, trial in life.queue.trials.items() if trial.source}
     assert set(taken) == set(first.queue.trials)
     assert {trial.trial for trial in ran} == set(life.queue.trials) - set(taken)
-    assert all(trial.epochs == first.queue.trials[name].epochs for name, trial in taken.items())
+    assert all(copied(trial.epochs) == copied(first.queue.trials[name].epochs) for name, trial in taken.items())
     life.check_done()
     # A third sweep learns who trained them, not who copied them.
     write(tmp_path, "a-copy", life.records)
@@ -135,7 +140,7 @@ def test_a_search_tells_optuna_what_it_took_over(tmp_path):
     life = second(make(SEARCH), tmp_path, tmp_path)
     assert life.run() == []  # the same seed asks for the same trials
     assert {trial.source for trial in life.queue.trials.values()} == {"first"}
-    for one, other in zip(life.queue.study.study.trials, first.queue.study.study.trials, strict=True):
+    for one, other in zip(life.queue.study.shown.trials, first.queue.study.shown.trials, strict=True):
         assert (one.state, one.value, one.params, one.intermediate_values) == (
             other.state,
             other.value,
@@ -159,8 +164,8 @@ def test_a_crash_after_any_record_of_a_take_over_is_gone_on_with(tmp_path, tree)
         assert life.run() == []
         life.check_done()
         again = trials_of(json.loads(json.dumps(life.records)))
-        assert {name: trial.epochs for name, trial in again.items()} == {
-            name: trial.epochs for name, trial in first.queue.trials.items()
+        assert {name: copied(trial.epochs) for name, trial in again.items()} == {
+            name: copied(trial.epochs) for name, trial in first.queue.trials.items()
         }
 
 
