@@ -137,7 +137,7 @@ class Resources(Settings):
     """What each slot uses of the machine or the cluster."""
 
     num_workers: Count = 1
-    """Data-parallel workers of a slot; the batch is divided among them."""
+    """Data-parallel workers of a slot; the batch is divided among them, and losses compare all of its samples."""
     pack: Count | Literal["auto"] = "auto"
     """Students that share a slot."""
     slots: Count | Literal["auto"] = "auto"
