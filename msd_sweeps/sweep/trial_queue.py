@@ -57,6 +57,7 @@ class TrialQueue:
                     self.study.show(trial)
         for trial, state, reason in self._ends(self._newest_round()):  # those that a killed driver did not record
             self._record_end(trial, state, reason)
+            run.remove_checkpoints(run.checkpoints / trial.trial)
         self._owed = self._searched[-1].more if self._searched else 0
         """Trials that the search has yet to ask for, of those that begin together."""
         self._interrupted = [trial for trial in self.trials.values() if not trial.is_final]
