@@ -207,5 +207,5 @@ def _members(kind: Any) -> dict[Any, Any]:
 
 def _tags(kind: Any) -> tuple[Any, ...]:
     """The names by which a union tells this model."""
-    name = getattr(kind, "model_fields", {}).get("name")
-    return get_args(name.annotation) if name else ()
+    name = kind.model_fields.get("name") if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+    return tuple(tag for tag in get_args(name.annotation) if isinstance(tag, str)) if name else ()
