@@ -221,8 +221,7 @@ class TrialQueue:
 
     def _kept_in(self, trial: TrialRecord) -> str:
         """Where the weights of a trial are kept; empty where the space keeps none of it."""
-        wanted = self.sweep.space.keep
-        is_kept = wanted == "all" or (wanted == "reported" and trial.phase != "search")
+        is_kept = self.sweep.space.keep in (("all",) if trial.phase == "search" else ("all", "reported"))
         return str(self.run.weights / trial.trial) if is_kept else ""
 
     def take(self, results: Iterable[EpochResult]) -> list[Job]:
