@@ -8,6 +8,7 @@ from typing import Any
 
 from msd_sweeps.catalog.datasets import DataError
 from msd_sweeps.catalog.networks import NETWORKS
+from msd_sweeps.catalog.processor import native_precision
 from msd_sweeps.space.data import Data, data_of
 from msd_sweeps.space.errors import InputError, nearest
 from msd_sweeps.space.own_code import find_named, load_imports
@@ -100,13 +101,13 @@ def _completed(
     """A card with all that is needed to build the network of a file."""
     name = model or card.get("model")
     if file.suffix != ".onnx" and name not in NETWORKS:
-        flag = "--teacher-model" if card.get("model") is None and model is None else "--model"
         problem = f"unknown network {name!r}" if name else "the file does not say which network this is"
         raise InputError(
-            f"{file}: {problem}; give {flag.replace('teacher-', '')} NAME; {nearest(name or '', NETWORKS)}"
+            f"{file}: {problem}; give --model NAME, of a teacher --teacher-model NAME; {nearest(name or '', NETWORKS)}"
         )
     defaults = {"num_classes": data.facts.num_classes, "precision": "auto"}
-    return defaults | card | {"model": name} | ({"precision": precision} if precision else {})
+    found = defaults | card | {"model": name} | ({"precision": precision} if precision else {})
+    return found | ({"precision": native_precision()} if found["precision"] == "auto" else {})
 
 
 if __name__ == "__main__":
