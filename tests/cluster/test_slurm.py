@@ -14,8 +14,8 @@ from tests.cluster.slurm import Slurm, installed, slurm
 from tests.sweep.conftest import Workplace
 
 SCRIPT = Path(__file__).parents[2] / "cluster" / "slurm.sbatch"
-EPOCHS = 60
-NOISE = "PYTHON worker processes", "VINFO", "\x1b["
+EPOCHS = 300
+NOISE = "VINFO", "\x1b["
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,7 @@ def test_a_job_is_preempted_runs_out_of_time_loses_a_node_and_ends(cluster: Slur
     hours, minutes, _ = map(int, cluster.state(job)["RunTime"].split(":"))
     cluster.run("scontrol", "update", f"jobid={job}", f"timelimit={60 * hours + minutes + 2}")
     cluster.wait(job, lambda state: state["Restarts"] == "2")  # the time is up: the script puts it into the queue
+    cluster.run("scontrol", "update", f"jobid={job}", "timelimit=60")  # the limit is the job's, in every life
     second = epochs(place)
     trains(2, second)
     cluster.run("scontrol", "update", "nodename=n2", "state=down", "reason=test")
