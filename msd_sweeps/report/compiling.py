@@ -28,6 +28,8 @@ class Report:
     """The result table as plain text, readable at 100 columns."""
     paths: list[Path]
     """The files that were written, the page first."""
+    without_value: list[str]
+    """The rows of which no trial has given a value."""
 
 
 def compile_report(ledger_path: Path, out: Path, compare: Path | None = None, published: Path | None = None) -> Report:
@@ -67,7 +69,8 @@ def compile_report(ledger_path: Path, out: Path, compare: Path | None = None, pu
         (out / f"{name}.csv").unlink(missing_ok=True)
     for name, content in files.items():
         write_whole(out / name, content)
-    return Report(plain_text(results), [out / name for name in files])
+    without_value = [cell.label for cell in results.cells if not cell.values]
+    return Report(plain_text(results), [out / name for name in files], without_value)
 
 
 def plain_text(results: Results, width: int = 100) -> str:

@@ -17,7 +17,8 @@ examples:
 
 The same command with the same name continues every trial after its last saved epoch.
 
-exit codes: 0 done; 1 a sweep that could not be finished, gave no result, or is not whole in its object store;
+exit codes: 0 done; 1 a sweep that could not be finished, has a row without a value, or is not whole in its
+object store;
 2 bad input, nothing was started;
 128 + n after signal n (130 for Ctrl+C): the sweep was stopped in order and can be resumed
 """
@@ -45,6 +46,7 @@ class Options(argparse.Namespace):
     fresh: bool = False
     allow_mixed: bool = False
     resume: bool = False
+    retry_failed: bool = False
     verbose: bool = False
 
     @property
@@ -88,6 +90,7 @@ def parse_options(arguments: list[str] | None = None) -> Options:
         "--estimate": "time some steps for the plan's estimate",
         "--fresh": "train everything here, also what another sweep of this store has finished",
         "--allow-mixed": "go on although code, torch or machine have changed; tables say which rows mix",
+        "--retry-failed": "train the trials that have failed again, from their beginning (a mended loss)",
         "--resume": "go on with a sweep that must exist; --space may be left out",
     }
     for flag, help_text in flags.items():

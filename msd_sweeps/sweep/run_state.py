@@ -16,7 +16,7 @@ from msd_sweeps.records.kept import FOLDER as WEIGHTS
 from msd_sweeps.records.ledger import Ledger, Record
 from msd_sweeps.records.mlflow_sync import Mirror
 from msd_sweeps.records.object_store import Place, StoreError
-from msd_sweeps.records.trial_record import Trials
+from msd_sweeps.records.trial_record import FAILURES, Trials
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.sweep.options import Options
 from msd_sweeps.sweep.resume import is_complete
@@ -132,6 +132,12 @@ class Run:
         self.show(written)
         return written
 
+    def retry_failed(self) -> None:
+        """Let the trials that have failed begin again."""
+        for trial in self.trials.values():
+            if trial.state in FAILURES:
+                trial.apply(self.record("retry", trial=trial.trial))
+
     @property
     def checkpoints(self) -> Place:
         """The folder with a folder of checkpoints for each trial: in the object store where there is one."""
@@ -192,7 +198,7 @@ def common_failure(ends: Sequence[tuple[str, str, str]]) -> str | None:
 
 def way(state: str, reason: str, traceback: str) -> str:
     """The exception of a failure and where it was raised; empty for an end that is no failure."""
-    if state not in ("failed", "out_of_memory"):
+    if state not in FAILURES:
         return ""
     places = _PLACE.findall(traceback)
     if not places:
