@@ -7,6 +7,7 @@ from msd_sweeps.plan.plan import Plan
 from msd_sweeps.records.ledger import LayoutError, LedgerError
 from msd_sweeps.records.object_store import StoreError
 from msd_sweeps.records.step_times import recorded_step_seconds
+from msd_sweeps.space.console import run_command
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.sweep.options import Options, parse_options
 from msd_sweeps.sweep.resume import chosen_sweep
@@ -62,4 +63,4 @@ def _launch(plan: Plan, options: Options, trainer: "Distillation | None") -> int
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from msd_sweeps.catalog.networks import FACTS_FILE, NETWORKS
+from msd_sweeps.space.console import run_command
 from msd_sweeps.space.schema import Space
 from msd_sweeps.space.settings import Settings
 from msd_sweeps.space.trial import Trial
@@ -64,4 +65,4 @@ def facts_text() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

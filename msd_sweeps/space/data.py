@@ -1,5 +1,6 @@
 """Which images a student is trained on: the data set, and the part of it that is used."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -59,7 +60,7 @@ class Data(Settings):
                 raise ValueError("image_size: missing; folder needs the side of its images in pixels, such as 32 or 64")
             try:
                 content = _examine(self.name, self.path, self.image_size)
-            except DataError as error:
+            except (DataError, OSError) as error:  # OSError: a name that no file can have
                 raise ValueError(f"root: {error}") from error
             object.__setattr__(self, "content", content)  # frozen, but still under construction
         return self
@@ -67,7 +68,7 @@ class Data(Settings):
     @property
     def path(self) -> Path:
         """Where the images lie, with `~` for the home folder."""
-        return Path(self.root).expanduser()
+        return Path(os.path.expanduser(self.root))  # unlike Path.expanduser, leaves the name of no user as it is
 
     @property
     def facts(self) -> Dataset:

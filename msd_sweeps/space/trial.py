@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -63,6 +64,11 @@ class Teacher(Settings):
     """How it is trained when `weights` is absent."""
     seed: Seed = 0
 
+    @property
+    def path(self) -> Path | None:
+        """The file to import, with `~` for the home folder."""
+        return None if self.weights is None else Path(os.path.expanduser(self.weights))
+
 
 class Trial(Settings):
     """One student trained once: the settings that decide its numbers."""
@@ -96,7 +102,7 @@ class Trial(Settings):
     def placed(self) -> "Trial":
         """The same trial with absolute paths, for a process with another working directory."""
         data = self.data.model_copy(update={"root": str(self.data.path.absolute())})
-        weights = self.teacher.weights and str(Path(self.teacher.weights).absolute())
+        weights = self.teacher.path and str(self.teacher.path.absolute())
         return self.model_copy(update={"data": data, "teacher": self.teacher.model_copy(update={"weights": weights})})
 
     @property
@@ -172,8 +178,8 @@ def changed(trial: Trial, changes: Changes, where: str = "") -> Trial:
 def teacher_identity(trial: Trial) -> dict[str, Any]:
     """The settings that decide the teacher's weights: the hash of its file, or how it is trained."""
     teacher = trial.teacher
-    if teacher.weights is not None:
-        return {"model": teacher.model, "sha256": file_sha256(Path(teacher.weights))}
+    if teacher.path is not None:
+        return {"model": teacher.model, "sha256": file_sha256(teacher.path)}
     return {"data": trial.data.source, **teacher.model_dump(mode="json", exclude={"weights"})}
 
 
