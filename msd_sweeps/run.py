@@ -8,7 +8,7 @@ from msd_sweeps.records.ledger import LayoutError, LedgerError
 from msd_sweeps.records.object_store import StoreError
 from msd_sweeps.records.step_times import recorded_step_seconds
 from msd_sweeps.space.console import run_command
-from msd_sweeps.space.errors import InputError
+from msd_sweeps.space.errors import InputError, printable
 from msd_sweeps.sweep.options import Options, parse_options
 from msd_sweeps.sweep.resume import chosen_sweep
 
@@ -36,10 +36,10 @@ def main(arguments: list[str] | None = None, trainer: "Distillation | None" = No
         print(plan.text(None if options.address else plan.slots_here(options.num_cpus)), flush=True)
         return 0 if options.dry_run else _launch(plan, options, trainer)
     except (InputError, StoreError, LayoutError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     except LedgerError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 1
 
 

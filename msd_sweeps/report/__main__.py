@@ -10,6 +10,7 @@ from msd_sweeps.records.ledger import FILE_NAME, LedgerError
 from msd_sweeps.records.object_store import Place, local_folder, place
 from msd_sweeps.report.store import default_out, find_ledger, write_index
 from msd_sweeps.space.console import run_command
+from msd_sweeps.space.errors import printable
 
 PUBLISHED = Path("reports/published/published.csv")
 
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.out is None:
                 write_index(out.parent)
     except (LedgerError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     print(report.table_text)
     print(f"\nThe report is {report.paths[0]}; {len(report.paths)} files lie in {out}.")

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -13,7 +14,7 @@ from msd_sweeps.records.ledger import FILE_NAME, Ledger, read
 from msd_sweeps.records.mlflow_sync import Mirror, choose_uri, how_to_open, is_synced
 from msd_sweeps.records.provenance import this_launch
 from msd_sweeps.records.step_times import record_step_seconds
-from msd_sweeps.records.trial_record import trials_of
+from msd_sweeps.records.trial_record import reopened, trials_of
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.schema import Tracking
@@ -58,9 +59,21 @@ def _opened(sweep: Sweep, options: Options, signals: Signals) -> Iterator[Run]:
             sync = StoreSync(options.store / sweep.name, folder)
             sync.begin()
             at_end.callback(_finish_copy, sync, options.command(sweep.name))
-        history = list(read(path)) if path.exists() else []
-        launches = header_of(path, history).launches
-        run = Run(continued(sweep, launches), folder, trials_of(history), Ledger(path), options, signals, sync)
+        damaged: Counter[str] = Counter()
+        history = list(read(path, damaged)) if path.exists() else []
+        header = header_of(path, history)
+        header.damaged = damaged
+        if header.damage:
+            print(f"{path}: {header.damage}", file=sys.stderr)
+        run = Run(
+            continued(sweep, header.launches),
+            folder,
+            reopened(trials_of(history)),
+            Ledger(path),
+            options,
+            signals,
+            sync,
+        )
         uri, tracking = choose_uri(folder, sweep.space.tracking.uri), sweep.space.tracking
         if not (run.is_complete and is_synced(folder, len(history), uri)):
             run.remove_left_over_checkpoints()
