@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,10 @@ def prepare(
     """
     folder = cache / cache_key(trial)
     card, weights = folder / "teacher.json", folder / "weights.safetensors"
-    if card.exists():
-        teacher = Teacher(**json.loads(card.read_text()) | {"weights": weights})
+    teacher: Teacher | None = None
+    with suppress(FileNotFoundError, ValueError, TypeError):  # a torn card: the teacher is remade
+        teacher = Teacher(**json.loads(card.read_bytes()) | {"weights": weights})
+    if teacher is not None:
         if file_sha256(weights) != teacher.weights_sha256:
             raise TeacherError(f"{weights}: damaged (its checksum does not match); delete {folder} to remake it")
         return teacher

@@ -1,4 +1,4 @@
-"""Damage in a ledger is counted, named and mended; records of wrong types and files that are no ledger break nothing."""
+"""Damage in a ledger is counted, named and mended; wrong types and files that are no ledger break nothing."""
 
 import random
 import shutil
