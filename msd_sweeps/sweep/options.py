@@ -53,7 +53,7 @@ class Options(argparse.Namespace):
 
     def command(self, name: str, what: str = "--resume") -> str:
         """The command that goes on with the sweep `name`, or does something else with it."""
-        given = {"--storage": str(self.kept_in)}
+        given: dict[str, object] = {"--storage": str(self.kept_in)}
         if what == "--resume":
             given |= {"--reports": str(self.reports), "--address": self.address, "--num-cpus": self.num_cpus}
             what += " --fresh" * self.fresh + " --verbose" * self.verbose
