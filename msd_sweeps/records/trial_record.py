@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from msd_sweeps.records.fingerprint import Fingerprint
-from msd_sweeps.records.ledger import Record
+from msd_sweeps.records.ledger import LedgerError, Record
 from msd_sweeps.space.trial import Trial
 
 FINAL_STATES = ("finished", "stopped", "diverged", "failed", "out_of_memory")
@@ -94,8 +96,18 @@ class TrialRecord:
 
     @property
     def configuration(self) -> Trial:
-        """The trial's configuration as a model; made anew at each call, because thousands would take much memory."""
-        return Trial.model_validate_json(json.dumps(self.config))
+        """The trial's configuration as a model; made anew at each call, because thousands would take much memory.
+
+        Raises LedgerError where it does not fit this version's model.
+        """
+        try:
+            return Trial.model_validate_json(json.dumps(self.config))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise LedgerError(
+                f"the configuration of the trial {self.trial} does not fit this msd_sweeps: "
+                f"{'.'.join(map(str, first['loc']))}: {first['msg']}; choose another --name, or remove its folder"
+            ) from error
 
     @property
     def values(self) -> Record:
@@ -175,3 +187,11 @@ def trials_of(records: Iterable[Record]) -> Trials:
         if trial in found:
             found[trial].apply(record)
     return found
+
+
+def reopened(trials: Trials) -> Trials:
+    """The trials; one that finished, but lacks the record of its last epoch, counts as interrupted."""
+    for trial in trials.values():
+        if trial.state == "finished" and not trial.has_every_epoch:
+            trial.state, trial.reason = "interrupted", "the record of its last epoch is damaged"
+    return trials

@@ -193,6 +193,8 @@ def _sources(header: Header) -> list[tuple[str, str]]:
     for teacher in {teacher.key: teacher for teacher in header.teachers}.values():
         measured = f"{teacher.source}, test top-1 {teacher.test_top1:.2f} %, {teacher.precision}"
         facts.append((f"Teacher {teacher.model}", f"{measured}; SHA-256 {teacher.weights_sha256}"))
+    if header.damage:
+        facts.append(("Damaged", header.damage))
     outcomes = [", ".join(close.outcome for close in header.closes)] * bool(header.closes)
     if len(header.launches) > len(header.closes):
         outcomes.append("not every launch was closed: one still runs, or was killed")

@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
@@ -14,7 +15,7 @@ from msd_sweeps.records.ledger import FILE_NAME, Ledger, Record, read
 from msd_sweeps.records.mlflow_sync import Mirror, choose_uri, how_to_open, is_synced
 from msd_sweeps.records.provenance import this_launch
 from msd_sweeps.records.step_times import record_step_seconds
-from msd_sweeps.records.trial_record import FAILURES, trials_of
+from msd_sweeps.records.trial_record import FAILURES, reopened, trials_of
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.schema import Tracking
@@ -60,9 +61,14 @@ def _opened(sweep: Sweep, options: Options, signals: Signals) -> Iterator[Run]:
             sync = StoreSync(options.store / sweep.name, folder)
             sync.begin()
             at_end.callback(_finish_copy, sync, options.command(sweep.name))
-        history = list(read(path)) if path.exists() else []
-        launches = header_of(path, history).launches
-        run = Run(continued(sweep, launches), folder, trials_of(history), Ledger(path), options, signals, sync)
+        damaged: Counter[str] = Counter()
+        history = list(read(path, damaged)) if path.exists() else []
+        header = header_of(path, history)
+        header.damaged = damaged
+        if header.damage:
+            print(f"{path}: {header.damage}", file=sys.stderr)
+        found = reopened(trials_of(history))
+        run = Run(continued(sweep, header.launches), folder, found, Ledger(path), options, signals, sync)
         run.seconds_before = seconds_of(history)
         if options.retry_failed:
             run.retry_failed()

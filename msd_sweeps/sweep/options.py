@@ -56,10 +56,13 @@ class Options(argparse.Namespace):
 
     def command(self, name: str, what: str = "--resume") -> str:
         """The command that goes on with the sweep `name`, or does something else with it."""
-        flags = {" --fresh": self.fresh, " --allow-mixed": self.allow_mixed}
-        chosen = "".join(flag for flag, given in flags.items() if given and what == "--resume")
-        storage = f" --storage {shlex.quote(str(self.kept_in))}" if str(self.kept_in) != "runs" else ""
-        return f"python -m msd_sweeps.run {what}{chosen} --name {name}{storage}"
+        given: dict[str, object] = {"--storage": str(self.kept_in)}
+        if what == "--resume":
+            given |= {"--reports": str(self.reports), "--address": self.address, "--num-cpus": self.num_cpus}
+            what += " --fresh" * self.fresh + " --allow-mixed" * self.allow_mixed + " --verbose" * self.verbose
+        defaults = {"--storage": "runs", "--reports": "reports"}
+        kept = [f" {flag} {shlex.quote(str(value))}" for flag, value in given.items() if value != defaults.get(flag)]
+        return f"python -m msd_sweeps.run {what} --name {name}{''.join(kept)}"
 
 
 def parse_options(arguments: list[str] | None = None) -> Options:

@@ -14,6 +14,7 @@ from msd_sweeps.records.ranking import best_first, measured
 from msd_sweeps.records.trial_record import TrialRecord, own_place
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.durations import duration
+from msd_sweeps.space.errors import printable
 
 _HEARTBEAT_SECONDS = 60.0
 
@@ -34,7 +35,7 @@ class Progress:
     def say(self, text: str) -> None:
         """Show a line with the time of day."""
         self._last_line = time.monotonic()
-        self.console.print(f"{time.strftime('%H:%M:%S')}  {text}", markup=False, soft_wrap=True)
+        self.console.print(f"{time.strftime('%H:%M:%S')}  {printable(text)}", markup=False, soft_wrap=True)
 
     def update(self, record: Record) -> None:
         """Show what a record that was just written changes."""
