@@ -7,7 +7,8 @@ from msd_sweeps.plan.plan import Plan
 from msd_sweeps.records.ledger import LayoutError, LedgerError
 from msd_sweeps.records.object_store import StoreError
 from msd_sweeps.records.step_times import recorded_start_seconds, recorded_step_seconds
-from msd_sweeps.space.errors import InputError
+from msd_sweeps.space.console import run_command
+from msd_sweeps.space.errors import InputError, printable
 from msd_sweeps.sweep.options import Options, parse_options
 from msd_sweeps.sweep.resume import chosen_sweep
 
@@ -39,10 +40,10 @@ def main(arguments: list[str] | None = None, trainer: "Distillation | None" = No
         print(plan.text(None if options.address else plan.slots_here(options.num_cpus)), flush=True)
         return 0 if options.dry_run else _launch(plan, options, trainer)
     except (InputError, StoreError, LayoutError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     except LedgerError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 1
 
 
@@ -66,4 +67,4 @@ def _launch(plan: Plan, options: Options, trainer: "Distillation | None") -> int
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from msd_sweeps.catalog.networks import FACTS_FILE, NETWORKS
+from msd_sweeps.space.console import run_command
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import shipped
 from msd_sweeps.space.own_code import load_imports
@@ -85,4 +86,4 @@ def facts_text() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from msd_sweeps.records.object_store import local_folder
+from msd_sweeps.space.console import run_command
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import load_base
 
@@ -43,4 +44,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

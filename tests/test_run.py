@@ -1,7 +1,11 @@
 """The command line of a sweep, as far as it goes without Ray: help, plans, refusals, resumes that cannot be."""
 
+import errno
 import json
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +18,8 @@ from msd_sweeps.records.ledger import FILE_NAME, Ledger
 from msd_sweeps.space.designs import fresh_seeds
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import load
+from msd_sweeps.sweep.lock import locked
+from msd_sweeps.sweep.options import parse_options
 from msd_sweeps.sweep.resume import continued
 from msd_sweeps.teach import main as teach
 from tests.sweep.life import launch_record
@@ -187,7 +193,7 @@ def test_what_was_added_stays_asked_for():
     [
         (["--base", "digitts"], "did you mean 'digits'?"),
         (["--base", "digits", "--set", "teacher.recipe.epoch=1"], "did you mean 'teacher.recipe.epochs'"),
-        (["--base", "digits", "--weights", "nowhere.pt"], "--set teacher.weights: no such file: nowhere.pt"),
+        (["--base", "digits", "--weights", "nowhere.pt"], "teacher.weights: no such file that can be read: nowhere.pt"),
     ],
 )
 def test_making_a_teacher_refuses_bad_input_too(arguments, says, capsys):
@@ -200,3 +206,52 @@ def test_a_recorded_space_is_plain_json():
     begun("mine", load("joint"))
     line = (Path("runs/mine") / FILE_NAME).read_bytes()
     assert json.loads(line)["space"]["design"] == "search"
+
+
+def test_the_command_to_go_on_repeats_every_option_that_matters():
+    given = "--storage s3://b/r --reports /x/y --address h:6379 --num-cpus 4 --fresh -v --space scales.yaml --name s"
+    again = parse_options(given.split()).command("s")
+    old, new = parse_options(given.split()), parse_options(again.split()[3:])
+    for name in ("store", "storage", "reports", "address", "num_cpus", "fresh", "verbose", "name"):
+        assert getattr(old, name) == getattr(new, name), name
+    assert new.resume
+    assert parse_options(["--name", "s"]).command("s") == "python -m msd_sweeps.run --resume --name s"
+
+
+def test_a_storage_where_nothing_can_be_written_and_a_lock_that_fails_are_told(capsys, monkeypatch):
+    Path("README.md").touch()
+    with (
+        pytest.raises(InputError, match=r"README\.md/s: no sweep can be kept here: Not a directory"),
+        _locked("README.md/s"),
+    ):
+        pass
+
+    def refuse(*args):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(InputError, match="cannot be locked: No locks available"), _locked("runs/s"):
+        pass
+
+
+def _locked(folder: str):
+    return locked(Path(folder), "s")
+
+
+@pytest.mark.parametrize("command", ["run --space scales.yaml --dry-run", "report --help", "schema --help"])
+def test_a_reader_that_closes_its_pipe_and_an_ascii_terminal_get_no_traceback(command):
+    reading, writing = os.pipe()
+    os.close(reading)
+    words = [sys.executable, "-m", f"msd_sweeps.{command.split()[0]}", *command.split()[1:]]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(Path(run.__file__).parents[1])}
+    done = subprocess.run(words, stdout=writing, stderr=subprocess.PIPE, text=True, env=environment, timeout=60)
+    os.close(writing)
+    assert done.returncode == 141 or "--help" in words  # argparse itself says nothing of it
+    assert done.stderr == ""
+    code = "import sys; from msd_sweeps.space.console import run_command as run"
+    code += "; sys.exit(run(lambda: print('5 – 6') or 0))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "5 ? 6\n")
+    code = code.replace("print('5 – 6') or 0", "(_ for _ in ()).throw(KeyboardInterrupt)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "stopped by SIGINT\n")

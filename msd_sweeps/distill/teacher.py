@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import safetensors.torch
@@ -54,15 +55,17 @@ def prepare(
     """
     folder = cache / cache_key(trial)
     card, weights = folder / "teacher.json", folder / "weights.safetensors"
-    if card.exists():
-        teacher = Teacher(**json.loads(card.read_text()) | {"weights": weights})
+    teacher: Teacher | None = None
+    with suppress(FileNotFoundError, ValueError, TypeError):  # a torn card: the teacher is remade
+        teacher = Teacher(**json.loads(card.read_bytes()) | {"weights": weights})
+    if teacher is not None:
         if file_sha256(weights) != teacher.weights_sha256:
             raise TeacherError(f"{weights}: damaged (its checksum does not match); delete {folder} to remake it")
         return teacher
-    if trial.teacher.weights is None:
+    if trial.teacher.path is None:
         source, (network, seconds) = "trained", _train(trial, checkpoints or folder, device, progress)
     else:
-        source, network, seconds = "imported", _network(trial, Path(trial.teacher.weights)), 0.0
+        source, network, seconds = "imported", _network(trial, trial.teacher.path), 0.0
     splits = data.load(trial.data.whole).to(device)
     dtype = choose_dtype(trial.recipe.precision, device)
     folded = fold_batch_norm(network).to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -122,17 +122,26 @@ def _values(parameter: Parameter) -> str:
     return f"{kind}{parameter.low:g} to {high:g}{spacing}{when}"
 
 
-def local_cpus() -> int:
-    """CPUs that this process may use."""
-    return len(os.sched_getaffinity(0))
+def local_cpus(control_group: Path = Path("/sys/fs/cgroup")) -> int:
+    """CPUs that this process may use: its affinity, and the quota of its control group (either version), rounded up."""
+    cpus = len(os.sched_getaffinity(0))
+    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        with suppress(OSError, ValueError):  # absent, or "max" where there is no limit
+            quota, period = map(int, " ".join((control_group / name).read_text() for name in names).split())
+            if quota > 0 and period > 0:
+                cpus = min(cpus, -(-quota // period))
+    return cpus
 
 
-def local_gpus() -> int:
-    """NVIDIA GPUs that this process may use, found without loading CUDA."""
+def local_gpus(devices: Path = Path("/dev")) -> int:
+    """NVIDIA GPUs, or MIG parts of one, that this process may use; from the devices, without loading CUDA."""
+    present = len([path for path in devices.glob("nvidia[0-9]*") if path.name[6:].isdigit()])
+    present = present or int((devices / "dxg").exists())  # Windows' subsystem for Linux
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
-    return len([path for path in Path("/dev").glob("nvidia[0-9]*") if path.name[6:].isdigit()])
+    if visible is None or not present:
+        return present
+    chosen = [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
+    return len(chosen) if all(name.startswith("MIG-") for name in chosen) else min(present, len(chosen))
 
 
 def available_bytes(meminfo: Path = Path("/proc/meminfo"), control_group: Path = Path("/sys/fs/cgroup")) -> float:

@@ -14,13 +14,15 @@ def write_whole(path: Path, content: bytes) -> None:
     """
     beside = path.with_name(f"{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.part")
     try:
+        absent = [folder for folder in path.parents if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
         with beside.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
-        sync_folder(path.parent)
+        for folder in (path.parent, *(new.parent for new in absent)):
+            sync_folder(folder)
     except OSError as error:
         with suppress(OSError):
             beside.unlink()

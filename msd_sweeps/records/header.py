@@ -1,6 +1,7 @@
 """What a ledger says about its sweep as a whole: the launches, the data, the teachers, and how each launch ended."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,6 +109,15 @@ class Header:
     data: list[DataRecord] = field(default_factory=list)
     teachers: list[TeacherRecord] = field(default_factory=list)
     closes: list[CloseRecord] = field(default_factory=list)
+    damaged: Counter[str] = field(default_factory=Counter)
+    """Records that were passed over, by kind."""
+
+    @property
+    def damage(self) -> str:
+        """What was passed over, in words; empty where nothing was."""
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.damaged.items()) if count)
+        lost = "a trial without its start is missing, and one without its last epoch is trained again by --resume"
+        return f"{self.damaged.total()} damaged records were passed over ({kinds}); {lost}" if kinds else ""
 
     @property
     def launch(self) -> Launch:
@@ -147,6 +157,6 @@ class Header:
 def header_of(path: Path, records: Iterable[Record] | None = None) -> Header:
     """The header of the ledger at `path`, whose records are read unless they are given. Raises LedgerError."""
     header = Header(path)
-    for record in ledger.read(path) if records is None else records:
+    for record in ledger.read(path, header.damaged) if records is None else records:
         header.add(record)
     return header

@@ -9,8 +9,10 @@ import itertools
 import json
 import mmap
 import os
+import re
 import time
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,19 @@ Record = dict[str, Any]
 
 FILE_NAME = "ledger.jsonl"
 _START = b'{"crc":"'
+_EVENT = re.compile(rb'"event":"(\w+)"')
+_TRIAL = {"trial": str}
+_PLANNED = _TRIAL | {"label": str, "levels": list, "search_trial": str}
+_ROUND = {"round": int, "more": int}
+_NUMBER = (int, float)
+_FIELDS: dict[str, dict[str, Any]] = {
+    "start": _PLANNED | {"cell": str, "phase": str, "number": int, "seed": int, "config": dict, "attempt": int},
+    "label": _PLANNED,
+    "epoch": _TRIAL
+    | {"epoch": int, "round": int, "more": int, "slot": int, "seconds": _NUMBER, "metrics": dict, "attempt": int},
+    "end": _TRIAL | {"state": str, "reason": str},
+}
+"""What readers count on; the records about the whole sweep are models of their own (header)."""
 LAYOUT = 4
 """The layout of the records, which every "sweep" record names; a ledger of another layout is refused."""
 
@@ -30,7 +45,7 @@ class LedgerError(Exception):
 
 
 class LayoutError(LedgerError):
-    """A ledger was written by a version of msd_sweeps with another layout of records."""
+    """A file is no ledger, or was written by a version of msd_sweeps with another layout of records."""
 
 
 def encode(record: Record) -> bytes:
@@ -48,31 +63,68 @@ def decode(line: bytes) -> Record | None:
     body = line[18:-1]
     if b"%08x" % zlib.crc32(body) != line[8:16]:
         return None
-    return json.loads(b"{" + body)
+    try:
+        record = json.loads(b"{" + body)
+    except (ValueError, RecursionError):
+        return None
+    return record if _fits(record) else None
 
 
-def _records_in(line: bytes) -> Iterator[Record]:
-    """The record of a line; several, where an altered line end has joined it with the next."""
+def _fits(record: Record) -> bool:
+    """Whether a record has the types that readers count on; one of an older layout is for `is_current` to refuse."""
+    event = record.get("event")
+    if not isinstance(event, str) or not isinstance(record.get("time", 0), _NUMBER):
+        return False
+    if event == "start" and "levels" not in record:
+        return True
+    if not all(isinstance(record.get(name), kind) for name, kind in _FIELDS.get(event, {}).items()):
+        return False
+    if event == "start":
+        parts = [record["config"].get(name) for name in ("data", "teacher", "student", "method", "recipe")]
+        epochs = parts[-1].get("epochs") if isinstance(parts[-1], dict) else None
+        return all(isinstance(part, dict) for part in parts) and isinstance(epochs, int) and epochs > 0
+    values = record["metrics"].values() if event == "epoch" else ()
+    return all(value is None or isinstance(value, _NUMBER) for value in values)
+
+
+def _parts_of(line: bytes) -> Iterator[Record | str]:
+    """The record of a line; several, where an altered line end has joined it with the next.
+
+    In place of a damaged record stands its kind, "unknown" where that is damaged too.
+    """
     record = decode(line)
     if record is not None:
         yield record
-    elif line.endswith(b"\n"):
-        starts = [index for index in range(len(line)) if line.startswith(_START, index)]
-        for start, end in itertools.pairwise([*starts, len(line)]):
-            record = decode(line[start : end - 1] + b"\n")
-            if record is not None:
-                yield record
+        return
+    starts = [index for index in range(len(line)) if line.startswith(_START, index)]
+    for start, end in itertools.pairwise(dict.fromkeys([0, *starts, len(line)])):
+        part = line[start:end]
+        record = decode(part[:-1] + b"\n") if line.endswith(b"\n") else None
+        kind = _EVENT.search(part)
+        yield record if record is not None else kind[1].decode() if kind else "unknown"
 
 
-def read(path: Path) -> Iterator[Record]:
-    """The records of a ledger, in order. What does not match its checksum is passed over.
+def _records_in(line: bytes) -> Iterator[Record]:
+    return (part for part in _parts_of(line) if not isinstance(part, str))
 
-    Raises LedgerError if the file is absent or cannot be read, LayoutError if its records have another layout.
+
+def read(path: Path, damaged: Counter[str] | None = None) -> Iterator[Record]:
+    """The records of a ledger, in order. What does not match its checksum, or has wrong types, is passed over.
+
+    damaged: counts what was passed over, by kind. A last line that is torn is no damage: its writer was killed.
+    Raises LedgerError if the file is absent or cannot be read, LayoutError if it is no ledger, or has another layout.
     """
+    damaged = Counter() if damaged is None else damaged
+    found, first = False, b""
     try:
         with path.open("rb") as file:
             for line in file:
-                for record in _records_in(line):
+                first = first or line
+                for record in _parts_of(line):
+                    if isinstance(record, str):
+                        damaged[record] += line.endswith(b"\n")
+                        continue
+                    found = True
                     if not is_current(record):
                         layout = record.get("layout", "unnumbered")
                         age = "a newer" if isinstance(layout, int) and layout > LAYOUT else "an older"
@@ -81,6 +133,8 @@ def read(path: Path) -> Iterator[Record]:
                             "another --name, or remove its folder"
                         )
                     yield record
+        if first and not found and not first.startswith(_START) and not _START.startswith(first):
+            raise LayoutError(f"{path}: no ledger: none of its lines is a record; move it away")
     except FileNotFoundError as error:
         raise LedgerError(f"{path}: no ledger here; is the name of the sweep right?") from error
     except OSError as error:
@@ -138,6 +192,11 @@ class Ledger:
         """
         record: Record = {"event": event, "time": round(time.time(), 3), **_finite(fields)}
         line = encode(record)
+        if not self._is_in_place():
+            raise LedgerError(
+                f"{self.path}: was deleted or replaced while the sweep runs, and what was recorded until now with it; "
+                "the sweep was stopped; put the folder back if you can, and run the same command again"
+            )
         try:
             if self._file.seek(0, os.SEEK_END) != self._end:
                 self._file.truncate(self._end)
@@ -153,6 +212,12 @@ class Ledger:
             ) from error
         self._end += len(line)
         return record
+
+    def _is_in_place(self) -> bool:
+        """Whether the path still names the file that is open."""
+        with contextlib.suppress(OSError):
+            return os.path.samestat(self.path.stat(), os.fstat(self._file.fileno()))
+        return False
 
     def close(self) -> None:
         self._file.close()

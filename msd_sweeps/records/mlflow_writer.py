@@ -97,6 +97,10 @@ class Writer:
                 self._start(record)
             case "label":
                 self.client.set_tag(self.runs[record["trial"]].id, "msd.label", record["label"])
+            case "retry":
+                run = self.runs[record["trial"]]
+                run.epoch, run.state = 0, ""
+                self.client.set_tag(run.id, "msd.state", "")
             case "epoch":
                 self._epoch(record)
             case "end":

@@ -6,6 +6,7 @@ The only home of pyarrow's file systems; nothing of it is loaded before a store 
 import argparse
 import functools
 import hashlib
+import os
 import re
 import tempfile
 import time
@@ -147,7 +148,7 @@ Place = Path | StorePath
 
 def place(text: str) -> Place:
     """The path or the URI that a text names; a URI is not checked yet."""
-    return StorePath(text) if _URI.match(text) else Path(text)
+    return StorePath(text) if _URI.match(text) else Path(os.path.expanduser(text))
 
 
 def local_folder(text: str) -> Path:
@@ -155,7 +156,7 @@ def local_folder(text: str) -> Path:
     if _URI.match(text):
         uri = without_secrets(text)
         raise argparse.ArgumentTypeError(f"{uri}: expected a folder; a URI goes to --storage of run and report")
-    return Path(text)
+    return Path(os.path.expanduser(text))
 
 
 def working_folder(store: StorePath) -> Path:

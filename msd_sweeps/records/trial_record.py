@@ -1,15 +1,23 @@
 """Trials as their records tell them: what was planned, what each epoch gave, how they ended."""
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import ValidationError
 
 from msd_sweeps.records.fingerprint import Fingerprint
-from msd_sweeps.records.ledger import Record
+from msd_sweeps.records.ledger import LedgerError, Record
 from msd_sweeps.space.trial import Trial
 
 FINAL_STATES = ("finished", "stopped", "diverged", "failed", "out_of_memory")
 """States that a resume leaves alone. Any other trial goes on from its last checkpoint."""
+FAILURES = ("failed", "out_of_memory")
+"""States of trials that have no result through a fault."""
+_FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
+_NOT_OWN = ("/site-packages/", "/lib/python3", "/msd_sweeps/", "<")
 _EPOCH_FIELDS = ("epoch", "round", "more", "slot", "seconds", "metrics")
 _START_FIELDS = ("trial", "cell", "label", "phase", "number", "seed", "config", "levels", "search_trial", "more")
 _PARTS: dict[str, Record] = {}
@@ -88,8 +96,18 @@ class TrialRecord:
 
     @property
     def configuration(self) -> Trial:
-        """The trial's configuration as a model; made anew at each call, because thousands would take much memory."""
-        return Trial.model_validate_json(json.dumps(self.config))
+        """The trial's configuration as a model; made anew at each call, because thousands would take much memory.
+
+        Raises LedgerError where it does not fit this version's model.
+        """
+        try:
+            return Trial.model_validate_json(json.dumps(self.config))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise LedgerError(
+                f"the configuration of the trial {self.trial} does not fit this msd_sweeps: "
+                f"{'.'.join(map(str, first['loc']))}: {first['msg']}; choose another --name, or remove its folder"
+            ) from error
 
     @property
     def values(self) -> Record:
@@ -136,6 +154,9 @@ class TrialRecord:
         elif record["event"] == "end":
             self.state, self.reason = record["state"], record["reason"]
             self.traceback = record.get("traceback", "")
+        elif record["event"] == "retry":  # it begins again, perhaps with other code
+            self.state, self.reason, self.traceback = "interrupted", "", ""
+            self.epochs.clear()
         elif record["event"] == "label":  # a baseline that began before it was found to be a winner, too
             self.label, self.levels = record["label"], record["levels"]
             self.search_trial = record["search_trial"]
@@ -146,6 +167,12 @@ class Trials(dict[str, TrialRecord]):
 
     searched_hours: float = 0.0
     """The time budget, in hours, that the search has used up; 0 where it has not."""
+
+
+def own_place(traceback: str) -> str:
+    """`my_losses.py:12 in forward`, the last place of a traceback that is in no package; empty where there is none."""
+    frames = [frame for frame in _FRAME.findall(traceback) if not any(part in frame[0] for part in _NOT_OWN)]
+    return "{}:{} in {}".format(Path(frames[-1][0]).name, *frames[-1][1:]) if frames else ""
 
 
 def trials_of(records: Iterable[Record]) -> Trials:
@@ -160,3 +187,11 @@ def trials_of(records: Iterable[Record]) -> Trials:
         if trial in found:
             found[trial].apply(record)
     return found
+
+
+def reopened(trials: Trials) -> Trials:
+    """The trials; one that finished, but lacks the record of its last epoch, counts as interrupted."""
+    for trial in trials.values():
+        if trial.state == "finished" and not trial.has_every_epoch:
+            trial.state, trial.reason = "interrupted", "the record of its last epoch is damaged"
+    return trials

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from msd_sweeps.records.ledger import FILE_NAME, LedgerError
-from msd_sweeps.records.object_store import Place, place
+from msd_sweeps.records.object_store import Place, local_folder, place
 from msd_sweeps.report.store import default_out, find_ledger, write_index
+from msd_sweeps.space.console import run_command
+from msd_sweeps.space.errors import printable
 
 PUBLISHED = Path("reports/published/published.csv")
 
@@ -25,9 +27,9 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("name", metavar="NAME", help="a sweep in the storage folder, or a path to its folder or ledger")
     add("--storage", type=place, default=Path("runs"), metavar="DIR|URI", help=storage)
-    add("--out", type=Path, help="folder to write (default: reports/<name>)")
+    add("--out", type=local_folder, help="folder to write (default: reports/<name>)")
     add("--compare", metavar="OTHER", help="set another sweep beside this one, over the cells that both have")
-    add("--published", nargs="?", type=Path, const=PUBLISHED, metavar="CSV", help=published)
+    add("--published", nargs="?", type=local_folder, const=PUBLISHED, metavar="CSV", help=published)
     return parser
 
 
@@ -46,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.out is None:
                 write_index(out.parent)
     except (LedgerError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     print(report.table_text)
     print(f"\nThe report is {report.paths[0]}; {len(report.paths)} files lie in {out}.")
@@ -67,4 +69,4 @@ def _find(name: str, storage: Place, folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

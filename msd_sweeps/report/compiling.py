@@ -11,7 +11,7 @@ from msd_sweeps.report import figures
 from msd_sweeps.report.beside import beside_published, compare_sweeps, over_tasks, read_published
 from msd_sweeps.report.cells import PRIVATE
 from msd_sweeps.report.document import rendered
-from msd_sweeps.report.formats import csv_bytes, parquet_bytes, text_bytes
+from msd_sweeps.report.formats import clean, csv_bytes, parquet_bytes, text_bytes
 from msd_sweeps.report.frames import read
 from msd_sweeps.report.page import page_of
 from msd_sweeps.report.results import Results, results_of
@@ -28,6 +28,8 @@ class Report:
     """The result table as plain text, readable at 100 columns."""
     paths: list[Path]
     """The files that were written, the page first."""
+    without_value: list[str]
+    """The rows of which no trial has given a value."""
 
 
 def compile_report(ledger_path: Path, out: Path, compare: Path | None = None, published: Path | None = None) -> Report:
@@ -67,14 +69,16 @@ def compile_report(ledger_path: Path, out: Path, compare: Path | None = None, pu
         (out / f"{name}.csv").unlink(missing_ok=True)
     for name, content in files.items():
         write_whole(out / name, content)
-    return Report(plain_text(results), [out / name for name in files])
+    without_value = [cell.label for cell in results.cells if not cell.values]
+    return Report(plain_text(results), [out / name for name in files], without_value)
 
 
 def plain_text(results: Results, width: int = 100) -> str:
     """For the terminal: the result table, then what each row is."""
-    lines = [result_table(results).text(width), ""]
+    damage = results.frames.header.damage
+    lines = [result_table(results).text(width), "", *textwrap.wrap(clean(damage), width), ""]
     for label, summary in summary_table(results, "").rows:
-        lines += textwrap.wrap(f"{label}: {summary}", width, subsequent_indent="    ")
+        lines += textwrap.wrap(clean(f"{label}: {summary}"), width, subsequent_indent="    ")
     return "\n".join(lines).rstrip()
 
 

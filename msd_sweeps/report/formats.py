@@ -76,7 +76,8 @@ def for_latex(text: str) -> str:
 
 def for_csv(text: str) -> str:
     """Text for a CSV field: a spreadsheet shows it and never computes it."""
-    line = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "").encode("utf-8", "replace").decode()
+    line = text.replace("\r\n", "\n").replace("\r", "\n").encode("utf-8", "replace").decode()
+    line = "".join(one for one in line if one in "\n\t" or unicodedata.category(one) != "Cc")  # ESC among them
     return "'" + line if _FORMULA.match(line) else line
 
 

@@ -82,7 +82,7 @@ def read(path: Path) -> Frames:
 
     def of_trials() -> Iterator[Record]:
         """The records that start and end trials; the others are gathered."""
-        for record in ledger.read(path):
+        for record in ledger.read(path, header.damaged):
             if record["event"] == "epoch":
                 if record["trial"] in started:
                     rows.append(_row(started[record["trial"]][0], record))

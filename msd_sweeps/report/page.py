@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from msd_sweeps.records.header import Header, Launch
+from msd_sweeps.records.trial_record import own_place
 from msd_sweeps.report import tables
 from msd_sweeps.report.beside import Beside
 from msd_sweeps.report.cells import changes_text, metric_title, short_path, value_text
@@ -22,6 +23,8 @@ from msd_sweeps.space.schema import Parameter, Range, Space
 
 MOST_LISTED = 60
 """Trials without a result that the page lists; trials.parquet has them all."""
+MOST_TRACES = 5
+"""Different tracebacks that the page shows."""
 FEW = 12
 """Rows up to which a table beside the main matter stands open on a screen."""
 
@@ -113,12 +116,28 @@ def _without_result(frames: Frames) -> list[Block]:
         ("seed", True, "seed"),
         ("state", False, lambda row: states.get(row["state"], row["state"])),
         ("epochs", True, "epochs"),
-        ("reason", False, lambda row: short(row["reason"], 160) or tables.NOTHING),
+        ("reason", False, lambda row: short(_why(row), 200) or tables.NOTHING),
     ]
     notes = [f"{len(trials) - MOST_LISTED} more are in trials.parquet."] if len(trials) > MOST_LISTED else []
     rows = trials.sort_values(["number", "trial"], kind="stable").head(MOST_LISTED).to_dict("records")
     listed = {"folded": "Which, and why", "table": Table(rows, columns, notes), "open": len(trials) <= FEW}
-    return [{"paragraph": f"Of {len(frames.trials)} trials: {counted}."}, listed]
+    traces = {trace: row for row in reversed(rows) if (trace := row["traceback"])}
+    folded = [
+        {"folded": f"Traceback: {short(row['label'])} seed {row['seed']}", "table": _trace(trace), "open": False}
+        for trace, row in list(traces.items())[-MOST_TRACES:]
+    ]
+    return [{"paragraph": f"Of {len(frames.trials)} trials: {counted}."}, listed, *folded]
+
+
+def _why(row: Any) -> str:
+    place = own_place(row["traceback"])
+    return f"{place}: " * bool(place) + row["reason"]
+
+
+def _trace(text: str) -> Table:
+    """A traceback, a row a line, whose indentation stays in HTML."""
+    lines = [line.replace("  ", "\u00a0\u00a0") for line in text.strip().splitlines()]
+    return Table([(line,) for line in lines], [("traceback", False, 0)])
 
 
 def _cost(frames: Frames) -> list[tuple[str, str]]:
@@ -174,6 +193,8 @@ def _sources(header: Header) -> list[tuple[str, str]]:
     for teacher in {teacher.key: teacher for teacher in header.teachers}.values():
         measured = f"{teacher.source}, test top-1 {teacher.test_top1:.2f} %, {teacher.precision}"
         facts.append((f"Teacher {teacher.model}", f"{measured}; SHA-256 {teacher.weights_sha256}"))
+    if header.damage:
+        facts.append(("Damaged", header.damage))
     outcomes = [", ".join(close.outcome for close in header.closes)] * bool(header.closes)
     if len(header.launches) > len(header.closes):
         outcomes.append("not every launch was closed: one still runs, or was killed")

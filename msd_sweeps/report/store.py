@@ -1,6 +1,7 @@
 """Where ledgers and reports lie, and what a compiled report is; quick to import."""
 
 import json
+import os
 import re
 from pathlib import Path
 from urllib.parse import quote
@@ -25,7 +26,7 @@ def find_ledger(name: str, storage: Path) -> Path:
 
     Raises LedgerError that names the nearest sweeps of the store.
     """
-    for place in (storage / name, Path(name)):
+    for place in (storage / name, Path(os.path.expanduser(name))):
         if place.is_file():
             return place
         if (place / FILE_NAME).is_file():

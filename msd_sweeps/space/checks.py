@@ -2,9 +2,9 @@
 
 import itertools
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from msd_sweeps.space.conditions import ORDERS, Condition, is_number
 from msd_sweeps.space.designs import LEFT_OUT, PlannedTrial, Sweep, changes_of
@@ -63,10 +63,10 @@ def _refuse(where: Where, *checks: Problems) -> None:
 
 def check_weights(trial: Trial, where: str) -> None:
     """Raises InputError, which begins with `where`, if the teacher's file does not exist."""
-    weights = trial.teacher.weights
-    if weights is not None and not Path(weights).is_file():
+    weights = trial.teacher.path
+    if weights is not None and not (os.path.isfile(weights) and os.access(weights, os.R_OK)):
         hint = "give the path of a .safetensors, .pth or .pt file, or leave the key out to train the teacher"
-        raise InputError(f"{where}no such file: {weights}; {hint}")
+        raise InputError(f"{where}no such file that can be read: {weights}; {hint}")
 
 
 def _written(sweep: Sweep) -> Iterator[tuple[KeyPath, Changes]]:

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import operator
+import os
 import pkgutil
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -75,7 +76,7 @@ class Data(Settings):
                 raise ValueError("image_size: missing; folder needs the side of its images in pixels, such as 32 or 64")
             try:
                 content = self._examined()
-            except DataError as error:
+            except (DataError, OSError) as error:  # OSError: a name that no file can have
                 raise ValueError(f"root: {error}") from error
             object.__setattr__(self, "content", content)  # frozen, but still under construction
         return self
@@ -87,7 +88,7 @@ class Data(Settings):
     @property
     def path(self) -> Path:
         """Where the images lie, with `~` for the home folder."""
-        return Path(self.root).expanduser()
+        return Path(os.path.expanduser(self.root))  # unlike Path.expanduser, leaves the name of no user as it is
 
     @property
     def facts(self) -> Dataset:

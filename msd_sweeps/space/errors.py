@@ -1,5 +1,6 @@
 """The error for bad input, and the hint for a misspelt name."""
 
+import re
 from collections.abc import Iterable
 from difflib import SequenceMatcher
 
@@ -10,12 +11,25 @@ _ALIKE = 0.5
 _MOST_LISTED = 30
 
 
+_NO_BLANK = re.compile(r"(?:^|[{,]|- )\s*[A-Za-z_][\w.]*:(?=[^\s:/\\])")
+
+
 class InputError(Exception):
     """Input of the user that cannot be used. The message says where it stands, what was found and what to do."""
 
     def __init__(self, message: str):
         # Text from a file or an argument must not send control sequences to the terminal.
-        super().__init__("".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in message))
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    """A text for the terminal: control characters, line feeds apart, are shown as escapes."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+def blank_missing(text: str) -> str:
+    """The advice for a `key:value` without the blank that YAML needs after the colon; empty where there is none."""
+    return "; a blank is missing after the colon" if _NO_BLANK.search(text) else ""
 
 
 def nearest(word: str, known: Iterable[str], only_close: bool = False) -> str:

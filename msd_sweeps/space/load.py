@@ -1,6 +1,8 @@
 """From the names on a command line to a checked sweep: files found and read, settings applied, all of it checked."""
 
+import itertools
 import os
+import re
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
@@ -59,8 +61,7 @@ def load(
     where = _where(document, of_space)
     checked = Space.of_tree(tree, where)
     base_document = parse(find(checked.base, SHIPPED / "bases", near=file.parent))
-    name = name or (file.stem if base is None else f"{file.stem}-{Path(base).stem}")
-    sweep = Sweep(checked_name(name), checked, _base_trial(base_document, of_base))
+    sweep = Sweep(checked_name(name) if name else _named_by(file, base), checked, _base_trial(base_document, of_base))
     check_reachable(sweep, where, _where(base_document, of_base), of_base)
     return sweep
 
@@ -107,20 +108,33 @@ def _where(document: Document, overrides: Changes) -> Where:
 
 def find(name: str, folder: Path, near: Path | None = None) -> Path:
     """A file by its path, or by its name in a folder here or beside the package. Raises InputError."""
-    file_name = name if name.endswith((".yaml", ".yml", ".json")) else f"{name}.yaml"
     ours = shipped() / folder.relative_to(SHIPPED)
     folders = [Path(), *([near, near / "bases"] if near else []), folder, ours]
-    for candidate in folders:
-        if os.path.isfile(candidate / file_name):  # unlike Path.is_file, False for a name that no file can have
-            return candidate / file_name
+    for candidate, file_name in itertools.product(folders, (name, f"{name}.yaml")):
+        path = candidate / os.path.expanduser(file_name)
+        if os.path.exists(path) and not os.path.isdir(path):  # a pipe too; False for a name that no file can have
+            return path
     known = {path.stem for candidate in (folder, ours) for path in candidate.glob("*.yaml")}
-    raise InputError(f"{name}: no such file, nor one of that name in {folder}/; {nearest(Path(file_name).stem, known)}")
+    raise InputError(f"{name}: no such file, nor one of that name in {folder}/; {nearest(Path(name).stem, known)}")
+
+
+def _named_by(file: Path, base: str | None) -> str:
+    """The name of a sweep by the names of its files. Raises InputError where they make none."""
+    name = file.stem if base is None else f"{file.stem}-{Path(base).stem}"
+    if not os.path.isfile(file):
+        raise InputError(f"{file}: is not a file with a name of its own; name the sweep with --name")
+    try:
+        return checked_name(name)
+    except InputError as error:
+        such = "-".join(re.findall(r"[\w.+]+", name)).strip(".-")[:40] or "my-sweep"
+        raise InputError(f"{file}: cannot name the sweep after it; give a name, such as --name {such}") from error
 
 
 def checked_name(name: str) -> str:
     """The name of a sweep, safe as the name of a folder. Raises InputError."""
-    if not name or len(name) > 100 or name[0] in ".-" or not all(c.isalnum() or c in "._-+" for c in name):
-        expected = "letters, digits and . _ - + only, does not begin with . or -, and is at most 100 characters long"
+    is_safe = bool(name) and name[0] not in ".-" and all(c.isalnum() or c in "._-+" for c in name)
+    if not is_safe or len(name.encode()) > 100:
+        expected = "letters, digits and . _ - + only, does not begin with . or -, and is at most 100 bytes of UTF-8"
         raise InputError(f"--name {name!r}: a name has {expected}")
     if name in ("teachers", "timings.json"):  # these lie in the folder of the sweeps, too
         raise InputError(f"--name {name}: this name is taken by the platform itself; choose another")

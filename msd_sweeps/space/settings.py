@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Self, Union, get_args, get_origin
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
-from msd_sweeps.space.errors import InputError, KeyPath, nearest
+from msd_sweeps.space.errors import InputError, KeyPath, blank_missing, nearest
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -132,7 +132,8 @@ def _messages(model: type[Settings], errors: Iterable[ErrorDetails], tree: Any) 
         message = item["msg"].removeprefix("Value error, ")
         if kind == "extra_forbidden":
             _, section = _resolved(model, item["loc"][:-1])
-            messages.append((key, f"unknown key; {nearest(str(key[-1]), section.model_fields)}"))
+            hint = blank_missing(str(key[-1])) or f"; {nearest(str(key[-1]), section.model_fields)}"
+            messages.append((key, f"unknown key{hint}"))
         elif kind == "missing":
             messages.append((key[:-1], f"the key '{key[-1]}' is missing; add it"))
         elif kind == "union_tag_invalid":
@@ -152,7 +153,8 @@ def _messages(model: type[Settings], errors: Iterable[ErrorDetails], tree: Any) 
         text = " or ".join(wanted_of_key)
         words = re.findall(r"'([^']+)'", text)
         hint = nearest(found, words, only_close=True) if isinstance(found, str) else ""
-        messages.append((key, f"expected {text}, found {shown(found)}" + "; " * bool(hint) + hint))
+        hint = f"; {hint}" if hint else blank_missing(found) if isinstance(found, str) else ""
+        messages.append((key, f"expected {text}, found {shown(found)}{hint}"))
     return messages
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from msd_sweeps.space.errors import InputError, KeyPath
+from msd_sweeps.space.errors import InputError, KeyPath, blank_missing
 
 _LARGEST_FILE_BYTES = 50_000
 _DEEPEST_NESTING = 50
@@ -46,10 +46,10 @@ def parse(path: Path) -> Document:
     """Read a mapping from a YAML file. Raises InputError with file and line for what cannot be read, or is refused."""
     content = b""
     try:
-        size = path.stat().st_size
-        if size > _LARGEST_FILE_BYTES:
-            raise InputError(f"{path}: {size:,} bytes; a space or base is at most {_LARGEST_FILE_BYTES:,} bytes")
-        content = path.read_bytes()
+        with path.open("rb") as file:  # once, as it may be a pipe
+            content = file.read(_LARGEST_FILE_BYTES + 1)
+        if len(content) > _LARGEST_FILE_BYTES:
+            raise InputError(f"{path}: a space or base is at most {_LARGEST_FILE_BYTES:,} bytes, and this is larger")
         text = content.decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -97,6 +97,9 @@ def _advice(text: str, line: int, problem: str) -> str:
     """What to do about a line that is not YAML, for the most frequent mistakes."""
     if re.match(r" *\t", "".join(text.splitlines()[line : line + 1])):
         return "; indent with spaces, not tabs"
+    near = text.splitlines()[max(0, line - 2) : line + 1]  # the parser notices up to two lines later
+    if advice := next(filter(None, map(blank_missing, reversed(near))), ""):
+        return advice
     if problem.startswith("mapping values are not allowed"):
         return "; one key to a line, and quotes around text that holds ': '"
     return "; look for an unclosed bracket or quote, or for another indentation than the lines around it"

@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import json
+import os
 import pkgutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -95,6 +96,11 @@ class Teacher(Settings):
     """How it is trained when `weights` is absent."""
     seed: Seed = 0
 
+    @property
+    def path(self) -> Path | None:
+        """The file to import, with `~` for the home folder."""
+        return None if self.weights is None else Path(os.path.expanduser(self.weights))
+
 
 _TAPS = {"stages": "feature maps of stages", "last": "the last feature map", "pooled": "the pooled features"}
 
@@ -155,7 +161,7 @@ class Trial(Settings):
     def placed(self) -> "Trial":
         """The same trial with absolute paths, for a process with another working directory."""
         data = self.data.model_copy(update={"root": str(self.data.path.absolute())})
-        weights = self.teacher.weights and str(Path(self.teacher.weights).absolute())
+        weights = self.teacher.path and str(self.teacher.path.absolute())
         return self.model_copy(update={"data": data, "teacher": self.teacher.model_copy(update={"weights": weights})})
 
     @property
@@ -236,8 +242,8 @@ def changed(trial: Trial, changes: Changes, where: str = "") -> Trial:
 def teacher_identity(trial: Trial) -> dict[str, Any]:
     """The settings that decide the teacher's weights: the hash of its file, or how it is trained."""
     teacher = trial.teacher
-    if teacher.weights is not None:
-        return {"model": teacher.model, "sha256": file_sha256(Path(teacher.weights))}
+    if teacher.path is not None:
+        return {"model": teacher.model, "sha256": file_sha256(teacher.path)}
     return {"data": trial.data.source, **teacher.model_dump(mode="json", exclude={"weights"})}
 
 

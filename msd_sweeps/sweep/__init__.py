@@ -5,6 +5,7 @@ import os
 ENVIRONMENT = {
     "GOMP_SPINCOUNT": "10000",  # as in distill/, for the workers of a cluster
     "RAY_AUTH_MODE": "token",  # said aloud, so that local sessions and clusters agree
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run` Ray would start its workers through uv, which hangs
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_COLOR_PREFIX": "0",  # the logs of batch jobs are no terminals

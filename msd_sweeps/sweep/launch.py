@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
@@ -14,7 +15,7 @@ from msd_sweeps.records.ledger import FILE_NAME, Ledger, Record, read
 from msd_sweeps.records.mlflow_sync import Mirror, choose_uri, how_to_open, is_synced
 from msd_sweeps.records.provenance import this_launch
 from msd_sweeps.records.step_times import record_step_seconds
-from msd_sweeps.records.trial_record import trials_of
+from msd_sweeps.records.trial_record import FAILURES, reopened, trials_of
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.schema import Tracking
@@ -60,10 +61,17 @@ def _opened(sweep: Sweep, options: Options, signals: Signals) -> Iterator[Run]:
             sync = StoreSync(options.store / sweep.name, folder)
             sync.begin()
             at_end.callback(_finish_copy, sync, options.command(sweep.name))
-        history = list(read(path)) if path.exists() else []
-        launches = header_of(path, history).launches
-        run = Run(continued(sweep, launches), folder, trials_of(history), Ledger(path), options, signals, sync)
+        damaged: Counter[str] = Counter()
+        history = list(read(path, damaged)) if path.exists() else []
+        header = header_of(path, history)
+        header.damaged = damaged
+        if header.damage:
+            print(f"{path}: {header.damage}", file=sys.stderr)
+        found = reopened(trials_of(history))
+        run = Run(continued(sweep, header.launches), folder, found, Ledger(path), options, signals, sync)
         run.seconds_before = seconds_of(history)
+        if options.retry_failed:
+            run.retry_failed()
         uri, tracking = choose_uri(folder, sweep.space.tracking.uri), sweep.space.tracking
         if not (run.is_complete and is_synced(folder, len(history), uri)):
             run.remove_left_over_checkpoints()
@@ -156,10 +164,16 @@ def finish(run: Run) -> int:
         print(f"error: {error}\nThe sweep is complete; this compiles its report:\n  {again}", file=sys.stderr)
         return 1
     print(f"\n{report.table_text}\n")
+    failed = sum(trial.state in FAILURES for trial in run.trials.values())
     if run.copied:
         print(f"{run.copied} trials were taken over from other sweeps of {options.kept_in}/")
-    elif not run.started:
+    elif not run.started and not failed:
         print("everything was there already; nothing was trained")
+    if failed:
+        again = options.command(name, "--retry-failed")
+        print(f"{failed} trials have failed; this trains them again, from their beginning:\n  {again}")
+    if report.without_value:
+        print(f"error: no value in these rows: {', '.join(report.without_value)}", file=sys.stderr)
     if run.unsent:
         sync = options.command(name, "--sync-mlflow")
         print(f"MLflow has not taken {run.unsent} records yet; this sends them again:\n  {sync}")
@@ -170,7 +184,7 @@ def finish(run: Run) -> int:
     if run.sweep.space.design == "search":
         print(f"Optuna    optuna-dashboard {run.folder / JOURNAL}    (pip install optuna-dashboard)")
     print(f"report    {report.paths[0]}")
-    return 0 if run.is_stored else 1
+    return 0 if run.is_stored and not report.without_value else 1
 
 
 def sync_mlflow(options: Options) -> int:

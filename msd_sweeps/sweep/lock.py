@@ -1,5 +1,6 @@
 """One driver at a time: a lock on the sweep's folder, and the words for who holds it."""
 
+import errno
 import fcntl
 import os
 import socket
@@ -15,11 +16,18 @@ from msd_sweeps.space.errors import InputError
 @contextmanager
 def locked(folder: Path, name: str) -> Iterator[None]:
     """Hold a sweep's folder; the lock ends with the process. Raises InputError that names its holder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a+") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        opened = (folder / "lock").open("a+")
+    except OSError as error:
+        raise InputError(f"{folder}: no sweep can be kept here: {error.strerror}; choose another --storage") from error
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                hint = "its file system has no locks; choose a --storage on another"
+                raise InputError(f"{file.name}: cannot be locked: {error.strerror}; {hint}") from error
             file.seek(0)
             holder = file.read().strip() or "another process"
             raise InputError(f"the sweep '{name}' is being run by {holder}") from error

@@ -17,7 +17,8 @@ examples:
 
 The same command with the same name continues every trial after its last saved epoch.
 
-exit codes: 0 done; 1 a sweep that could not be finished, gave no result, or is not whole in its object store;
+exit codes: 0 done; 1 a sweep that could not be finished, has a row without a value, or is not whole in its
+object store;
 2 bad input, nothing was started;
 128 + n after signal n (130 for Ctrl+C): the sweep was stopped in order and can be resumed
 """
@@ -45,6 +46,7 @@ class Options(argparse.Namespace):
     fresh: bool = False
     allow_mixed: bool = False
     resume: bool = False
+    retry_failed: bool = False
     verbose: bool = False
 
     @property
@@ -54,10 +56,13 @@ class Options(argparse.Namespace):
 
     def command(self, name: str, what: str = "--resume") -> str:
         """The command that goes on with the sweep `name`, or does something else with it."""
-        flags = {" --fresh": self.fresh, " --allow-mixed": self.allow_mixed}
-        chosen = "".join(flag for flag, given in flags.items() if given and what == "--resume")
-        storage = f" --storage {shlex.quote(str(self.kept_in))}" if str(self.kept_in) != "runs" else ""
-        return f"python -m msd_sweeps.run {what}{chosen} --name {name}{storage}"
+        given: dict[str, object] = {"--storage": str(self.kept_in)}
+        if what == "--resume":
+            given |= {"--reports": str(self.reports), "--address": self.address, "--num-cpus": self.num_cpus}
+            what += " --fresh" * self.fresh + " --allow-mixed" * self.allow_mixed + " --verbose" * self.verbose
+        defaults = {"--storage": "runs", "--reports": "reports"}
+        kept = [f" {flag} {shlex.quote(str(value))}" for flag, value in given.items() if value != defaults.get(flag)]
+        return f"python -m msd_sweeps.run {what} --name {name}{''.join(kept)}"
 
 
 def parse_options(arguments: list[str] | None = None) -> Options:
@@ -88,6 +93,7 @@ def parse_options(arguments: list[str] | None = None) -> Options:
         "--estimate": "time some steps for the plan's estimate",
         "--fresh": "train everything here, also what another sweep of this store has finished",
         "--allow-mixed": "go on although code, torch or machine have changed; tables say which rows mix",
+        "--retry-failed": "train the trials that have failed again, from their beginning (a mended loss)",
         "--resume": "go on with a sweep that must exist; --space may be left out",
     }
     for flag, help_text in flags.items():

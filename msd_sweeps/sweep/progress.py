@@ -11,9 +11,10 @@ from rich.text import Text
 
 from msd_sweeps.records.ledger import Record
 from msd_sweeps.records.ranking import best_first, measured
-from msd_sweeps.records.trial_record import TrialRecord
+from msd_sweeps.records.trial_record import TrialRecord, own_place
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.durations import duration
+from msd_sweeps.space.errors import printable
 
 _HEARTBEAT_SECONDS = 60.0
 
@@ -34,7 +35,7 @@ class Progress:
     def say(self, text: str) -> None:
         """Show a line with the time of day."""
         self._last_line = time.monotonic()
-        self.console.print(f"{time.strftime('%H:%M:%S')}  {text}", markup=False, soft_wrap=True)
+        self.console.print(f"{time.strftime('%H:%M:%S')}  {printable(text)}", markup=False, soft_wrap=True)
 
     def update(self, record: Record) -> None:
         """Show what a record that was just written changes."""
@@ -56,7 +57,8 @@ class Progress:
             scores = "".join(f", {metric} {score:.2f}" for metric, score in found.items() if score is not None)
             self.say(f"{name}: {state} after {len(trial.epochs)} of {epochs} epochs{scores}")
             if record.get("traceback"):
-                self.say(record["traceback"].strip().splitlines()[-1])
+                place = own_place(record["traceback"])
+                self.say(f"{place}: " * bool(place) + record["traceback"].strip().splitlines()[-1])
         elif not self.console.is_terminal and time.monotonic() - self._last_line > _HEARTBEAT_SECONDS:
             self.say(self.summary())
 

@@ -14,7 +14,7 @@ from typing import Any
 import ray
 import ray.autoscaler.sdk
 
-from msd_sweeps.plan.plan import Plan, local_cpus
+from msd_sweeps.plan.plan import Plan, local_cpus, local_gpus
 from msd_sweeps.plan.slots import Node, SlotPlan
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.sweep import ENVIRONMENT
@@ -79,6 +79,7 @@ def _start_local(cpus: int, verbose: bool, level: int) -> None:
             ray.init(
                 address="local",
                 num_cpus=cpus,
+                num_gpus=local_gpus(),
                 include_dashboard=False,
                 object_store_memory=_OBJECT_STORE_BYTES,
                 log_to_driver=verbose,

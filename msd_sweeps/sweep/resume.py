@@ -35,7 +35,7 @@ def chosen_sweep(options: Options) -> Sweep:
     if options.add_seeds is not None:
         return _extended(options, options.add_seeds)
     if options.space is None:
-        if not (options.resume and options.name):
+        if not ((options.resume or options.retry_failed) and options.name):
             raise InputError("--space is needed, or --resume with --name (see --help)")
         return _recorded(options, "--resume")
     sweep = load(options.space, options.base, options.settings, options.num_samples, options.name)

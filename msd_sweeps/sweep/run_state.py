@@ -16,7 +16,8 @@ from msd_sweeps.records.kept import FOLDER as WEIGHTS
 from msd_sweeps.records.ledger import Ledger, Record
 from msd_sweeps.records.mlflow_sync import Mirror
 from msd_sweeps.records.object_store import Place, StoreError
-from msd_sweeps.records.trial_record import Trials
+from msd_sweeps.records.trial_record import FAILURES, Trials
+from msd_sweeps.space.console import silence
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.sweep.options import Options
 from msd_sweeps.sweep.resume import is_complete
@@ -26,7 +27,7 @@ JOURNAL = "optuna.journal"
 """The file of Optuna's study in a sweep's folder."""
 _CLOSE_SECONDS, _HURRIED_CLOSE_SECONDS = (20.0, 20.0), (3.0, 6.0)
 """The patience with the object store and with MLflow: after a signal the command ends within 30 s, slots included."""
-ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 SAME_FAILURES = 3
 """The sweep stops when this many trials, the first to end, fail in the same way."""
 _PLACE = re.compile(r'^  File "(.+)", line (\d+)', re.MULTILINE)
@@ -57,6 +58,8 @@ class Signals:
         if self.received:
             os._exit(128 + number)
         self.received.append(number)
+        if number == signal.SIGHUP:  # the terminal is gone: what is printed must not end the process
+            silence()
         if not self.are_held:
             raise Interrupted(number)
 
@@ -66,7 +69,9 @@ def noted_signals() -> Iterator[Signals]:
     """Note the signals that end a sweep for as long as the context lasts, in the main thread alone."""
     signals = Signals()
     is_main = threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, signals.note) for number in ENDING_SIGNALS} if is_main else {}
+    ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()  # as nohup wants it
+    numbers = [number for number in ENDING_SIGNALS if number not in ignored]
+    before = {number: signal.signal(number, signals.note) for number in numbers} if is_main else {}
     try:
         yield signals
     finally:
@@ -132,6 +137,12 @@ class Run:
         self.show(written)
         return written
 
+    def retry_failed(self) -> None:
+        """Let the trials that have failed begin again."""
+        for trial in self.trials.values():
+            if trial.state in FAILURES:
+                trial.apply(self.record("retry", trial=trial.trial))
+
     @property
     def checkpoints(self) -> Place:
         """The folder with a folder of checkpoints for each trial: in the object store where there is one."""
@@ -192,7 +203,7 @@ def common_failure(ends: Sequence[tuple[str, str, str]]) -> str | None:
 
 def way(state: str, reason: str, traceback: str) -> str:
     """The exception of a failure and where it was raised; empty for an end that is no failure."""
-    if state not in ("failed", "out_of_memory"):
+    if state not in FAILURES:
         return ""
     places = _PLACE.findall(traceback)
     if not places:

@@ -96,3 +96,10 @@ def test_a_cached_teacher_that_was_altered_is_not_used(damage, tmp_path):
     made.weights.write_bytes(content)
     with pytest.raises(TeacherError, match=r"damaged \(its checksum does not match\); delete .* to remake it"):
         prepared(tmp_path / "teacher.pt", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("card", [b"", b'{"key": "x', b"[1]", b'{"key": 3}', b"\xff\xfe"])
+def test_a_torn_card_is_remade(card, tmp_path):
+    made = prepared(whole(tmp_path / "teacher.pt"), tmp_path / "cache")
+    (made.weights.parent / "teacher.json").write_bytes(card)
+    assert prepared(tmp_path / "teacher.pt", tmp_path / "cache") == made

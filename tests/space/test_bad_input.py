@@ -72,7 +72,7 @@ HOSTILE = {
         "nested more than 50 levels deep",
     ),
     "an alias bomb": (ALIAS_BOMB.encode(), "aliases (*a) are not used here"),
-    "10 MB": (b"base: digits\n" + b"#" * 10_000_000, "10,000,013 bytes; a space or base is at most 50,000 bytes"),
+    "10 MB": (b"base: digits\n" + b"#" * 10_000_000, "a space or base is at most 50,000 bytes, and this is larger"),
     "many values": (b"base: [" + b"1," * 24_000 + b"1]\n", "base: expected text"),
     "many keys": (b"".join(b"a%d: 1\n" % i for i in range(5_000)), "more"),
     "a long line without an end": (b'base: "' + b"a" * 49_000, "not valid YAML"),

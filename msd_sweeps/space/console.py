@@ -1,0 +1,46 @@
+"""How commands print and end: on any terminal or pipe, also one that is gone."""
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+
+
+def silence() -> None:
+    """Send what this process prints from now on to nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # it is closed, or no file
+            if not stream.isatty() or not _answers(stream.fileno()):
+                os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def _answers(descriptor: int) -> bool:
+    try:
+        return os.write(descriptor, b"") == 0
+    except OSError:
+        return False
+
+
+def run_command(main: Callable[[], int]) -> int:
+    """Run a command; its exit code.
+
+    What the terminal's encoding lacks is printed as "?". A reader that closes its pipe (`| head -1`) and Ctrl+C end
+    the command without a traceback, with 141 and 130.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    try:
+        code = main()
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        return 141
+    except KeyboardInterrupt:
+        with suppress(OSError):
+            print("stopped by SIGINT", file=sys.stderr)
+        return 130
