@@ -4,8 +4,10 @@ import errno
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -255,3 +257,31 @@ def test_a_reader_that_closes_its_pipe_and_an_ascii_terminal_get_no_traceback(co
     code = code.replace("print('5 – 6') or 0", "(_ for _ in ()).throw(KeyboardInterrupt)")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
     assert (done.returncode, done.stderr) == (130, "stopped by SIGINT\n")
+
+
+def test_a_terminal_that_hangs_up_ends_a_sweep_in_order(tmp_path):
+    code = """
+import os, signal, sys, time
+from msd_sweeps.sweep.run_state import Interrupted, noted_signals
+try:
+    with noted_signals():
+        open("ready", "w").close()
+        time.sleep(30)
+except Interrupted as error:
+    print("lost", flush=True)  # to the terminal, which is gone
+    print("stopped by", error, file=sys.stderr, flush=True)
+    sys.exit(128 + error.signal_number)
+"""
+    master, terminal = os.openpty()
+    environment = os.environ | {"PYTHONPATH": str(Path(run.__file__).parents[1])}
+    words = [sys.executable, "-c", code]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(words, stdout=terminal, stderr=log, env=environment, cwd=tmp_path)
+    os.close(terminal)
+    while not (tmp_path / "ready").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.close(master)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(30) == 128 + signal.SIGHUP
+    assert (tmp_path / "log").read_text() == "stopped by SIGHUP\n"

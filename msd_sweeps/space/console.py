@@ -1,26 +1,20 @@
 """How commands print and end: on any terminal or pipe, also one that is gone."""
 
 import os
+import stat
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 
 
 def silence() -> None:
-    """Send what this process prints from now on to nowhere."""
+    """Send what would go to a terminal from now on to nowhere; files and pipes still get it."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):  # it is closed, or no file
-            if not stream.isatty() or not _answers(stream.fileno()):
+            if stat.S_ISCHR(os.fstat(stream.fileno()).st_mode):  # isatty() is false for a terminal that is gone
                 os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
-
-
-def _answers(descriptor: int) -> bool:
-    try:
-        return os.write(descriptor, b"") == 0
-    except OSError:
-        return False
 
 
 def run_command(main: Callable[[], int]) -> int:
