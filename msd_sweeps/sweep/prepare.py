@@ -78,7 +78,8 @@ class Distillation:
             check_fingerprints(known, self.fingerprint)
         self.device = device_name(device) if device.type == choose_device().type else "the cluster's GPUs"
         if device.type == choose_device().type == "cuda" and sweep.space.resources.pack == "auto":
-            self.pack = measure_pack(largest_trial(sweep), MOST)
+            share = min(1.0, sweep.space.resources.resources_per_worker.get("GPU", 1.0))
+            self.pack = measure_pack(largest_trial(sweep), MOST, share)
             run.say(f"packs of {self.pack}: more students gain little on {self.device}")
             torch.cuda.empty_cache()  # the slots need it
         return records

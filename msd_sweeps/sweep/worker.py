@@ -115,6 +115,8 @@ def serve(settings: dict[str, Any]) -> None:
     fix_arithmetic()
     context = ray.train.get_context()
     device = ray.train.torch.get_device() if torch.cuda.is_available() else choose_device(False)
+    if device.type == "cuda" and plan.per_worker["GPU"] < 1:  # the rest of its memory belongs to other workers
+        torch.cuda.set_per_process_memory_fraction(plan.per_worker["GPU"], device)
     ranks = context.get_world_rank(), context.get_world_size()
     Worker(settings["dispatcher"], settings["slot"], device, *ranks, plan.threads_per_student).run()
 
