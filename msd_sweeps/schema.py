@@ -8,12 +8,12 @@ from pathlib import Path
 
 from msd_sweeps.catalog.networks import FACTS_FILE, NETWORKS
 from msd_sweeps.space.errors import InputError
+from msd_sweeps.space.load import shipped
 from msd_sweeps.space.own_code import load_imports
 from msd_sweeps.space.schema import Space
 from msd_sweeps.space.settings import Settings, refresh
 from msd_sweeps.space.trial import Trial
 
-FOLDER = Path(__file__).resolve().parent.parent / "search_spaces"
 SCHEMAS: dict[str, type[Settings]] = {"space.schema.json": Space, "bases/base.schema.json": Trial}
 
 
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
-    folder, facts_folder = options.folder or FOLDER, options.folder or FACTS_FILE.parent
+    folder, facts_folder = options.folder or shipped(), options.folder or FACTS_FILE.parent
     texts = {folder / name: schema_text(model) for name, model in SCHEMAS.items()}
     texts[facts_folder / FACTS_FILE.name] = facts_text()
     stale = [path for path, text in texts.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]

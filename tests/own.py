@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from msd_sweeps.catalog.networks import BUILDERS, NETWORKS
-from msd_sweeps.space import own_code, settings
+from msd_sweeps.space import own_code, own_sources, settings
 from msd_sweeps.space.data import DATA
 from msd_sweeps.space.methods import METHODS
 from msd_sweeps.space.trial import METRICS
@@ -23,14 +23,14 @@ recipe: {epochs: 1, batch_size: 32, crop_padding: 2, flip: false, precision: flo
 @contextmanager
 def forgotten() -> Iterator[None]:
     """Whatever own code registers in this context is gone after it."""
-    registries = METHODS, DATA, METRICS, BUILDERS, NETWORKS, own_code.SOURCES
+    registries = METHODS, DATA, METRICS, BUILDERS, NETWORKS, own_sources.SOURCES
     before = [dict(registry) for registry in registries]
     own_code.load_entry_points.cache_clear()
     try:
         yield
     finally:
-        for source in own_code.SOURCES:
-            own_code.sys.modules.pop(source, None)
+        for source in own_sources.SOURCES:
+            own_sources.sys.modules.pop(source, None)
         for registry, kept in zip(registries, before, strict=True):
             registry.clear()
             registry.update(kept)

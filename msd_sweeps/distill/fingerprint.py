@@ -1,5 +1,6 @@
 """The facts that decide a trial's numbers, gathered where torch and the networks are known."""
 
+import os
 from importlib import metadata
 from typing import Any
 
@@ -9,7 +10,7 @@ from msd_sweeps.distill import models
 from msd_sweeps.records.fingerprint import Fingerprint, source_hash
 from msd_sweeps.space import own_code
 from msd_sweeps.space.methods import MethodSettings
-from msd_sweeps.space.trial import Trial
+from msd_sweeps.space.trial import Trial, identity
 
 _LIBRARIES = {"timm_networks": ("timm", "torchvision"), "imagenet": ("torchvision",)}
 """By the module of a network: the packages that build it."""
@@ -53,7 +54,13 @@ def _network(name: str) -> Fingerprint:
 
 
 def processor_of(device: torch.device) -> str:
-    """The GPU's name, or the vector instructions that torch uses on the CPU: they decide how sums are rounded."""
+    """The GPU's name, or the vector instructions that torch and its libraries use on the CPU.
+
+    They decide how sums are rounded, as the sizes of the caches do, by which the libraries cut their work.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return torch.backends.cpu.get_cpu_capability()
+    facts = {name: value for name, value in torch.cpu.get_capabilities().items() if not name.startswith("num_")}
+    limits = {name: os.environ.get(name) for name in ("ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")}
+    name = facts.get("cpu_name") or "CPU"
+    return f"{name} {torch.backends.cpu.get_cpu_capability()} {identity([facts, limits])[:4]}"

@@ -105,7 +105,10 @@ def check_file(trial: Trial) -> None:
 
 
 def _train(trial: Trial, folder: Place, device: torch.device, progress: Progress | None) -> tuple[Network, float]:
-    """Train the teacher as a trial of its own, with cross-entropy on the whole training set."""
+    """Train the teacher as a trial of its own, with cross-entropy on the whole training set. Raises TeacherError."""
+    size, images = trial.teacher.recipe.batch_size, trial.data.facts.train_images
+    if size > images:
+        raise TeacherError(f"teacher.recipe.batch_size: {size} is more than the {images} training images")
     run = Trial(
         data=trial.data.whole,
         teacher=trial.teacher,

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,14 @@ from msd_sweeps.space.strict_yaml import Document, parse, parse_scalar
 from msd_sweeps.space.trial import Trial, changed
 
 SHIPPED = Path("search_spaces")
+
+
+def shipped() -> Path:
+    """The folder of the spaces that come with the package: in a wheel its data, else the repository's."""
+    try:
+        return Path(str(resources.files("msd_sweeps.spaces").joinpath("scales.yaml"))).parent
+    except ModuleNotFoundError:
+        return Path(__file__).resolve().parents[2] / SHIPPED
 
 
 def load(
@@ -99,12 +108,12 @@ def _where(document: Document, overrides: Changes) -> Where:
 def find(name: str, folder: Path, near: Path | None = None) -> Path:
     """A file by its path, or by its name in a folder here or beside the package. Raises InputError."""
     file_name = name if name.endswith((".yaml", ".yml", ".json")) else f"{name}.yaml"
-    package_root = Path(__file__).resolve().parents[2]
-    folders = [Path(), *([near, near / "bases"] if near else []), folder, package_root / folder]
+    ours = shipped() / folder.relative_to(SHIPPED)
+    folders = [Path(), *([near, near / "bases"] if near else []), folder, ours]
     for candidate in folders:
         if os.path.isfile(candidate / file_name):  # unlike Path.is_file, False for a name that no file can have
             return candidate / file_name
-    known = {path.stem for candidate in (folder, package_root / folder) for path in candidate.glob("*.yaml")}
+    known = {path.stem for candidate in (folder, ours) for path in candidate.glob("*.yaml")}
     raise InputError(f"{name}: no such file, nor one of that name in {folder}/; {nearest(Path(file_name).stem, known)}")
 
 

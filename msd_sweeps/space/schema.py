@@ -8,20 +8,10 @@ from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag, field
 
 from msd_sweeps.space.conditions import parse_condition
 from msd_sweeps.space.secrets import holds_user, secrets_in
-from msd_sweeps.space.settings import Changes, Count, Seed, Settings
+from msd_sweeps.space.settings import Changes, Count, Seed, Seeds, Settings
 from msd_sweeps.space.trial import COSTS, Metric, MetricName, metric_type
 
 MOST_CHOICES = 1000
-
-
-def _distinct(seeds: list[int]) -> list[int]:
-    for seed in seeds:
-        if seeds.count(seed) > 1:
-            raise ValueError(f"the seed {seed} is repeated; every replicate needs its own")
-    return seeds
-
-
-Seeds = Annotated[list[Seed], Field(min_length=1, max_length=1000), AfterValidator(_distinct)]
 
 
 class Search(Settings):

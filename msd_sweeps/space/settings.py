@@ -26,6 +26,16 @@ def _increasing(numbers: tuple[int, ...]) -> tuple[int, ...]:
 Scales = Annotated[tuple[Count, ...], Field(min_length=1), AfterValidator(_increasing)]
 """In one order only, so that the same windows have the same trial id."""
 
+
+def _distinct(seeds: list[int]) -> list[int]:
+    for seed in seeds:
+        if seeds.count(seed) > 1:
+            raise ValueError(f"the seed {seed} is repeated; every replicate needs its own")
+    return seeds
+
+
+Seeds = Annotated[list[Seed], Field(min_length=1, max_length=1000), AfterValidator(_distinct)]
+
 Changes = dict[str, JsonValue]
 """Dotted paths of a trial and the values they get."""
 Where = Callable[[KeyPath], str]
@@ -185,6 +195,8 @@ def _resolved(kind: Any, location: Iterable[int | str]) -> tuple[KeyPath, Any]:
             continue
         (kind,) = members.values()
         if fields := getattr(kind, "model_fields", None):
+            if part not in fields and part in _tags(kind):
+                continue  # a union of a single model has its tags in locations too
             kind = fields[part].annotation if part in fields else None
         else:  # list[...], tuple[..., ...] or dict[str, ...]
             kind = next((inner for inner in get_args(kind) if inner not in (str, ...)), None)
@@ -207,5 +219,5 @@ def _members(kind: Any) -> dict[Any, Any]:
 
 def _tags(kind: Any) -> tuple[Any, ...]:
     """The names by which a union tells this model."""
-    name = getattr(kind, "model_fields", {}).get("name")
-    return get_args(name.annotation) if name else ()
+    name = kind.model_fields.get("name") if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+    return tuple(tag for tag in get_args(name.annotation) if isinstance(tag, str)) if name else ()

@@ -149,9 +149,6 @@ class Trial(Settings):
         size, images = self.recipe.batch_size, self.train_images
         if size > images:
             raise ValueError(f"recipe.batch_size: {size} is more than the {images} training images")
-        size, images = self.teacher.recipe.batch_size, self.data.facts.train_images
-        if self.teacher.weights is None and size > images:
-            raise ValueError(f"teacher.recipe.batch_size: {size} is more than the {images} training images")
         return self
 
     @property

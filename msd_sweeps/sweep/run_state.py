@@ -159,7 +159,7 @@ class Run:
             left: list[Place] = list(self.checkpoints.glob("*"))
             for folder in left:
                 trial = self.trials.get(folder.name)
-                if trial is not None and (trial.is_final or trial.has_every_epoch):
+                if trial is not None and trial.is_final:
                     self.remove_checkpoints(folder)
 
     def close(self) -> None:

@@ -57,6 +57,7 @@ class TrialQueue:
                     self.study.show(trial)
         for trial, state, reason in self._ends(self._newest_round()):  # those that a killed driver did not record
             self._record_end(trial, state, reason)
+            run.remove_checkpoints(run.checkpoints / trial.trial)
         self._owed = self._searched[-1].more if self._searched else 0
         """Trials that the search has yet to ask for, of those that begin together."""
         self._interrupted = [trial for trial in self.trials.values() if not trial.is_final]
@@ -220,8 +221,7 @@ class TrialQueue:
 
     def _kept_in(self, trial: TrialRecord) -> str:
         """Where the weights of a trial are kept; empty where the space keeps none of it."""
-        wanted = self.sweep.space.keep
-        is_kept = wanted == "all" or (wanted == "reported" and trial.phase != "search")
+        is_kept = self.sweep.space.keep in (("all",) if trial.phase == "search" else ("all", "reported"))
         return str(self.run.weights / trial.trial) if is_kept else ""
 
     def take(self, results: Iterable[EpochResult]) -> list[Job]:

@@ -41,9 +41,9 @@ def test_several_metrics_are_shown_with_their_modes():
 def test_a_design_tells_cells_and_seeds():
     sweep = load("ablation", settings=["seeds=[0, 1]"])
     lines = lines_of(sweep)
-    assert lines["trials"] == ["14 = 7 cells x 2 seeds"]
-    assert "without categorisation" in lines["cell"]
-    assert Plan(sweep).trials == len(sweep.fixed_trials) == 14
+    assert lines["trials"] == ["16 = 8 cells x 2 seeds"]
+    assert "regions for channels" in lines["cell"]
+    assert Plan(sweep).trials == len(sweep.fixed_trials) == 16
 
 
 def test_whole_numbers_and_steps_are_shown():
@@ -55,7 +55,7 @@ def test_whole_numbers_and_steps_are_shown():
 def test_time_is_trials_by_epochs_by_steps_over_slots():
     sweep = load("ablation", settings=["seeds=[0]", "recipe.epochs=10"])
     slots = Plan(sweep).slots_on([{"CPU": 4}])
-    seconds = 7 * 10 * sweep.base.steps_per_epoch * 2.0 / slots.slots
+    seconds = 8 * 10 * sweep.base.steps_per_epoch * 2.0 / slots.slots
     assert lines_of(sweep, slots, 2.0)["time"] == [
         f"about {duration(seconds)} of training at 2000 ms a step, "
         "and Ray's start-up, which has not been timed here yet"

@@ -128,12 +128,8 @@ def load(data: Data) -> Splits:
             f"{data.root}: {data.name} has {len(train)} training and {len(test)} test images here; "
             f"expected {facts.train_images} and {facts.test_images}"
         )
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    if data.normalize is not None:
-        mean, std = data.normalize.mean, data.normalize.std
-    else:
-        mean, std = STATISTICS[data.name] if data.name in STATISTICS else _measured(train)
+    known = STATISTICS.get(data.name) if data.normalize is None else (data.normalize.mean, data.normalize.std)
+    mean, std = known or _measured(train)
     order = stratified_order(train.labels, data.split_seed)[: data.used_images]
     num_val = round(len(order) * data.val_fraction)
     kept, held_out = order[: len(order) - num_val], order[len(order) - num_val :]
