@@ -18,9 +18,9 @@ from msd_sweeps.space.schema import Choices, Parameter, Space
 
 FLOP_OF_A_STEP = 6
 """Operations for each multiply-add of a forward pass and image: two, and twice as many in the backward pass."""
-SHARED_FROM = 1e12
-"""Operations of a step from which several GPUs may be worth it: milliseconds of work, where a small step's hundreds of
-kernels take microseconds each. An estimate."""
+SHARED_FROM = 2e11
+"""Operations of a step from which several GPUs may be worth it: about two milliseconds at 100 TFLOP a second, which the
+launches of some hundred kernels take by themselves. An estimate, not measured."""
 
 
 @dataclass(frozen=True)
