@@ -61,7 +61,7 @@ def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
     # Imported late: --help needs no torch.
     from msd_sweeps.distill import evaluation, exporting
     from msd_sweeps.distill.data import loading
-    from msd_sweeps.distill.device import choose_device
+    from msd_sweeps.distill.device import choose_device, fix_arithmetic
 
     files = [(options.file, options.model)]
     files += [(options.teacher, options.teacher_model)] if options.teacher else []
@@ -70,6 +70,7 @@ def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
             raise InputError(f"{file}: no such file")
     cards = [exporting.card_in(file) or {} for file, _ in files]
     data = _data(options, cards[0])
+    fix_arithmetic()
     device = choose_device()
     splits = loading.load(data).to(device)
     logits = []

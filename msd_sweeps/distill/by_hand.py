@@ -10,7 +10,7 @@ from msd_sweeps.distill import teacher
 from msd_sweeps.distill.cohort import Cohort
 from msd_sweeps.distill.data import loading as data
 from msd_sweeps.distill.data.splits import StreamBatch
-from msd_sweeps.distill.device import choose_device
+from msd_sweeps.distill.device import choose_device, fix_arithmetic
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.distill.stepping import Failure, Item, Teach, Threads
 from msd_sweeps.space.trial import Trial
@@ -58,6 +58,7 @@ def cohort_of(
     on_batch: called before each step. threads: of the student, as the space's `resources.threads_per_student`.
     progress: hears of each epoch of a teacher in training. Raises DataError, TeacherError.
     """
+    fix_arithmetic()
     device = choose_device()
     network = None
     if trial.method.needs_teacher:

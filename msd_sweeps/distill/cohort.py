@@ -5,7 +5,7 @@ up with the others, which wait: one pass of the teacher serves all of them from 
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from msd_sweeps.distill.data.splits import Split, Splits, Stream, StreamBatch
 from msd_sweeps.distill.device import choose_dtype
-from msd_sweeps.distill.evaluation import own_scores
+from msd_sweeps.distill.evaluation import Scoring, batches_of
 from msd_sweeps.distill.graphs import Graphs, Recorder
 from msd_sweeps.distill.losses.distiller import Batch, Side
 from msd_sweeps.distill.models.network import Network, Taps
@@ -147,26 +147,19 @@ class Cohort:
         lost = [result for results in train_epoch(self) for result in results]
         measured: dict[str, dict[str, float]] = {}
 
-        def measure(student: Student) -> None:
-            began = time.perf_counter()
-            metrics = measured[student.trial.id] = student.training_metrics()
+        def conclude(student: Student) -> None:
+            measured[student.trial.id] = student.training_metrics()
             student.epoch += 1
-            # Validation after every epoch; the test set once, after the last, and never to choose.
-            for name, part in (("val", self.splits.val), ("test", self.splits.test if student.is_done else None)):
-                if part is not None:
-                    scores = evaluate(student.network, self.splits, part, self.dtype, self.rank, self.world_size)
-                    metrics[f"{name}_top1"], metrics[f"{name}_loss"] = scores
-                    metrics |= own_scores(student.network, self.splits, part, self.dtype, name)
-            student.seconds += time.perf_counter() - began
 
-        students = [student for student in group if student.trial.id in self.students]
-        lost += [self.lose(student, failure) for student, failure in self.stepping.each(students, measure)]
+        lost += self._each(self._still_here(group), conclude)
+        # Validation after every epoch; the test set once, after the last, and never to choose.
+        lost += self._score("val", self.splits.val, self._still_here(group), measured)
+        done = [student for student in self._still_here(group) if student.is_done]
+        lost += self._score("test", self.splits.test, done, measured)
         share = (time.perf_counter() - started) / len(group)
         results = []
-        for student in group:
+        for student in self._still_here(group):
             name = student.trial.id
-            if name not in self.students:
-                continue
             metrics = measured[name] | {"step_seconds": share / self.stream.steps_per_epoch}
             metrics["alone_seconds"] = share  # a GPU does not tell students apart
             if self.device.type == "cpu":
@@ -176,6 +169,46 @@ class Cohort:
             results.append(EpochResult(name, state, student.epoch, share, metrics))
             student.history.append(results[-1])
         return [*results, *lost]
+
+    def _score(
+        self, name: str, part: Split | None, students: list[Student], measured: dict[str, dict[str, float]]
+    ) -> list[EpochResult]:
+        """Add students' scores on a part to what was measured of them; the last results of those that failed.
+
+        The part is read once for all of them.
+        """
+        scorings = {student: Scoring(student.network, self.dtype) for student in students}
+        lost: list[EpochResult] = []
+        if part is None or not scorings:
+            return lost
+
+        def add(student: Student, images: Tensor, labels: Tensor) -> None:
+            scorings[student].add(images, labels)
+
+        def finish(student: Student) -> None:
+            measured[student.trial.id] |= scorings[student].scores(name, part.labels, self.world_size)
+
+        began = time.perf_counter()
+        for images, labels in batches_of(self.splits, part, self.rank, self.world_size):
+            read = time.perf_counter() - began
+            for student in students:
+                student.seconds += read
+            lost += self._each(self._still_here(students), partial(add, images=images, labels=labels))
+            began = time.perf_counter()
+        return lost + self._each(self._still_here(students), finish)
+
+    def _still_here(self, students: list[Student]) -> list[Student]:
+        return [student for student in students if student.trial.id in self.students]
+
+    def _each(self, students: list[Student], work: Callable[[Student], None]) -> list[EpochResult]:
+        """Call `work` for every student, and lose those that fail."""
+
+        def timed(student: Student) -> None:
+            began = time.perf_counter()
+            work(student)
+            student.seconds += time.perf_counter() - began
+
+        return [self.lose(student, failure) for student, failure in self.stepping.each(students, timed)]
 
     def lose(self, student: Student, failure: Failure) -> EpochResult:
         """Remove a student that failed, and return its last result; with several workers raise RuntimeError."""
@@ -201,29 +234,10 @@ def choose_stepping(device: torch.device, world_size: int = 1, threads_per_stude
     return InTurn()
 
 
-@torch.no_grad()
-def evaluate(
-    network: Network, splits: Splits, part: Split, dtype: torch.dtype, rank: int = 0, world_size: int = 1
-) -> tuple[float, float]:
-    """Top-1 accuracy in percent and mean cross-entropy in nats of a network on a part of `splits`, in evaluation mode.
-
-    dtype: float32 weights compute under autocast to it; other weights compute in their own precision. Several workers
-    each take a part of the images.
-    """
-    network.eval()
-    if world_size > 1:
-        part = part.select(torch.arange(rank, len(part), world_size))
-    device, weights_dtype = part.labels.device, next(network.parameters()).dtype
-    has_autocast = weights_dtype == torch.float32 and dtype != torch.float32
-    batch_size = 500 if part.image_shape[-1] <= 64 else 125
-    sums = torch.zeros(3, device=device, dtype=torch.float64)  # right, cross-entropy, count
-    normalise = splits.normaliser()
-    for images, labels in part.plain(batch_size):
-        with torch.autocast(device.type, dtype, enabled=has_autocast):
-            logits = network(normalise(images).to(weights_dtype)).logits.float()
-        loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
-        sums += torch.stack([(logits.argmax(1) == labels).sum(), loss, torch.full_like(loss, len(labels))])
-    if world_size > 1:
-        torch.distributed.all_reduce(sums)
-    num_right, total_loss, count = sums.tolist()
-    return 100 * num_right / count, total_loss / count
+def evaluate(network: Network, splits: Splits, part: Split, dtype: torch.dtype) -> tuple[float, float]:
+    """Top-1 accuracy in percent and mean cross-entropy in nats of one network on a part of `splits`, see `Scoring`."""
+    scoring = Scoring(network, dtype)
+    for images, labels in batches_of(splits, part):
+        scoring.add(images, labels)
+    found = scoring.scores("all", part.labels)
+    return found["all_top1"], found["all_loss"]

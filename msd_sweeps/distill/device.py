@@ -35,6 +35,17 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
 
 
+def fix_arithmetic() -> str:
+    """Let a GPU choose no algorithm by its speed today, and compute float32 in float32; what was set, in words.
+
+    For whoever trains or measures, before the first step. cuDNN's convolutions repeat their bits then; that all of a
+    step does is shown for processors only.
+    """
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    return "cuDNN deterministic without benchmark, no TF32"
+
+
 def workers() -> tuple[int, int]:
     """This process's rank among data-parallel workers, and how many there are."""
     return (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)

@@ -1,6 +1,6 @@
 """How good a trained network is: accuracy, likelihood, calibration, and agreement with another network."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -17,23 +17,59 @@ _BINS = 15
 
 @torch.no_grad()
 def logits_of(predict: Predict, part: Split) -> Tensor:
-    """The logits [N, K] of all images of a part, in batches as `cohort.evaluate` has them."""
+    """The logits [N, K] of all images of a part, in batches as `batches_of` has them."""
     batch_size = 500 if part.image_shape[-1] <= 64 else 125
     return torch.cat([predict(images) for images, _ in part.plain(batch_size)])
 
 
-def own_scores(network: Network, splits: Splits, part: Split, dtype: torch.dtype, name: str) -> dict[str, float]:
-    """The metrics of one's own on a part of `splits`, whose name they begin with. `network` is in evaluation mode."""
-    if not METRICS:
-        return {}
-    normalise, device = splits.normaliser(), part.labels.device
+def batches_of(splits: Splits, part: Split, rank: int = 0, world_size: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
+    """All images of a part of `splits`, normalised, with their labels; several workers each take a part of them.
 
-    def predict(images: Tensor) -> Tensor:
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            return network(normalise(images)).logits.float()
+    Each takes all where metrics of one's own have to see all logits.
+    """
+    if world_size > 1 and not METRICS:
+        part = part.select(torch.arange(rank, len(part), world_size))
+    normalise, batch_size = splits.normaliser(), 500 if part.image_shape[-1] <= 64 else 125
+    for images, labels in part.plain(batch_size):
+        yield normalise(images), labels
 
-    logits = logits_of(predict, part)
-    return {f"{name}_{metric}": float(function(logits, part.labels)) for metric, (function, _) in METRICS.items()}
+
+class Scoring:
+    """Top-1 accuracy and cross-entropy of one network over the batches that it is given, and metrics of one's own.
+
+    dtype: float32 weights compute under autocast to it; other weights compute in their own precision.
+    """
+
+    def __init__(self, network: Network, dtype: torch.dtype):
+        self._network, self._dtype = network.eval(), dtype
+        weights = next(network.parameters())
+        self._weights_dtype = weights.dtype
+        self._sums = torch.zeros(3, device=weights.device, dtype=torch.float64)  # right, cross-entropy, count
+        self._logits: list[Tensor] = []
+
+    @torch.no_grad()
+    def add(self, images: Tensor, labels: Tensor) -> None:
+        """Count a batch of normalised images [B, 3, H, W] with labels [B]."""
+        has_autocast = self._weights_dtype == torch.float32 and self._dtype != torch.float32
+        with torch.autocast(images.device.type, self._dtype, enabled=has_autocast):
+            logits = self._network(images.to(self._weights_dtype)).logits.float()
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        self._sums += torch.stack([(logits.argmax(1) == labels).sum(), loss, torch.full_like(loss, len(labels))])
+        if METRICS:
+            self._logits.append(logits)
+
+    def scores(self, name: str, labels: Tensor, world_size: int = 1) -> dict[str, float]:
+        """Accuracy in percent and mean cross-entropy in nats over all workers, and the metrics of one's own.
+
+        name: of the part, with which the names of the scores begin. labels: of the whole part, [N].
+        """
+        if world_size > 1 and not METRICS:
+            torch.distributed.all_reduce(self._sums)
+        num_right, loss, count = self._sums.tolist()
+        found = {f"{name}_top1": 100 * num_right / count, f"{name}_loss": loss / count}
+        for metric, (function, _) in METRICS.items():
+            found[f"{name}_{metric}"] = float(function(torch.cat(self._logits), labels))
+        return found
 
 
 def scores(logits: Tensor, labels: Tensor, teacher: Tensor | None = None) -> dict[str, float]:

@@ -14,7 +14,7 @@ from msd_sweeps.catalog.datasets import file_sha256
 from msd_sweeps.distill import checkpoint, models
 from msd_sweeps.distill.cohort import Cohort, evaluate
 from msd_sweeps.distill.data import loading as data
-from msd_sweeps.distill.device import choose_device, choose_dtype
+from msd_sweeps.distill.device import choose_device, choose_dtype, fix_arithmetic
 from msd_sweeps.distill.fingerprint import code_of, processor_of
 from msd_sweeps.distill.foreign import TeacherError, fitted, read_weights
 from msd_sweeps.distill.models.network import Network, fold_batch_norm
@@ -53,6 +53,7 @@ def prepare(
     Training goes on from its last checkpoint after an interruption. checkpoints: where they lie, if not in the
     teacher's folder of the cache. Raises TeacherError, data.DataError, OSError.
     """
+    fix_arithmetic()
     folder = cache / cache_key(trial)
     card, weights = folder / "teacher.json", folder / "weights.safetensors"
     teacher: Teacher | None = None

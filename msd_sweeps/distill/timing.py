@@ -45,8 +45,11 @@ def worthwhile_pack(cost: Callable[[int], tuple[float, float]], most: int, devic
     return pack
 
 
-def measure_pack(trial: Trial, most: int) -> int:
-    """How many students like this trial's are worth packing on the current GPU, found by trying."""
+def measure_pack(trial: Trial, most: int, share: float = 1.0) -> int:
+    """How many students like this trial's are worth packing on the current GPU, found by trying.
+
+    share: the part of the GPU's memory that a worker may count on, where several workers share the GPU.
+    """
 
     def cost(pack: int) -> tuple[float, float]:
         torch.cuda.empty_cache()
@@ -55,7 +58,7 @@ def measure_pack(trial: Trial, most: int) -> int:
         seconds = statistics.median(time_in_turns({"step": step}, rounds=5, steps=4)["step"])
         return seconds / pack, torch.cuda.max_memory_reserved()  # the graphs' own pools are not in max_memory_allocated
 
-    return worthwhile_pack(cost, most, torch.cuda.mem_get_info()[1])
+    return worthwhile_pack(cost, most, share * torch.cuda.mem_get_info()[1])
 
 
 def replicates(trial: Trial, count: int) -> list[Trial]:

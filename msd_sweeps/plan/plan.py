@@ -16,6 +16,12 @@ from msd_sweeps.space.durations import duration
 from msd_sweeps.space.levels import on_step, steps_of
 from msd_sweeps.space.schema import Choices, Parameter, Space
 
+FLOP_OF_A_STEP = 6
+"""Operations for each multiply-add of a forward pass and image: two, and twice as many in the backward pass."""
+SHARED_FROM = 2e11
+"""Operations of a step from which several GPUs may be worth it: about two milliseconds at 100 TFLOP a second, which the
+launches of some hundred kernels take by themselves. An estimate, not measured."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -64,6 +70,8 @@ class Plan:
         lines += [f"cell       {label}" for label in space.also]
         lines.append(f"trials     {self._trials_by_part()}")
         lines.append(f"slots      {slots or 'as many as the cluster has room for'}")
+        if slots is not None and slots.on_gpu:
+            lines.append(f"           {self._why(slots)}")
         lines.append(f"time       {self._time(slots)}")
         lines.append(f"weights    {self._kept()}")
         return "\n".join(lines)
@@ -80,6 +88,20 @@ class Plan:
             f"{self.trials} = {search.num_samples} search samples ({search.sampler}{stopping}) + "
             f"{confirm.top_k + len(confirm.baselines)} cells ({names}) x {len(confirm.seeds)} seeds"
         )
+
+    def _why(self, slots: SlotPlan) -> str:
+        """Why GPUs have slots of their own, or share the batches of one."""
+        base = self.sweep.base
+        multiply_adds = NETWORKS[base.student.model].multiply_adds_at(base.data.facts.image_size)
+        operations = FLOP_OF_A_STEP * 1e6 * multiply_adds * base.recipe.batch_size
+        step = f"a step of {base.student.model} is {operations / 1e9:.3g} GFLOP"
+        if operations < SHARED_FROM:
+            if slots.num_workers == 1:
+                return f"a slot for each GPU, because {step}: launches bound it, and more GPUs would not shorten it"
+            return f"{step}, which launches bound: num_workers: 1 would train a student on each GPU instead"
+        if slots.num_workers == 1:
+            return f"{step}: where there are fewer trials than GPUs, num_workers divides its batch among several"
+        return f"{step}, whose batch is divided among the workers of a slot"
 
     def _kept(self) -> str:
         keep, searched = self.sweep.space.keep, self.sweep.space.design == "search"

@@ -9,7 +9,7 @@ import torch
 
 from msd_sweeps.distill import checkpoint, teacher
 from msd_sweeps.distill.data import loading as data
-from msd_sweeps.distill.device import choose_device, choose_dtype, device_name
+from msd_sweeps.distill.device import choose_device, choose_dtype, device_name, fix_arithmetic
 from msd_sweeps.distill.fingerprint import code_of, processor_of
 from msd_sweeps.distill.timing import measure_pack
 from msd_sweeps.plan.slots import MOST, largest_trial
@@ -78,7 +78,8 @@ class Distillation:
             check_fingerprints(known, self.fingerprint)
         self.device = device_name(device) if device.type == choose_device().type else "the cluster's GPUs"
         if device.type == choose_device().type == "cuda" and sweep.space.resources.pack == "auto":
-            self.pack = measure_pack(largest_trial(sweep), MOST)
+            share = min(1.0, sweep.space.resources.resources_per_worker.get("GPU", 1.0))
+            self.pack = measure_pack(largest_trial(sweep), MOST, share)
             run.say(f"packs of {self.pack}: more students gain little on {self.device}")
             torch.cuda.empty_cache()  # the slots need it
         return records
@@ -99,6 +100,8 @@ class Distillation:
             facts["processor"] = processor_of(self._device)
         if is_cpu:
             facts["threads of a student"] = str(resources.threads_per_student)
+        else:
+            facts["arithmetic"] = fix_arithmetic()
         if data_ready := self._data.get(key := _data_key(trial)):
             facts[f"data {trial.data.name} {identity(key)[:4]}"] = data_ready.sha256[:12]
         if trial.method.needs_teacher and (ready := self._teachers.get(teacher.cache_key(trial))):

@@ -21,7 +21,7 @@ from msd_sweeps.distill import checkpoint, kept, teacher
 from msd_sweeps.distill.cohort import Cohort
 from msd_sweeps.distill.data import loading as data
 from msd_sweeps.distill.data.splits import Splits
-from msd_sweeps.distill.device import choose_device
+from msd_sweeps.distill.device import choose_device, fix_arithmetic
 from msd_sweeps.distill.fingerprint import code_of
 from msd_sweeps.distill.models.network import Network
 from msd_sweeps.plan.slots import SlotPlan
@@ -112,8 +112,11 @@ def serve(settings: dict[str, Any]) -> None:
     """Run one worker of a slot until the slot is closed; Ray Train calls it on every worker."""
     plan: SlotPlan = settings["plan"]
     torch.set_num_threads(plan.threads)
+    fix_arithmetic()
     context = ray.train.get_context()
     device = ray.train.torch.get_device() if torch.cuda.is_available() else choose_device(False)
+    if device.type == "cuda" and plan.per_worker["GPU"] < 1:  # the rest of its memory belongs to other workers
+        torch.cuda.set_per_process_memory_fraction(plan.per_worker["GPU"], device)
     ranks = context.get_world_rank(), context.get_world_size()
     Worker(settings["dispatcher"], settings["slot"], device, *ranks, plan.threads_per_student).run()
 

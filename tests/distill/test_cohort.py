@@ -11,11 +11,15 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from msd_sweeps.distill import checkpoint
+from msd_sweeps.distill import checkpoint, models
 from msd_sweeps.distill.cohort import Cohort
+from msd_sweeps.distill.data.images import decode
+from msd_sweeps.distill.data.splits import ImageFiles
+from msd_sweeps.distill.models import fold_batch_norm
 from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.trial import Trial
-from tests.distill.conftest import make_trial
+from tests.distill.conftest import CPU, make_trial
+from tests.distill.data.image_files import write_tree
 
 NewCohort = Callable[..., Cohort]
 
@@ -278,3 +282,23 @@ def test_a_checkpoint_of_another_trial_is_refused(new_cohort):
     state = cohort.students[TRIALS["msd"].id].state()
     with pytest.raises(ValueError, match="was given to"):
         cohort.admit(TRIALS["kd"], state)
+
+
+def test_files_of_validation_and_test_images_are_decoded_once_for_all_students(tmp_path, monkeypatch, splits):
+    write_tree(tmp_path)
+    paths = tuple(sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("test/*/*.png")))
+    files = ImageFiles(tmp_path, paths, torch.arange(len(paths)) % 3, side=32, threads=1)
+    decoded: list[str] = []
+    monkeypatch.setattr("msd_sweeps.distill.data.splits.decode", lambda path: decoded.append(path.name) or decode(path))
+    torch.manual_seed(0)
+    teacher = fold_batch_norm(models.build("resnet8", 10))
+    both = []
+    for names in (["none"], ["none", "kd", "msd"]):
+        decoded.clear()
+        cohort = Cohort(TRIALS["msd"], teacher, splits._replace(val=files, test=files), CPU)
+        for name in names:
+            cohort.admit(TRIALS[name])
+        both.append([numbers(results[0]) for results in cohort.epochs()])
+        epochs = TRIALS["msd"].recipe.epochs
+        assert len(decoded) == (epochs + 1) * len(paths), "validation after each epoch, and one test"
+    assert both[0] == both[1]

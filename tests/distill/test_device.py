@@ -1,14 +1,19 @@
 """What `auto` means is decided once, and a machine that cannot do it says so."""
 
+from unittest.mock import MagicMock
+
 import pytest
 import torch
 
 from msd_sweeps.catalog import processor
+from msd_sweeps.distill import by_hand
 from msd_sweeps.distill.device import choose_dtype
+from msd_sweeps.plan.slots import SlotPlan
 from msd_sweeps.space import trial as trial_module
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import load_base
 from msd_sweeps.space.trial import Trial, changed
+from msd_sweeps.sweep import worker
 from tests.distill.conftest import make_trial
 
 
@@ -67,3 +72,35 @@ def test_this_processor_is_judged_as_torch_judges_it(monkeypatch):
     capabilities = torch.cpu.get_capabilities()
     native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
     assert processor.native_precision.__wrapped__() == ("bfloat16" if native else "float32")
+
+
+CUDNN, MATMUL = torch.backends.cudnn, torch.backends.cuda.matmul
+
+
+def set_fast(deterministic: bool, fast: bool) -> None:
+    CUDNN.deterministic, CUDNN.benchmark, CUDNN.allow_tf32, MATMUL.allow_tf32 = deterministic, fast, fast, fast
+
+
+@pytest.fixture
+def careless():
+    """A process that lets GPUs be fast and different every time."""
+    set_fast(False, True)
+    yield
+    set_fast(True, False)
+
+
+def is_careful() -> bool:
+    return CUDNN.deterministic and not (CUDNN.benchmark or CUDNN.allow_tf32 or MATMUL.allow_tf32)
+
+
+def test_a_trial_by_hand_fixes_the_arithmetic(careless, tmp_path):
+    trial = changed(load_base("digits", ["method={name: none}"]), {"recipe.precision": "float32"})
+    by_hand.cohort_of(trial, tmp_path, lambda: None)
+    assert is_careful()
+
+
+def test_a_worker_of_a_sweep_fixes_the_arithmetic(careless, monkeypatch):
+    monkeypatch.setattr("ray.train.get_context", MagicMock())
+    monkeypatch.setattr(worker, "Worker", MagicMock())
+    worker.serve({"dispatcher": None, "slot": 0, "plan": SlotPlan(1, {"CPU": 1})})
+    assert is_careful()

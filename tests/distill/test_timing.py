@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from msd_sweeps.distill import timing
 from msd_sweeps.distill.timing import measure, time_in_turns, worthwhile_pack
 from tests.distill.conftest import make_trial
 
@@ -37,3 +38,22 @@ def test_a_pack_grows_while_it_is_worth_it_and_fits(seconds, bytes_each, pack):
         return seconds[students], bytes_each * students
 
     assert worthwhile_pack(cost, 16, 100) == pack
+
+
+@pytest.mark.parametrize(("share", "pack"), [(1.0, 8), (0.5, 4), (0.25, 2)])
+def test_workers_that_share_a_gpu_count_its_memory_together(monkeypatch, share, pack):
+    held = 0
+
+    def cohort_step(trials):
+        nonlocal held
+        held = len(trials)
+        return lambda: None
+
+    monkeypatch.setattr(timing, "cohort_step", cohort_step)
+    # Larger packs are always worth it.
+    monkeypatch.setattr(timing, "time_in_turns", lambda step, **_: {"step": [1.0]})
+    for name in ("empty_cache", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, lambda: None)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: 10 * held)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (0, 100))
+    assert timing.measure_pack(make_trial(), 16, share) == pack

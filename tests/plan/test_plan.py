@@ -92,3 +92,24 @@ def test_slots_here_are_those_of_this_machine_which_does_not_grow():
 def test_a_pack_that_was_measured_takes_the_place_of_the_estimated_one():
     sweep = load("ablation")
     assert Plan(sweep, measured_pack=3).slots_on([{"CPU": 1, "GPU": 1}]).pack == 3
+
+
+HEAVY = ["student.model=resnet32x4", "method.projector=linear", "recipe.batch_size=256"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "workers", "says"),
+    [
+        ([], 1, "a slot for each GPU, because a step of resnet8 is"),
+        ([], 2, "num_workers: 1 would train a student on each GPU instead"),
+        (HEAVY, 1, "num_workers divides its batch among several"),
+        (HEAVY, 2, "is divided among the workers of a slot"),
+    ],
+)
+def test_a_plan_on_gpus_says_why_they_have_slots_of_their_own_or_share_one(settings, workers, says):
+    sweep = load("ablation", settings=["seeds=[0]", f"resources.num_workers={workers}", *settings])
+    plan = Plan(sweep)
+    slots = plan.slots_on([{"CPU": 8, "GPU": 2}])
+    assert (slots.slots, slots.num_workers) == (2 // workers, workers)
+    lines = plan.text(slots).splitlines()
+    assert says in lines[next(place for place, line in enumerate(lines) if line.startswith("slots ")) + 1]

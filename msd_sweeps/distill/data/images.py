@@ -83,11 +83,6 @@ def augmented(image: Image.Image, side: int, flip: bool, draw: random.Random) ->
     return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip and mirrored else image
 
 
-def as_tensor(image: Image.Image) -> Tensor:
-    """An RGB image as uint8 [3, H, W]; a view whose channels are last in memory."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
-
-
 def chunked(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
@@ -99,7 +94,7 @@ def squares(read: Callable[[Item], Image.Image], items: Sequence[Item], side: in
     """
     images = torch.empty(len(items), 3, side, side, dtype=torch.uint8)
     batches, threads = chunked(items, _DECODED_TOGETHER), len(os.sched_getaffinity(0))
-    decoded = in_threads(lambda item: as_tensor(centre(read(item), side, side)), batches, threads)
+    decoded = in_threads(lambda item: centre(read(item), side, side), batches, side, threads)
     for part, batch in zip(images.split(_DECODED_TOGETHER), decoded, strict=True):
         part.copy_(batch)
     return images
@@ -117,19 +112,38 @@ def rgb_squares(images: np.ndarray, side: int) -> Tensor:
     return squares(lambda image: Image.fromarray(np.ascontiguousarray(image)), list(images), side)
 
 
-def in_threads(work: Callable[[Item], Tensor], batches: Iterable[Iterable[Item]], threads: int) -> Iterator[Tensor]:
-    """The results of `work` for each batch of items, stacked, in order, while later batches are being worked on.
+def in_threads(
+    work: Callable[[Item], Image.Image],
+    batches: Iterable[Sequence[Item]],
+    side: int,
+    threads: int,
+    pinned: bool = False,
+) -> Iterator[Tensor]:
+    """The images [side, side] that `work` gives of each batch of items, in order, while later batches are worked on.
 
-    Threads are enough: decoding and scaling release Python's lock. An exception is raised at its batch.
+    Batches are uint8 [B, 3, side, side], channels last in memory, where each thread puts its image; pinned: in memory
+    that a GPU copies from by itself. Threads are enough: decoding and scaling release Python's lock. An exception is
+    raised at its batch.
     """
     pool = ThreadPoolExecutor(threads, thread_name_prefix="images")
-    waiting: deque[list[Future[Tensor]]] = deque()
+    waiting: deque[tuple[Tensor, list[Future[None]]]] = deque()
+
+    def put(item: Item, place: np.ndarray) -> None:
+        place[:] = np.asarray(work(item))
+
+    def finished() -> Tensor:
+        batch, futures = waiting.popleft()
+        for future in futures:
+            future.result()
+        return batch.permute(0, 3, 1, 2)
+
     try:
         for items in batches:
-            waiting.append([pool.submit(work, item) for item in items])
+            batch = torch.empty(len(items), side, side, 3, dtype=torch.uint8, pin_memory=pinned)
+            waiting.append((batch, [pool.submit(put, *each) for each in zip(items, batch.numpy(), strict=True)]))
             if len(waiting) > _BATCHES_AHEAD:
-                yield torch.stack([future.result() for future in waiting.popleft()])
+                yield finished()
         while waiting:
-            yield torch.stack([future.result() for future in waiting.popleft()])
+            yield finished()
     finally:  # also where the reader leaves early
         pool.shutdown(wait=True, cancel_futures=True)

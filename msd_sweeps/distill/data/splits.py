@@ -4,15 +4,16 @@ A part's images are resident as uint8, or files that are decoded whenever they a
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
+from PIL import Image
 from torch import Tensor
 
-from msd_sweeps.distill.data.images import as_tensor, augmented, centre, chunked, decode, in_threads
+from msd_sweeps.distill.data.images import augmented, centre, chunked, decode, in_threads
 from msd_sweeps.distill.data.mixing import Mixing
 from msd_sweeps.space.trial import Recipe
 
@@ -91,12 +92,11 @@ class ImageFiles:
     def plain(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Scaled and cut as ImageNet's test images are: to 256 pixels, of which 224 in the centre. Raises DataError."""
 
-        def read(path: str) -> Tensor:
-            return as_tensor(centre(decode(self.root / path), self.side, scaled=round(self.side * 256 / 224)))
+        def read(path: str) -> Image.Image:
+            return centre(decode(self.root / path), self.side, scaled=round(self.side * 256 / 224))
 
-        decoded = in_threads(read, chunked(self.paths, batch_size), self.threads)
-        for images, labels in zip(decoded, self.labels.split(batch_size), strict=True):
-            yield images.to(labels.device), labels
+        decoded = self._decoded(read, chunked(self.paths, batch_size))
+        yield from zip(decoded, self.labels.split(batch_size), strict=True)
 
     def augmented(self, batches: Tensor, recipe: Recipe, generator: torch.Generator, name: str) -> Iterator[Tensor]:
         """Random resized crops and flips. Raises DataError.
@@ -105,13 +105,17 @@ class ImageFiles:
         of the threads does not matter.
         """
 
-        def read(image: int) -> Tensor:
+        def read(image: int) -> Image.Image:
             draw = random.Random(f"{name} {image}")  # hashed: neighbours are unrelated
-            return as_tensor(augmented(decode(self.root / self.paths[image]), self.side, recipe.flip, draw))
+            return augmented(decode(self.root / self.paths[image]), self.side, recipe.flip, draw)
 
+        yield from self._decoded(read, (index.tolist() for index in batches))
+
+    def _decoded(self, read: Callable[[Any], Image.Image], batches: Iterable[Sequence[Any]]) -> Iterator[Tensor]:
+        """The images of batches, on the device of the labels."""
         device = self.labels.device
-        for images in in_threads(read, (index.tolist() for index in batches), self.threads):
-            yield images.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else images
+        for images in in_threads(read, batches, self.side, self.threads, pinned=device.type == "cuda"):
+            yield images.to(device, non_blocking=True)
 
     def __len__(self) -> int:
         return len(self.paths)
