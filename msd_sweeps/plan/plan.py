@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from msd_sweeps.plan.slots import Node, SlotPlan, packing_of, plan_slots
-from msd_sweeps.space.designs import Sweep
+from msd_sweeps.space.designs import Sweep, cell_label
 from msd_sweeps.space.durations import duration
 from msd_sweeps.space.schema import Choices, Parameter, Space
 
@@ -57,6 +57,8 @@ class Plan:
         lines += [f"bound      {one.set} where {one.when}" for one in space.bound]
         lines += [f"cell       without {label}" for label in space.without]
         lines += [f"cell       {label}" for label in space.also]
+        if space.design == "screening":
+            lines += _screening(self.sweep)
         lines.append(f"trials     {self._trials_by_part()}")
         lines.append(f"slots      {slots or 'as many as the cluster has room for'}")
         lines.append(f"time       {self._time(slots)}")
@@ -82,6 +84,15 @@ class Plan:
         seconds = self.trials * base.recipe.epochs * base.steps_per_epoch * self.step_seconds
         seconds /= slots.slots if slots else 1
         return f"at most about {duration(seconds)}, from {self.step_seconds * 1000:.0f} ms a step"
+
+
+def _screening(sweep: Sweep) -> list[str]:
+    """The cells of a screening design, its resolution, and what it cannot tell apart."""
+    layout, names = sweep.layout, [name.rpartition(".")[2] for name in sweep.space.parameters]
+    cells = [cell for cell in sweep.cells() if cell.levels]
+    lines = [f"{cell.label:<10} {cell_label(cell.levels[0])}" for cell in cells]
+    whole = f"{len(cells)} of {math.prod(layout.levels)} combinations"
+    return [*lines, f"resolution {layout.resolution}, {whole}", *(f"aliased    {one}" for one in layout.aliases(names))]
 
 
 def _metrics(space: Space) -> str:

@@ -130,7 +130,7 @@ class Factor:
 def factors_of(sweep: Sweep, cells: Sequence[Cell]) -> list[Factor]:
     """The factors of the design. None for a search: the sampler chose what to try by the scores it had seen."""
     space = sweep.space
-    if space.design == "search":
+    if space.design in ("search", "screening"):  # report.screening estimates the effects of a screening design
         return []
     if space.design == "leave_one_out":
         parts = _factor(LEFT_OUT, {part: part for part in space.without})

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from msd_sweeps.records.header import Header, Launch
-from msd_sweeps.report import tables
+from msd_sweeps.report import screening, tables
 from msd_sweeps.report.beside import Beside
 from msd_sweeps.report.cells import changes_text, metric_title, short_path, value_text
 from msd_sweeps.report.document import Block, Column, Table, drawing
@@ -41,6 +41,7 @@ def page_of(results: Results, drawings: Sequence[tuple[Plot, str]], more: Iterab
         {"folded": "What each row changes in the base", "table": changes, "open": len(changes.rows) <= FEW},
     ]
     for title, table in (
+        *(screening.tables(results) if results.design == "screening" else ()),
         ("Effects", tables.effects_table(results)),
         ("Pareto front of the search", tables.front_table(results)),
         ("What the search's scores were worth", tables.confirmation_table(results)),

@@ -71,7 +71,7 @@ def result_table(results: Results) -> Table:
     if frame["validation"].notna().any() or frame["search_score"].notna().any():
         columns.append((metric_title(value.validation), True, _validation_text))
     columns.append(("s/trial", True, lambda row: NOTHING if math.isnan(row["seconds"]) else f"{row['seconds']:.1f}"))
-    best = clearly_best(results.cells, value)
+    best = clearly_best(results.cells, value) if results.design != "screening" else None
     bold = (results.rows.index(best), 2) if best else (-1, 0)
     return Table(frame.to_dict("records"), columns, _notes(results), bold)
 

@@ -4,6 +4,7 @@ import math
 
 import pandas as pd
 
+from msd_sweeps.report import screening
 from msd_sweeps.report.cells import Cell, metric_title
 from msd_sweeps.report.comparisons import cell_named, difference_of
 from msd_sweeps.report.formats import capital, short
@@ -25,6 +26,8 @@ def question(sweep: Sweep) -> str:
         return f"How do the methods compare{where}?"
     if space.design == "leave_one_out":
         return f"What does each part of the method contribute{where}?"
+    if space.design == "screening":
+        return f"Which of {varied} matter{where}?"
     return f"What {'do' if len(names) > 1 else 'does'} {varied} change{where}?"
 
 
@@ -33,6 +36,8 @@ def verdict(results: Results) -> str:
     measured = [cell for cell in results.cells if cell.values]
     if not measured:
         return "No trial of the table has finished, so nothing can be said yet. The ledger holds what has run so far."
+    if results.design == "screening":
+        return screening.answer(results)
     subject = _subject(results, measured)
     return f"{_against_baseline(results, subject)} {_second(results, subject)}"
 

@@ -29,6 +29,7 @@ def check_reachable(sweep: Sweep, where: Where, in_base: Where, set_in_base: Cha
     """
     written = list(_written(sweep))
     _refuse(where, _condition_problems(sweep), _bound_problems(sweep), _path_problems(sweep, written))
+    _refuse(where, _screening_problems(sweep))
     _check_base(sweep, in_base, set_in_base, written)
     _refuse(where, _label_problems(sweep, written), _count_problems(sweep))
     full = changed(sweep.base, sweep.space.full, where(("full",)))
@@ -97,6 +98,28 @@ def _condition_problems(sweep: Sweep) -> Problems:
             problem = f"'{condition}' does not hold for the base, {alone}"
         if problem:
             yield ("parameters", name, "when"), problem
+
+
+def _screening_problems(sweep: Sweep) -> Problems:
+    """A screening design exists for these parameters, and every one of them counts in every cell."""
+    if sweep.space.design != "screening":
+        return
+    try:
+        layout = sweep.layout
+    except ValueError as error:
+        yield ("screening",), str(error)
+        return
+    names, conditions = list(sweep.space.parameters), sweep.conditions
+    levels = [levels_of(parameter) for parameter in sweep.space.parameters.values()]
+    places = [dict(zip(names, map(list.__getitem__, levels, row), strict=True)) for row in layout.cells]
+    for name in conditions.of:
+        without = sum(not conditions.counts(name, place) for place in places)
+        if without:
+            problem = (
+                f"'{name}' would not count in {without} of the {len(places)} cells of the screening design, so its "
+            )
+            problem += "effect could not be told from that of the parameter in its condition"
+            yield ("parameters", name, "when"), f"{problem}; fix one of the two in the base, or use a grid"
 
 
 def _never_holds(sweep: Sweep, condition: Condition) -> str:
@@ -213,7 +236,9 @@ def _count_problems(sweep: Sweep) -> Problems:
         trials += sweep.confirmed_count
     else:
         counts = [len(levels_of(parameter)) for parameter in space.parameters.values()]
-        cells = math.prod(counts) if space.design == "grid" else 1 + sum(counts) + len(space.without)
+        if space.design == "screening":
+            counts = [len(sweep.layout.cells)]
+        cells = math.prod(counts) if space.design in ("grid", "screening") else 1 + sum(counts) + len(space.without)
         trials = (cells + len(space.also)) * len(space.seeds)
     if trials > _MOST_TRIALS:
         problem = f"this makes {trials:,} trials, and a sweep has at most {_MOST_TRIALS:,}"

@@ -111,6 +111,14 @@ class Bound(Settings):
     """Changes that are applied after those of the parameters."""
 
 
+class Screening(Settings):
+    """How many cells a screening design has."""
+
+    cells: Annotated[int, Field(ge=4, le=81)] | None = None
+    """When absent the fewest in which no main effect is aliased with an interaction of two factors, where there is such
+    a design, else the fewest at all."""
+
+
 class Scheduler(Settings):
     """When a search trial is stopped early."""
 
@@ -206,7 +214,7 @@ class Space(Settings):
 
     base: str
     """The name of a base in search_spaces/bases, or a path."""
-    design: Literal["search", "grid", "one_at_a_time", "leave_one_out"]
+    design: Literal["search", "grid", "one_at_a_time", "leave_one_out", "screening"]
     """How the space becomes trials."""
     metric: Annotated[
         Annotated[Metric, Tag("one")] | Annotated[list[Metric], Field(min_length=2, max_length=3), Tag("several")],
@@ -217,6 +225,7 @@ class Space(Settings):
     """The settings that are varied: paths of the base, or names of labelled choices."""
     bound: list[Bound] = []
     """Settings that hold only beside some choices of the parameters."""
+    screening: Screening = Screening()
     search: Search = Search()
     scheduler: Scheduler = Scheduler()
     confirm: Confirm = Confirm()
@@ -277,10 +286,12 @@ class Space(Settings):
         return self
 
 
-_LAID_OUT = ("grid", "one_at_a_time", "leave_one_out")
+_LAID_OUT = ("grid", "one_at_a_time", "leave_one_out", "screening")
+_PARAMETRIC = ("search", "grid", "one_at_a_time", "screening")
 _DESIGNS_OF: dict[str, tuple[tuple[str, ...], str]] = {
-    "parameters": (("search", "grid", "one_at_a_time"), "the parts that are left out stand under 'without'"),
-    "bound": (("search", "grid", "one_at_a_time"), "settings are bound to choices of parameters"),
+    "parameters": (_PARAMETRIC, "the parts that are left out stand under 'without'"),
+    "screening": (("screening",), "only a screening design has a fraction of all cells"),
+    "bound": (_PARAMETRIC, "settings are bound to choices of parameters"),
     "search": (("search",), "only a search samples"),
     "scheduler": (("search",), "only a search stops trials early, comparisons need every trial whole"),
     "confirm": (("search",), "only a search has winners to confirm; its fresh seeds are like 'seeds' here"),
