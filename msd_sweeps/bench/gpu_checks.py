@@ -147,7 +147,6 @@ def packed(base: Trial) -> Iterator[Row]:
                 gc.collect()
         for student in cohort.students.values():
             student.epoch += 1
-        cohort.position += 1
         together = trained(cohort, 1)
         for name, trial in trials.items():
             if name != "at":
@@ -254,7 +253,7 @@ def churn(base: Trial) -> Iterator[Row]:
         reserved.append(torch.cuda.memory_reserved() / 2**20 if on_gpu else 0.0)
         yield {"students so far": number + 4, "MiB reserved": reserved[-1], "ok": True}
         cohort.drop(trials[number].id)
-        cohort.admit(trial, position=cohort.position)
+        cohort.admit(trial)
     settled = reserved[4:]
     yield {"students so far": "growth", "MiB reserved": settled[-1] - settled[0],
            "ok": settled[-1] <= 1.05 * max(settled[:4])}  # fmt: skip

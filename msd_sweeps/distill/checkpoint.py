@@ -16,30 +16,31 @@ from msd_sweeps.records.object_store import Place, StoreError, patient
 
 _MAGIC = b"msd_sweeps 1\n"
 _HEADER = len(_MAGIC) + 32
-_NAME = re.compile(r"epoch-\d+-position-(\d+)\.pt")
-_KEPT = 2
+_NAME = re.compile(r"epoch-(\d+)\.pt")
+_KEPT = 3
+"""A slot may be an epoch ahead of the ledger while it writes the next; a resumed trial begins where the ledger is."""
 
 
 class CheckpointError(Exception):
     """A checkpoint cannot be written or is damaged; the message names the file."""
 
 
-def save(folder: Place, epoch: int, position: int, state: dict[str, Any]) -> Place:
+def save(folder: Place, epoch: int, state: dict[str, Any]) -> Place:
     """Write a state as `write` does. Raises CheckpointError."""
     import torch
 
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    return write(folder, epoch, position, buffer.getvalue())
+    return write(folder, epoch, buffer.getvalue())
 
 
-def write(folder: Place, epoch: int, position: int, content: bytes) -> Place:
-    """Write bytes durably; the checkpoint before is kept, older ones are deleted.
+def write(folder: Place, epoch: int, content: bytes) -> Place:
+    """Write bytes durably; the two checkpoints before are kept, older ones are deleted.
 
-    epoch: whole epochs behind the student. position: the stream's epoch that comes next. Raises CheckpointError
-    where the disk or the store refuses; earlier checkpoints stay.
+    epoch: whole epochs behind the student. Raises CheckpointError where the disk or the store refuses; earlier
+    checkpoints stay.
     """
-    path = folder / f"epoch-{epoch:06d}-position-{position:06d}.pt"
+    path = folder / f"epoch-{epoch:06d}.pt"
     content = _MAGIC + hashlib.sha256(content).digest() + content
     try:
         write_whole(path, content) if isinstance(path, Path) else path.write_bytes(content)
@@ -67,15 +68,14 @@ def load(path: Place) -> dict[str, Any]:
 
 
 @patient
-def positions(folder: Place) -> dict[int, Place]:
-    """The whole checkpoints of a folder by stream position, newest first; a damaged one is renamed `*.damaged`.
+def newest(folder: Place, most: int | None = None) -> Place | None:
+    """The newest whole checkpoint with at most `most` epochs, if there is one; a damaged one is renamed `*.damaged`.
 
     Raises StoreError.
     """
-    found: dict[int, Place] = {}
     for path in reversed(_files(folder)):
         name = _NAME.fullmatch(path.name)
-        if name is None:
+        if name is None or (most is not None and int(name[1]) > most):
             continue
         try:
             read(path)
@@ -83,8 +83,8 @@ def positions(folder: Place) -> dict[int, Place]:
             with suppress(StoreError, FileNotFoundError):  # it is found damaged again, or another process renamed it
                 path.rename(str(folder / path.name.replace(".pt", ".damaged")))
         else:
-            found[int(name[1])] = path
-    return found
+            return path
+    return None
 
 
 def remove(folder: Place) -> None:

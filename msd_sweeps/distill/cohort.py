@@ -1,4 +1,8 @@
-"""The only training loop: one teacher, one stream, one or many students in lockstep; and evaluation."""
+"""The only training loop: one teacher, one stream, one or many students in lockstep; and evaluation.
+
+Every student reads the stream from its beginning. Students that join later learn by themselves until they have caught
+up with the others, which wait: one pass of the teacher serves all of them from there on.
+"""
 
 import time
 from collections.abc import Iterator
@@ -9,6 +13,7 @@ from torch import Tensor
 
 from msd_sweeps.distill.data.splits import Split, Splits, Stream, StreamBatch
 from msd_sweeps.distill.device import choose_dtype
+from msd_sweeps.distill.evaluation import own_scores
 from msd_sweeps.distill.graphs import Graphs, Recorder
 from msd_sweeps.distill.losses.distiller import Batch, Side
 from msd_sweeps.distill.models.network import Network, Taps
@@ -19,7 +24,7 @@ from msd_sweeps.space.trial import Trial
 
 
 def train_epoch(cohort: "Cohort") -> Iterator[list[EpochResult]]:
-    """One epoch of every student of a cohort: batch, teacher, forward, losses, backward, optimiser, metrics.
+    """One epoch of the `next_students`: batch, teacher, forward, losses, backward, optimiser, metrics.
 
     `cohort.stepping` decides only how the parts run: in turn, side by side on threads, or as captured CUDA graphs.
     Yields after every batch the last results of the students that an exception removed.
@@ -34,12 +39,14 @@ def train_epoch(cohort: "Cohort") -> Iterator[list[EpochResult]]:
 
     def learn(student: Student, batch: StreamBatch, teacher_taps: Taps) -> None:
         """One step of one student."""
+        started = time.perf_counter()
 
         def forward() -> tuple[dict[str, Tensor], Tensor]:
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 taps = student.network(batch.images)
-            terms = student.distiller(taps, teacher_taps, Batch(batch.labels, batch.index, student.epoch))
-            return terms, taps.logits
+            about = batch.labels, batch.index, batch.targets, student.trial.recipe.label_smoothing
+            terms = student.distiller(taps, teacher_taps, Batch(*about))
+            return terms, taps.logits.detach()
 
         terms, logits = student.learner(forward)  # the pass that DistributedDataParallel wraps
         loss = torch.stack(list(terms.values())).sum()
@@ -47,13 +54,16 @@ def train_epoch(cohort: "Cohort") -> Iterator[list[EpochResult]]:
         student.optimizer.step()
         student.optimizer.zero_grad(set_to_none=True)
         student.add_metrics(loss, terms, logits, batch.labels)
+        student.seconds += time.perf_counter() - started
 
-    for student in cohort.students.values():
+    group = cohort.next_students
+    for student in group:
         student.start_epoch()
-    needs_teacher = any(student.trial.method.needs_teacher for student in cohort.students.values())
-    batches = stepping.batches(cohort.stream.epoch(cohort.position), teach if needs_teacher else None)
+    stepping.batch_seconds = stepping.teacher_seconds = 0.0
+    needs_teacher = any(student.trial.method.needs_teacher for student in group)
+    batches = stepping.batches(cohort.stream.epoch(group[0].epoch), teach if needs_teacher else None)
     for batch, teacher_taps in batches:
-        students = list(cohort.students.values())
+        students = [student for student in group if student.trial.id in cohort.students]
         for student in students:
             student.set_learning_rate()
         failures = stepping.step(students, partial(learn, batch=batch, teacher_taps=teacher_taps))
@@ -63,8 +73,8 @@ def train_epoch(cohort: "Cohort") -> Iterator[list[EpochResult]]:
 class Cohort:
     """Students that learn from one pass of the teacher over one stream.
 
-    Packing changes nothing but speed: a student's numbers depend on its trial and on the position of the stream
-    at which it joined. Students join and leave between epochs.
+    Packing changes nothing but speed: a student's numbers depend on its trial alone. Students join and leave between
+    epochs.
     """
 
     def __init__(
@@ -88,8 +98,6 @@ class Cohort:
         self.splits = splits.to(device)
         self.stream = Stream(self.splits, trial.recipe, trial.stream_seed, rank, world_size)
         self.stepping = stepping or choose_stepping(device, world_size, threads_per_student)
-        self.position = 0
-        """The epoch of the stream that comes next."""
         self.students: dict[str, Student] = {}
         """By trial, in the order of admission."""
         self.teacher = teacher
@@ -97,18 +105,19 @@ class Cohort:
             teacher.to(device, self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._teacher_side = None if teacher is None else Side.of(teacher, splits.train.image_shape)
 
-    def admit(self, trial: Trial, state: State | None = None, position: int | None = None) -> None:
+    @property
+    def next_students(self) -> list[Student]:
+        """The students that learn in the next epoch: those that are furthest behind."""
+        first = min((student.epoch for student in self.students.values()), default=0)
+        return [student for student in self.students.values() if student.epoch == first]
+
+    def admit(self, trial: Trial, state: State | None = None) -> None:
         """Let a student join before the next epoch, fresh or from a checkpoint's state.
 
-        An empty cohort moves to `position` (a fresh student's default is 0); otherwise the student must fit.
-        Raises ValueError for another stream key or position, and for a method that lacks its teacher.
+        Raises ValueError for another stream key, and for a method that lacks its teacher.
         """
         if trial.stream_key != self.key:
             raise ValueError(f"trial {trial.id} reads stream {trial.stream_key}, this cohort reads {self.key}")
-        if not self.students:
-            self.position = position or 0
-        elif position is not None and position != self.position:
-            raise ValueError(f"trial {trial.id} is at position {position}, this cohort at {self.position}")
         student = Student(trial, self.splits.train, self._teacher_side, self.device, self.world_size)
         if state is not None:
             student.restore(state)
@@ -129,16 +138,17 @@ class Cohort:
             self.retire()
 
     def run_epoch(self) -> list[EpochResult]:
-        """Train and evaluate every student for one epoch: one result each, in the order of admission.
+        """Train and evaluate the `next_students` for one epoch: one result each, in the order of admission.
 
         An exception in one student removes that student alone; its result comes last. With several workers it would
         leave the others waiting, so there it is raised and the whole worker group starts again.
         """
-        started = time.perf_counter()
+        started, group = time.perf_counter(), self.next_students
         lost = [result for results in train_epoch(self) for result in results]
         measured: dict[str, dict[str, float]] = {}
 
         def measure(student: Student) -> None:
+            began = time.perf_counter()
             metrics = measured[student.trial.id] = student.training_metrics()
             student.epoch += 1
             # Validation after every epoch; the test set once, after the last, and never to choose.
@@ -146,17 +156,25 @@ class Cohort:
                 if part is not None:
                     scores = evaluate(student.network, self.splits, part, self.dtype, self.rank, self.world_size)
                     metrics[f"{name}_top1"], metrics[f"{name}_loss"] = scores
+                    metrics |= own_scores(student.network, self.splits, part, self.dtype, name)
+            student.seconds += time.perf_counter() - began
 
-        students = list(self.students.values())
+        students = [student for student in group if student.trial.id in self.students]
         lost += [self.lose(student, failure) for student, failure in self.stepping.each(students, measure)]
-        share = (time.perf_counter() - started) / max(1, len(self.students) + len(lost))
+        share = (time.perf_counter() - started) / len(group)
         results = []
-        for name, student in self.students.items():
+        for student in group:
+            name = student.trial.id
+            if name not in self.students:
+                continue
             metrics = measured[name] | {"step_seconds": share / self.stream.steps_per_epoch}
+            metrics["alone_seconds"] = share  # a GPU does not tell students apart
+            if self.device.type == "cpu":
+                teaching = self.stepping.teacher_seconds if student.trial.method.needs_teacher else 0.0
+                metrics["alone_seconds"] = student.seconds + self.stepping.batch_seconds + teaching
             state = "finished" if student.is_done else "running"
-            results.append(EpochResult(name, state, student.epoch, self.position, share, metrics))
+            results.append(EpochResult(name, state, student.epoch, share, metrics))
             student.history.append(results[-1])
-        self.position += 1
         return [*results, *lost]
 
     def lose(self, student: Student, failure: Failure) -> EpochResult:
@@ -165,9 +183,7 @@ class Cohort:
             raise RuntimeError(failure.traceback)
         self.drop(student.trial.id)
         student.optimizer.zero_grad(set_to_none=True)  # frees memory before the other students go on
-        return EpochResult(
-            student.trial.id, failure.state, student.epoch, self.position, 0.0, {}, failure.reason, failure.traceback
-        )
+        return EpochResult(student.trial.id, failure.state, student.epoch, 0.0, {}, failure.reason, failure.traceback)
 
 
 def choose_stepping(device: torch.device, world_size: int = 1, threads_per_student: int | None = None) -> InTurn:
@@ -192,12 +208,10 @@ def evaluate(
     """Top-1 accuracy in percent and mean cross-entropy in nats of a network on a part of `splits`, in evaluation mode.
 
     dtype: float32 weights compute under autocast to it; other weights compute in their own precision. Several workers
-    each take a part of the images, and all use the batch norms' statistics of rank 0.
+    each take a part of the images.
     """
     network.eval()
     if world_size > 1:
-        for buffer in network.buffers():
-            torch.distributed.broadcast(buffer, 0)
         part = part.select(torch.arange(rank, len(part), world_size))
     device, weights_dtype = part.labels.device, next(network.parameters()).dtype
     has_autocast = weights_dtype == torch.float32 and dtype != torch.float32

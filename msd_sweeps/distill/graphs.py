@@ -166,10 +166,8 @@ class Graphs(InTurn):
             if student not in self._students:
                 name = f"trial {student.trial.id} ({student.trial.method.name})"
                 self._students[student] = _Graph(self._recorder, name)
-            # A graph keeps the factor of a loss that warms up from epoch to epoch.
-            is_constant = student.epoch + 1 >= getattr(student.trial.method, "warmup_epochs", 0)
             try:
-                self._students[student].run(partial(learn, student), is_constant and not self.broken)
+                self._students[student].run(partial(learn, student), may_capture=not self.broken)
             except CaptureError:
                 self.broken = True
                 raise

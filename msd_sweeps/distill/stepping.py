@@ -4,6 +4,7 @@ On a CPU a step of a small network has hundreds of short parallel loops. Threads
 other, and every other process on the machine makes all of them wait. Students side by side meet once a batch.
 """
 
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -54,11 +55,19 @@ class InTurn:
 
     broken = False
     """Whether this process must end soon: a capture has failed, which leaves traces in the allocator."""
+    batch_seconds = teacher_seconds = 0.0
+    """What reading batches and the teacher's passes took since they were set to 0; not measured on a GPU."""
 
     def batches(self, stream: Iterable[StreamBatch], teach: Teach | None) -> Iterator[tuple[StreamBatch, Taps]]:
         """The batches that students read, with the teacher's taps. teach: None where no student needs it."""
+        began = time.perf_counter()
         for batch in stream:
-            yield batch, NO_TAPS if teach is None else self.taps(batch.images, teach)
+            read = time.perf_counter()
+            taps = NO_TAPS if teach is None else self.taps(batch.images, teach)
+            self.batch_seconds += read - began
+            self.teacher_seconds += time.perf_counter() - read
+            yield batch, taps
+            began = time.perf_counter()
 
     def taps(self, images: Tensor, teach: Teach) -> Taps:
         """The teacher's taps of a batch."""

@@ -137,7 +137,7 @@ class Writer:
         run, epoch = self.runs.get(record["trial"]), record["epoch"]
         if run is None or epoch <= run.epoch:  # the record of the trial's start was lost, or this one was sent before
             return
-        numbers = {**record["metrics"], **{name: record[name] for name in ("epoch", "position", "slot", "seconds")}}
+        numbers = {**record["metrics"], **{name: record[name] for name in ("epoch", "slot", "seconds")}}
         stamp = int(record["time"] * 1000)
         metrics = [Metric(name, value, stamp, epoch) for name, value in numbers.items() if value is not None]
         self.client.log_batch(run.id, metrics=metrics)

@@ -4,13 +4,14 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from msd_sweeps.records.fingerprint import Fingerprint
 from msd_sweeps.records.ledger import Record
 from msd_sweeps.space.trial import Trial
 
 FINAL_STATES = ("finished", "stopped", "diverged", "failed", "out_of_memory")
 """States that a resume leaves alone. Any other trial goes on from its last checkpoint."""
-_EPOCH_FIELDS = ("epoch", "position", "slot", "seconds", "metrics")
-_START_FIELDS = ("trial", "cell", "label", "phase", "number", "seed", "config", "levels", "search_trial")
+_EPOCH_FIELDS = ("epoch", "round", "more", "slot", "seconds", "metrics")
+_START_FIELDS = ("trial", "cell", "label", "phase", "number", "seed", "config", "levels", "search_trial", "more")
 _PARTS: dict[str, Record] = {}
 """The parts of configurations, such as a recipe, by their text."""
 
@@ -27,8 +28,6 @@ class EpochResult:
     """running, finished, diverged, failed, out_of_memory, or interrupted."""
     epoch: int
     """Epochs behind the student, this one included."""
-    position: int
-    """The epoch of the stream that was read."""
     seconds: float
     """This student's share of the wall time of the epoch."""
     metrics: dict[str, float] = field(default_factory=dict)
@@ -36,6 +35,11 @@ class EpochResult:
     traceback: str = ""
     slot: int = -1
     attempt: int = 1
+    round: int = 0
+    """Counts the epochs that slots have trained, over the whole ledger; all students of one have the same number. 0
+    for a trial that was taken over."""
+    more: int = 0
+    """Records of the same round that follow in the ledger: without the last of them the round counts as not trained."""
     afresh: bool = False
     """Whether the attempt began without a checkpoint although epochs had been reported."""
 
@@ -62,12 +66,16 @@ class TrialRecord:
     chose. Empty for a cell beside the design, such as a baseline."""
     search_trial: str = ""
     """The search trial whose configuration is confirmed."""
+    more: int = 0
+    """Trials that the search began together with this one, after it."""
     state: str = "running"
     reason: str = ""
     traceback: str = ""
     attempts: int = 0
     source: str = ""
     """The sweep that trained it, where it was taken over from another's ledger; empty for one that was trained here."""
+    fingerprints: list[Fingerprint] = field(default_factory=list)
+    """What its attempts ran with, each once: several where a sweep went on with `--allow-mixed`."""
     epochs: list[EpochResult] = field(default_factory=list)
     """One per epoch, in order; epochs count from 1. One whose line was lost is missing."""
 
@@ -110,10 +118,14 @@ class TrialRecord:
         """Take in one more record of this trial."""
         if record["event"] == "start":
             self.attempts = record["attempt"]
+            fingerprint = _PARTS.setdefault(json.dumps(found := record.get("fingerprint", {})), found)
+            if fingerprint not in self.fingerprints:
+                self.fingerprints.append(fingerprint)
             self.state, self.reason, self.traceback = "running", "", ""
             source = record.get("source", "")
             if self.source and not source:  # a take-over that broke off: it is trained here after all
                 self.epochs.clear()
+                self.fingerprints = [fingerprint]
             self.source = source
         elif record["event"] == "epoch":
             # A worker that went back to its last checkpoint reports an epoch again; the later record counts.
@@ -129,11 +141,20 @@ class TrialRecord:
             self.search_trial = record["search_trial"]
 
 
-def trials_of(records: Iterable[Record]) -> dict[str, TrialRecord]:
-    """Every trial of a ledger by its id, in the order of first start."""
-    found: dict[str, TrialRecord] = {}
+class Trials(dict[str, TrialRecord]):
+    """Trials by their ids, in the order of their first start."""
+
+    searched_hours: float = 0.0
+    """The time budget, in hours, that the search has used up; 0 where it has not."""
+
+
+def trials_of(records: Iterable[Record]) -> Trials:
+    """Every trial of a ledger."""
+    found = Trials()
     for record in records:
-        trial = record.get("trial")
+        if record["event"] == "search_end":
+            found.searched_hours = record["hours"]
+        trial = record.get("trial", "")
         if record["event"] == "start" and trial not in found:
             found[record["trial"]] = TrialRecord(**{name: record[name] for name in _START_FIELDS})
         if trial in found:

@@ -21,7 +21,7 @@ from msd_sweeps.space.trial import COSTS, Metric, student_cost
 _TEXTS = ("trial", "label", "phase", "cell", "state", "reason", "traceback", "source")
 _RECORDED = ("trial", "number", "label", "phase", "cell", "seed", "state", "reason", "traceback", "source", "attempts")
 """Columns of `trials` that are fields of a TrialRecord."""
-_EPOCH_COLUMNS = {"code": "int64", "epoch": "int64", "position": "int64", "slot": "int64", "seconds": "float64"}
+_EPOCH_COLUMNS = {"code": "int64", "epoch": "int64", "slot": "int64", "seconds": "float64"}
 """Columns of every epoch, `code` standing for its trial, and their types; metrics follow."""
 _TAKEN = {*_RECORDED, *_EPOCH_COLUMNS, "epochs", "lost_seconds", "started", "ended"}
 """Names that a metric cannot have as a column; it is `metric_NAME` then."""
@@ -34,9 +34,10 @@ class Frames:
     """A sweep as data.
 
     `trials` has a row a trial: its records, the metrics of its last epoch (`test_top1` in percent, losses
-    in nats), and its configuration under dotted paths (lists as JSON text); also the student's cost where the
-    space has it as a metric. `history` has a row an epoch: `trial`, `epoch` from 1, `position` in the stream, `slot`,
-    `seconds`, and the metrics. Times are seconds since 1970.
+    in nats), the sums of `seconds` (its share of its slot's time) and of `alone_seconds` (what it costs alone), and
+    its configuration under dotted paths (lists as JSON text); also the student's cost where the space has it as a
+    metric. `history` has a row an epoch: `trial`, `epoch` from 1, `slot`, `seconds`, and the metrics. Times are
+    seconds since 1970.
     """
 
     trials: pd.DataFrame
@@ -118,7 +119,7 @@ def read(path: Path) -> Frames:
 
 def _row(code: int, record: Record) -> Record:
     """An epoch as a row. Its metrics are numbers, or None where they were not finite."""
-    row = {name: record[name] for name in ("epoch", "position", "slot", "seconds")} | {"code": code}
+    row = {name: record[name] for name in ("epoch", "slot", "seconds")} | {"code": code}
     for name, value in record["metrics"].items():
         if value is not None:
             row[f"metric_{name}" if name in _TAKEN else name] = float(value)
@@ -134,8 +135,10 @@ def _trials(found: list[TrialRecord], times: Record, epochs: pd.DataFrame, kept:
     columns["epochs"] = by_code.size().reindex(every, fill_value=0).to_numpy()
     columns["seconds"] = seconds.round(6).to_numpy()
     columns["lost_seconds"] = lost.round(6).where([not trial.source for trial in found], 0.0).to_numpy()
-    last = by_code.tail(1).set_index("code").reindex(every).drop(columns=["epoch", "position", "slot", "seconds"])
+    last = by_code.tail(1).set_index("code").reindex(every).drop(columns=["epoch", "slot", "seconds"])
     columns |= times | {name: last[name].to_numpy() for name in last.columns}
+    alone = by_code["alone_seconds" if "alone_seconds" in kept else "seconds"].sum()
+    columns["alone_seconds"] = alone.reindex(every, fill_value=0.0).round(6).to_numpy()
     configs = [flatten(trial.config) for trial in found]
     for path in sorted({path for config in configs for path in config} - set(columns)):
         columns[path] = column_of([config.get(path) for config in configs])

@@ -65,6 +65,7 @@ def page_of(results: Results, drawings: Sequence[tuple[Plot, str]], more: Iterab
 def _design(results: Results) -> list[tuple[str, str]]:
     space, recipe = results.frames.sweep.space, results.frames.sweep.base.recipe
     training = f"{recipe.epochs} epochs, batches of {recipe.batch_size}, learning rate {recipe.lr}, {recipe.schedule}"
+    training += f", in {recipe.precision}"
     facts = [("Design", space.design.replace("_", " ")), ("Training", training.replace("_", " "))]
     for path, parameter in space.parameters.items():
         facts.append((short_path(path), short(_parameter_text(parameter), 300)))
@@ -97,7 +98,7 @@ def _search_facts(space: Space) -> list[tuple[str, str]]:
         facts.append(("Several metrics", f"{modes}; the search looks for their Pareto front"))
         best = "of the Pareto front the best by the first metric, at most"
     rule = f"asha, grace period {scheduler.grace_period}, reduction factor {scheduler.reduction_factor}"
-    confirmed = f"{best} {confirm.top_k}, seeds {confirm.seeds}, on the whole training set"
+    confirmed = f"{best} {confirm.top_k}, seeds {confirm.seeds}, on all images that may be trained on"
     return [*facts, ("Early stopping", rule if scheduler.type == "asha" else "none"), ("Confirmation", confirmed)]
 
 
@@ -158,6 +159,7 @@ def _launches(header: Header) -> Table:
         ("launched", False, lambda launch: datetime.fromtimestamp(launch.time, UTC).strftime("%Y-%m-%d %H:%M UTC")),
         ("command", False, lambda launch: short(command_text(launch.command), 700)),
         ("commit", False, commit),
+        ("torch", False, lambda launch: launch.versions.get("torch", "")),
         ("device", False, lambda launch: launch.device),
     ]
     return Table(header.launches, columns)

@@ -15,7 +15,8 @@ from msd_sweeps.report.document import Column, Table
 from msd_sweeps.report.formats import capital, short
 from msd_sweeps.report.results import Results
 from msd_sweeps.report.tables import NOTHING, difference_text, signed
-from msd_sweeps.space.designs import Sweep, levels_of
+from msd_sweeps.space.designs import Sweep
+from msd_sweeps.space.levels import levels_of
 from msd_sweeps.space.screening import interaction
 
 Floats = NDArray[np.float64]

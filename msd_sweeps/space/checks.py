@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from msd_sweeps.space.conditions import ORDERS, Condition, is_number
-from msd_sweeps.space.designs import LEFT_OUT, PlannedTrial, Sweep, changes_of, levels_of
+from msd_sweeps.space.designs import LEFT_OUT, PlannedTrial, Sweep, changes_of
 from msd_sweeps.space.errors import InputError, KeyPath, nearest
+from msd_sweeps.space.levels import is_level, levels_of
 from msd_sweeps.space.schema import Choices
 from msd_sweeps.space.settings import Changes, Where, flatten, overlap, shown
 from msd_sweeps.space.trial import COSTS, Trial, changed, student_cost
@@ -31,7 +32,7 @@ def check_reachable(sweep: Sweep, where: Where, in_base: Where, set_in_base: Cha
     _refuse(where, _condition_problems(sweep), _bound_problems(sweep), _path_problems(sweep, written))
     _refuse(where, _screening_problems(sweep))
     _check_base(sweep, in_base, set_in_base, written)
-    _refuse(where, _label_problems(sweep, written), _count_problems(sweep))
+    _refuse(where, _label_problems(sweep, written), _count_problems(sweep), _first_problems(sweep))
     full = changed(sweep.base, sweep.space.full, where(("full",)))
     for key, changes in written:
         start = full if key[0] == "without" else sweep.base
@@ -46,6 +47,11 @@ def check_reachable(sweep: Sweep, where: Where, in_base: Where, set_in_base: Cha
         planned = list(sweep.search_corners() if sweep.space.design == "search" else sweep.cells())
     except InputError as error:  # no change alone is wrong, only several together
         raise InputError(f"{where(('parameters',))}{error}") from error
+    if sweep.space.design == "search":
+        try:
+            planned += sweep.first_trials
+        except InputError as error:
+            raise InputError(f"{where(('search', 'first'))}{error}") from error
     same = _equal_costs(sweep, planned) if sweep.space.design == "search" else _equal_cells(planned)
     _refuse(where, same, _baseline_problems(sweep, planned))
 
@@ -243,6 +249,25 @@ def _count_problems(sweep: Sweep) -> Problems:
     if trials > _MOST_TRIALS:
         problem = f"this makes {trials:,} trials, and a sweep has at most {_MOST_TRIALS:,}"
         yield ("design",), f"{problem}; give fewer choices or seeds, or search"
+
+
+def _first_problems(sweep: Sweep) -> Problems:
+    """The points that a search tries first are points of its space."""
+    parameters, conditions = sweep.space.parameters, sweep.conditions
+    for index, point in enumerate(sweep.space.search.first):
+        for name, value in point.items():
+            key: KeyPath = ("search", "first", index, name)
+            if name not in parameters:
+                yield key, f"'{name}' is not a parameter of this search; {nearest(name, parameters)}"
+            elif not is_level(parameters[name], value):
+                levels = levels_of(parameters[name])
+                if isinstance(parameters[name], Choices):
+                    expected = f"one of {', '.join(map(shown, levels[:10]))}"
+                else:
+                    expected = f"a value of the range from {levels[0]:g} to {levels[1]:g}, on its steps"
+                yield key, f"expected {expected}, found {shown(value)}"
+            elif name in conditions.of and not conditions.counts(name, point):
+                yield key, f"has no effect beside the others, as '{conditions.of[name]}' does not hold; remove it"
 
 
 def _unmeasured(sweep: Sweep) -> Problems:

@@ -1,5 +1,6 @@
 """How a space becomes trials: designs are laid out, the choices of a sampler are applied, conditions are kept."""
 
+import contextlib
 import functools
 import itertools
 import json
@@ -11,7 +12,8 @@ from typing import Any, NamedTuple
 
 from msd_sweeps.space.conditions import parse_condition
 from msd_sweeps.space.errors import InputError
-from msd_sweeps.space.schema import Choices, Parameter, Space
+from msd_sweeps.space.levels import every_level, is_level, levels_of
+from msd_sweeps.space.schema import Range, Space
 from msd_sweeps.space.screening import Layout, lay_out
 from msd_sweeps.space.settings import Changes, flatten
 from msd_sweeps.space.trial import Trial, changed
@@ -20,7 +22,6 @@ LEFT_OUT = "left out"
 """The factor of a leave_one_out design; its level is the part that is left out."""
 _MOST_CORNERS = 2000
 _MOST_LAID_OUT = 20_000
-_MOST_LEVELS = 40_000
 
 Values = dict[str, Any]
 """A choice of the sampler, or a place in a design: parameter name to value, or to the label of a set of changes. A
@@ -103,31 +104,11 @@ class Conditions:
 
     def every_choice(self, most: int) -> list[Values] | None:
         """All that a sampler can choose; None where that is more than `most`."""
-        levels = [_every_level(self._parameters[name]) for name in self.order]
+        levels = [every_level(self._parameters[name]) for name in self.order]
         if not all(levels) or math.prod(map(len, levels)) > (_MOST_LAID_OUT if self.of else most):
             return None
         found = list(itertools.islice(self.distinct(itertools.product(*levels)), most + 1))
         return found if len(found) <= most else None
-
-
-def levels_of(parameter: Parameter) -> list[Any]:
-    """The levels to check: every choice, or the two bounds of a range."""
-    return list(parameter.choices) if isinstance(parameter, Choices) else [parameter.low, parameter.high]
-
-
-def _every_level(parameter: Parameter) -> list[Any]:
-    """Every value that a sampler can choose; empty where they are too many to lay out."""
-    if isinstance(parameter, Choices):
-        return list(parameter.choices)
-    step = parameter.step or (1 if parameter.is_integer else math.inf)
-    count = math.floor((parameter.high - parameter.low) / step + 1e-8) + 1
-    is_small = math.isfinite(step) and count <= _MOST_LEVELS
-    return [on_step(parameter, parameter.low + index * step) for index in range(count)] if is_small else []
-
-
-def on_step(parameter: Parameter, value: Any) -> Any:
-    """A value of a stepped range without the rounding errors of added steps, so that equal values have equal ids."""
-    return round(value, 12) if isinstance(value, float) and getattr(parameter, "step", None) else value
 
 
 class PlannedTrial(NamedTuple):
@@ -211,6 +192,36 @@ class Sweep:
         changes |= changes_of(self.space, values)
         return PlannedTrial(changed(self.base, changes), "", "search", (values,))
 
+    @functools.cached_property
+    def first_trials(self) -> tuple[PlannedTrial, ...]:
+        """The trials that a search begins with: the base's own setting, and those of `search.first`.
+
+        A parameter whose choices or range do not have the base's value is absent, and keeps it.
+        """
+        first = [self.search_trial(self._completed(point)) for point in ({}, *self.space.search.first)]
+        return tuple({planned.trial.id: planned for planned in reversed(first)}.values())[::-1]
+
+    def _completed(self, point: Values) -> Values:
+        """A point with the base's own values of the other parameters."""
+        values: Values = {}
+        for name in self.conditions.order:
+            level = point[name] if name in point else self._own_level(name)
+            if level is not None and self.conditions.counts(name, values):
+                values[name] = level
+        return values
+
+    def _own_level(self, name: str) -> Any:
+        """The level of a parameter that the base has; None where it has none of them."""
+        parameter = self.space.parameters[name]
+        if isinstance(parameter, Range):
+            own = self.conditions.base.get(name)
+            return own if is_level(parameter, own) else None
+        for level in levels_of(parameter):
+            with contextlib.suppress(InputError):
+                if level is not None and changed(self.base, changes_of(self.space, {name: level})).id == self.base.id:
+                    return level
+        return None
+
     def search_corners(self) -> Iterator[PlannedTrial]:
         """Search trials at the corners of the space (`Conditions.corners`)."""
         for values in self.conditions.corners():
@@ -220,7 +231,7 @@ class Sweep:
                 raise InputError(f"{cell_label(values)}: {error}") from error
 
     def confirm_trials(self, winners: Iterable[PlannedTrial]) -> tuple[PlannedTrial, ...]:
-        """The winners of the search, best first, on the whole training set and on fresh seeds."""
+        """The winners of the search, best first, on all images that may be trained on and on fresh seeds."""
         fraction: Changes = {"data.val_fraction": self.base.data.val_fraction}
         cells = [
             PlannedTrial(changed(won.trial, fraction), f"winner {rank}", "confirm", won.levels, won.trial.id)

@@ -7,62 +7,16 @@ others, and each method's own reference code where neither has it.
 
 import functools
 import operator
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from msd_sweeps.catalog.networks import NETWORKS, Pair
-from msd_sweeps.space.settings import Count, Positive, Settings, Weight
+from msd_sweeps.space.method_settings import METHODS, LogitSettings, MethodSettings
+from msd_sweeps.space.settings import Count, Positive, Scales, Weight
 
-Scales = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 Epochs = Annotated[int, Field(ge=0)]
-
-METHODS: dict[str, type["MethodSettings"]] = {}
-"""The settings of every method by its name."""
-
-
-class MethodSettings(Settings):
-    """A loss of weighted terms: `x_weight` is the weight of the term "x". A term of weight 0 is not computed."""
-
-    name: str  # each method has its own, as a Literal
-    distiller: ClassVar[str] = "msd_sweeps.distill.losses.distiller:Distiller"
-    """Where the loss is: `module:Class`, with a subclass of this one, which computes cross-entropy and kd."""
-    needs_teacher: ClassVar[bool] = True
-
-    @classmethod
-    def __pydantic_init_subclass__(cls, **options: Any) -> None:
-        for name in get_args(cls.model_fields["name"].annotation):
-            if METHODS.setdefault(name, cls) is not cls:
-                raise TypeError(f"two methods are named '{name}': {METHODS[name].__name__} and {cls.__name__}")
-
-    @model_validator(mode="after")
-    def _check_something_to_learn(self) -> Self:
-        if not any(self.term_weights.values()):
-            raise ValueError(f"nothing to learn from: {', '.join(self.term_weights)} cannot all be 0")
-        return self
-
-    @property
-    def term_weights(self) -> dict[str, float]:
-        """The weights of the terms by the names of their settings."""
-        return {name: getattr(self, name) for name in type(self).model_fields if name.endswith("_weight")}
-
-    def check_pair(self, pair: Pair) -> None:
-        """Raises ValueError, which begins with the key, where the method cannot compare these networks."""
-
-    def kept_floats(self, train_images: int) -> int:
-        """Numbers that the method keeps between steps, besides weights; `train_images` is how many are trained on."""
-        return 0
-
-
-class LogitSettings(MethodSettings):
-    """A loss to which distillation of the logits may be added."""
-
-    ce_weight: Weight = 1.0
-    """Weight of the cross-entropy with the labels."""
-    kd_weight: Weight = 0.0
-    """Weight of T² · KL(teacher ‖ student) on the logits."""
-    temperature: Positive = 4.0
-    """T of the distillation of the logits."""
+__all__ = ["METHODS", "LogitSettings", "Method", "MethodSettings"]
 
 
 class NoneSettings(MethodSettings):
@@ -86,12 +40,13 @@ class MsdSettings(LogitSettings):
 
     name: Literal["msd"]
     distiller = "msd_sweeps.distill.losses.msd:Msd"
+    needs = ("last",)
     scales: Scales = (1, 2, 4)
     """Windows of scale k have 1/k of the map's side; 1 is the global feature."""
     scale_weights: tuple[Weight, ...] | None = None
-    """One weight per scale; equal when absent."""
+    """One weight per scale; equal when absent, and equal ones become absent."""
     stride: Literal["window", "half"] = "window"
-    """window: the windows tile the map. half: they slide by half a window."""
+    """window: the windows tile the map. half: they slide by half a window, of which scale 1 alone makes `window`."""
     projector: Literal["linear", "none", "heads"] = "linear"
     """How unequal widths are bridged; heads: each network's own classifier."""
     regions: Literal["all", "agree", "weighted"] = "all"
@@ -123,22 +78,27 @@ class MsdSettings(LogitSettings):
             raise ValueError("feature_pairs: 'regions' needs a scale above 1: scale 1 has a single region in a sample")
         if self.projector == "heads" and self.tap == "stages":
             raise ValueError("projector: 'heads' reads the last feature map only; use tap: last")
+        # What means the same becomes the same, and so one cell. Frozen, but still under construction.
+        object.__setattr__(self, "stride", "window" if self.scales == (1,) else self.stride)
+        object.__setattr__(self, "scale_weights", weights if len(set(weights or (1,))) > 1 else None)
         return self
 
     @property
     def term_weights(self) -> dict[str, float]:
         return {name: weight for name, weight in super().term_weights.items() if name != "disagree_weight"}
 
+    @property
+    def needs_labels(self) -> bool:
+        return self.regions != "all" or self.negatives == "other_classes"
+
     def check_pair(self, pair: Pair) -> None:
-        pair.check_scales(self.scales)
+        pair.check_scales(self.scales, self.stride)
         student, teacher = NETWORKS[pair.student].channels, NETWORKS[pair.teacher].channels
         if self.projector == "none" and student != teacher:
             found = f"{pair.teacher} -> {pair.student} taps {teacher} and {student} channels"
             raise ValueError(f"method.projector: 'none' needs equal widths, but {found}; use 'linear' or 'heads'")
-        if self.projector == "heads":
-            pair.check_classifiers("student", "teacher")
-        elif self.regions != "all":
-            pair.check_classifiers("teacher")
+        if self.projector == "heads" or self.regions != "all":
+            pair.check_classifiers(*["student"] * (self.projector == "heads"), "teacher")
 
 
 class DkdSettings(MethodSettings):
@@ -146,6 +106,7 @@ class DkdSettings(MethodSettings):
 
     name: Literal["dkd"]
     distiller = "msd_sweeps.distill.losses.dkd:Dkd"
+    reads_labels = True
     ce_weight: Weight = 1.0
     target_weight: Weight = 1.0
     """α, of the target class against the rest."""
@@ -160,6 +121,7 @@ class FitNetSettings(LogitSettings):
 
     name: Literal["fitnet"]
     distiller = "msd_sweeps.distill.losses.fitnet:FitNet"
+    needs = ("stages",)
     hint_weight: Weight = 100.0
     stage: Count = 2
     """Which stage is compared, counted from 1."""
@@ -170,6 +132,7 @@ class AtSettings(LogitSettings):
 
     name: Literal["at"]
     distiller = "msd_sweeps.distill.losses.attention:AttentionTransfer"
+    needs = ("stages",)
     attention_weight: Weight = 1000.0
 
 
@@ -178,6 +141,7 @@ class SpSettings(LogitSettings):
 
     name: Literal["sp"]
     distiller = "msd_sweeps.distill.losses.similarity:SimilarityPreserving"
+    needs = ("last",)
     similarity_weight: Weight = 3000.0
 
 
@@ -186,6 +150,7 @@ class RkdSettings(LogitSettings):
 
     name: Literal["rkd"]
     distiller = "msd_sweeps.distill.losses.relation:Relational"
+    needs = ("pooled",)
     distance_weight: Weight = 25.0
     angle_weight: Weight = 50.0
 
@@ -195,6 +160,7 @@ class PktSettings(LogitSettings):
 
     name: Literal["pkt"]
     distiller = "msd_sweeps.distill.losses.pkt:Pkt"
+    needs = ("pooled",)
     probability_weight: Weight = 30000.0
 
 
@@ -203,6 +169,7 @@ class VidSettings(LogitSettings):
 
     name: Literal["vid"]
     distiller = "msd_sweeps.distill.losses.vid:Vid"
+    needs = ("stages",)
     information_weight: Weight = 1.0
     initial_variance: Annotated[float, Field(gt=1e-5, allow_inf_nan=False)] = 5.0
 
@@ -228,6 +195,8 @@ class CrdSettings(MemorySettings):
 
     name: Literal["crd"]
     distiller = "msd_sweeps.distill.losses.crd:Crd"
+    needs = ("pooled",)
+    reads_labels = True
     contrast_weight: Weight = 0.8
     contrast_temperature: Positive = 0.07
 
@@ -240,6 +209,8 @@ class WcordSettings(MemorySettings):
 
     name: Literal["wcord"]
     distiller = "msd_sweeps.distill.losses.wcord:Wcord"
+    needs = ("pooled",)
+    reads_labels = True
     global_weight: Weight = 0.8
     local_weight: Weight = 0.05
     entropy: Positive = 0.05
@@ -253,6 +224,7 @@ class ReviewKdSettings(LogitSettings):
 
     name: Literal["reviewkd"]
     distiller = "msd_sweeps.distill.losses.reviewkd:ReviewKd"
+    needs = ("stages", "pooled")
     review_weight: Weight = 1.0
     """Depends on the pair: mdistiller uses 5.0 for resnet32x4 to resnet8x4."""
     warmup_epochs: Epochs = 20
@@ -278,6 +250,8 @@ class SddSettings(MethodSettings):
 
     name: Literal["sdd"]
     distiller = "msd_sweeps.distill.losses.sdd:Sdd"
+    needs = ("last",)
+    reads_labels = True
     form: Literal["kd", "dkd"] = "kd"
     """What is computed for each region; kd has ce_weight and kd_weight, dkd the other weights and the warm-up."""
     scales: Scales = (1, 2)
@@ -303,7 +277,12 @@ class SddSettings(MethodSettings):
         pair.check_classifiers("student", "teacher")
 
 
+def method_type() -> Any:
+    """The union of all methods."""
+    return functools.reduce(operator.or_, METHODS.values())
+
+
 if TYPE_CHECKING:
     Method = MethodSettings
 else:
-    Method = Annotated[functools.reduce(operator.or_, METHODS.values()), Field(discriminator="name")]
+    Method = Annotated[method_type(), Field(discriminator="name")]

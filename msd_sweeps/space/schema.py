@@ -7,20 +7,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag, field_validator, model_validator
 
 from msd_sweeps.space.conditions import parse_condition
-from msd_sweeps.space.settings import Changes, Count, Seed, Settings
-from msd_sweeps.space.trial import COSTS, Metric, MetricName
+from msd_sweeps.space.secrets import holds_user, secrets_in
+from msd_sweeps.space.settings import Changes, Count, Seed, Seeds, Settings
+from msd_sweeps.space.trial import COSTS, Metric, MetricName, metric_type
 
 MOST_CHOICES = 1000
-
-
-def _distinct(seeds: list[int]) -> list[int]:
-    for seed in seeds:
-        if seeds.count(seed) > 1:
-            raise ValueError(f"the seed {seed} is repeated; every replicate needs its own")
-    return seeds
-
-
-Seeds = Annotated[list[Seed], Field(min_length=1, max_length=1000), AfterValidator(_distinct)]
 
 
 class Search(Settings):
@@ -31,6 +22,10 @@ class Search(Settings):
     seed: Seed = 0
     val_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.1
     """Share of the training set that is held out to choose on."""
+    first: Annotated[list[Changes], Field(max_length=MOST_CHOICES)] = []
+    """Points that are tried first, after the base's own setting: parameters, each with a value or a label."""
+    time_budget: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Hours after which the search asks for no more trials; those that run end, and the winners are confirmed."""
 
 
 When = Annotated[str, AfterValidator(lambda text: parse_condition(text) and text)] | None
@@ -129,7 +124,7 @@ class Scheduler(Settings):
 
 
 class Confirm(Settings):
-    """The winners of a search, trained again on the whole training set, beside the baselines."""
+    """The winners of a search, trained again with the held-out images too, beside the baselines."""
 
     top_k: Count = 2
     seeds: Seeds = [1, 2, 3]
@@ -140,7 +135,7 @@ class Resources(Settings):
     """What each slot uses of the machine or the cluster."""
 
     num_workers: Count = 1
-    """Data-parallel workers of a slot; the batch is divided among them."""
+    """Data-parallel workers of a slot; the batch is divided among them, and losses compare all of its samples."""
     pack: Count | Literal["auto"] = "auto"
     """Students that share a slot."""
     slots: Count | Literal["auto"] = "auto"
@@ -176,6 +171,8 @@ class Resources(Settings):
 class ReportSettings(Settings):
     """The comparison in the tables."""
 
+    widened = {"value": metric_type}
+
     value: MetricName = "test_top1"
     baseline: str | None = "kd"
     """The label of the cell that the others are compared with."""
@@ -191,7 +188,7 @@ class Tracking(Settings):
     @classmethod
     def _refuse_secrets(cls, uri: str | None) -> str | None:
         """A space is recorded in the ledger and shown in reports."""
-        if uri is not None and "@" in uri.partition("://")[2].partition("/")[0]:
+        if uri is not None and (holds_user(uri) or secrets_in(uri)):
             hint = "MLFLOW_TRACKING_URI in the environment, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
             raise ValueError(f"keep user and password out of the space; set {hint}")
         return uri
@@ -212,6 +209,8 @@ Parameter = Annotated[
 class Space(Settings):
     """The description of a sweep, as in its file."""
 
+    imports: list[str] = []
+    """Files (beside this one) and installed modules with methods, networks, data sets and metrics of one's own."""
     base: str
     """The name of a base in search_spaces/bases, or a path."""
     design: Literal["search", "grid", "one_at_a_time", "leave_one_out", "screening"]
@@ -237,6 +236,9 @@ class Space(Settings):
     """Further cells by a label, and how they differ from the base."""
     seeds: Seeds = [0]
     """Every cell of a design other than a search is trained once with each."""
+    keep: Literal["reported", "all", "none"] = "reported"
+    """Whose final weights are kept, in the sweep's folder: those of the trials that tables show, of the samples of a
+    search too, or of none."""
     resources: Resources = Resources()
     report: ReportSettings = ReportSettings()
     tracking: Tracking = Tracking()
@@ -280,7 +282,7 @@ class Space(Settings):
         value, seed = self.report.value, self.search.seed
         if self.design == "search" and value.startswith("val_"):
             hint = f"where {value} is not measured; use {value.replace('val_', 'test_')}"
-            raise ValueError(f"report.value: winners are confirmed on the whole training set, {hint}")
+            raise ValueError(f"report.value: winners are confirmed without a held-out part, {hint}")
         if self.design == "search" and seed in self.confirm.seeds:
             raise ValueError(f"confirm.seeds: {seed} is the seed of the search; winners are confirmed on fresh seeds")
         return self

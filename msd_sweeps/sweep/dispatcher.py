@@ -3,6 +3,9 @@
 - A trial is in one place: it waits, or it has a seat in one slot.
 - A slot asks for orders before each epoch. It gets trials of the stream that it reads, up to `pack` of them; an empty
   slot turns to the stream of the trial that has waited longest.
+- What a slot reports of one epoch is a round. The driver takes rounds whole, records them, and answers with the trials
+  that begin and those that are stopped. A slot waits for the answer where a search decides something; otherwise it
+  may be one round ahead.
 - Where workers die, their trials wait again, in front of all others, and go on from their checkpoints.
 - Every submission gets each epoch's result once, in order, and then one end, unless it is dropped.
 """
@@ -12,12 +15,11 @@ import contextlib
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, NamedTuple
 
-from msd_sweeps.distill import checkpoint
-from msd_sweeps.records.object_store import StoreError, place
+from msd_sweeps.records.fingerprint import Fingerprint
 from msd_sweeps.records.trial_record import EpochResult
+from msd_sweeps.space.own_code import Source
 
 MOST_ATTEMPTS = 3
 """A trial whose workers, or whose Tune actor, die this often has failed."""
@@ -29,6 +31,9 @@ class Inputs(NamedTuple):
     data_sha256: str
     weights: str
     weights_sha256: str
+    fingerprint: Fingerprint = {}
+    code: tuple[Source, ...] = ()
+    """The modules of one's own."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +49,20 @@ class Job:
     folder: str
     """The trial's checkpoints, a path or a URI."""
     inputs: Inputs
+    keep: str = ""
+    """Where the weights are kept when it has finished, a path or a URI; empty: nowhere."""
     submission: int = 1
     """The attempt with which the driver submitted the trial; a resubmitted trial has a larger number."""
     attempt: int = 1
     """The submission's number, and one more for each time that the workers died."""
     reported: int = 0
     """Epochs that the driver knows."""
-    positions: tuple[int, ...] | None = None
-    """Positions of the stream at which the trial can join, newest first; None: anywhere, for a new trial."""
-    afresh: bool = False
-    """Whether this attempt begins without a checkpoint although epochs were reported."""
+    rungs: tuple[int, ...] | None = None
+    """Epochs after which a trial of a search may be stopped; None for any other trial."""
+
+    def decides(self, result: EpochResult) -> bool:
+        """Whether a search decides something after this result."""
+        return self.rungs is not None and (result.state != "running" or result.epoch in self.rungs)
 
 
 class Orders(NamedTuple):
@@ -61,9 +70,14 @@ class Orders(NamedTuple):
 
     admit: list[Job]
     drop: list[str]
-    position: int
-    """The epoch of the stream that a slot without students begins with."""
     close: bool
+
+
+class Round(NamedTuple):
+    """What a slot's students gave in one epoch."""
+
+    number: int
+    results: list[EpochResult]
 
 
 class Dispatcher:
@@ -72,9 +86,9 @@ class Dispatcher:
     A method that awaits nothing is not interrupted by others, so it needs no lock.
     """
 
-    def __init__(self, pack: int, quiet_seconds: float = 0.25):
-        """pack: students of a slot. quiet_seconds: an empty slot starts when no trial has come for so long."""
-        self.pack, self.quiet_seconds = pack, quiet_seconds
+    def __init__(self, pack: int):
+        """pack: students of a slot."""
+        self.pack = pack
         self.waiting: list[Job] = []
         self.seated: dict[int, dict[str, Job]] = {}
         self.lost: dict[int, Any] = {}
@@ -83,13 +97,34 @@ class Dispatcher:
         """Slots, and the trials that leave them at their next epoch boundary."""
         self.results: defaultdict[tuple[str, int], asyncio.Queue[EpochResult]] = defaultdict(asyncio.Queue)
         """By the id of a trial and the number of its submission."""
+        self.rounds: list[Round] = []
+        """Those that the driver has not taken."""
+        self.unanswered: dict[int, tuple[int, bool]] = {}
+        """By the numbers of rounds: the slot, and whether it waits for the answer."""
+        self._count = 0
         self._submissions: dict[str, int] = {}
         """The newest submission of each trial."""
         self._changed = asyncio.Event()
         self.closed = False
         self.failure: str | None = None
 
-    async def submit(self, job: Job) -> None:
+    async def take(self) -> list[Round]:
+        """The rounds that the driver has not seen, which it answers."""
+        rounds, self.rounds = self.rounds, []
+        return rounds
+
+    async def answer(self, numbers: list[int], jobs: list[Job], stopped: list[Job]) -> None:
+        """Go on after some rounds: `jobs` begin together, `stopped` have lost. What waited for this goes on."""
+        for job in stopped:
+            self._let_go(job.trial)
+            self._end(job, "stopped", "")
+        for job in jobs:
+            self._submit(job)
+        for number in numbers:
+            self.unanswered.pop(number, None)
+        self._changed.set()
+
+    def _submit(self, job: Job) -> None:
         """Let a trial wait for a seat; an earlier submission of it that still runs is dropped."""
         self._let_go(job.trial)
         self._submissions[job.trial] = job.submission
@@ -97,7 +132,6 @@ class Dispatcher:
             self.waiting.append(job)
         else:
             self._fail(job, self.failure)
-        self._changed.set()
 
     async def next_result(self, trial: str, submission: int, timeout: float) -> EpochResult | None:
         """The next result of a submission, or None when there is none in `timeout` seconds."""
@@ -147,35 +181,34 @@ class Dispatcher:
                 self._fail(job, failure)
             self.waiting.clear()
 
-    async def orders(self, slot: int, stream: str | None, position: int, live: list[str], timeout: float) -> Orders:
+    async def orders(self, slot: int, stream: str | None, live: list[str], timeout: float) -> Orders:
         """What `slot` does next; a slot without students waits up to `timeout` seconds for some.
 
-        stream, position, live: what the slot reads, where, and its trials. Workers that count as dead and ask all the
-        same are ended.
+        stream, live: what the slot reads, and its trials. Workers that count as dead and ask all the same are ended.
         """
         seats = self.seated.get(slot)
         if seats is None:
-            return Orders([], live, position, True)
+            return Orders([], live, True)
+        await self._until(lambda: self.closed or self.seated.get(slot) is not seats or self._may_go_on(slot))
         drop = [trial for trial in live if (slot, trial) in self.dropped]
         for trial in drop:
             self.dropped.discard((slot, trial))
             seats.pop(trial, None)
         free = self.pack - len(live) + len(drop)
         if free == self.pack and not self.closed:
-            await self._wait_for_trials(timeout)
-            if self.waiting:
-                stream = self.waiting[0].stream
-                position = _best_position([job for job in self.waiting if job.stream == stream])
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._until(lambda: bool(self.closed or self.waiting)), timeout)
+            stream = self.waiting[0].stream if self.waiting else stream
         if self.closed or self.seated.get(slot) is not seats:
-            return Orders([], drop, position, True)
-        fitting = [
-            job for job in self.waiting if job.stream == stream and (job.positions is None or position in job.positions)
-        ]
+            return Orders([], drop, True)
+        # Trials from the beginning take passes of the teacher for themselves, so several begin together.
+        may_begin = free >= fewest_together(self.pack)
+        fitting = [job for job in self.waiting if job.stream == stream and (job.reported or may_begin)]
         admitted = fitting[:free]
         for job in admitted:
             self.waiting.remove(job)
             seats[job.trial] = job
-        return Orders(admitted, drop, position, False)
+        return Orders(admitted, drop, False)
 
     async def give_up(self, slot: int, reason: str) -> None:
         """A slot cannot go on, and nor could others: every trial is interrupted and the slots end."""
@@ -187,8 +220,8 @@ class Dispatcher:
         await self.close()
 
     async def report(self, slot: int, results: list[EpochResult]) -> None:
-        """Pass results on; an epoch that was reported before is left out."""
-        seats = self.seated.get(slot, {})
+        """Pass a round on; an epoch that was reported before is left out."""
+        seats, passed, waits = self.seated.get(slot, {}), [], False
         for result in results:
             job, is_dropped = seats.get(result.trial), (slot, result.trial) in self.dropped
             if job is None or (result.state == "running" and result.epoch <= job.reported):
@@ -199,25 +232,25 @@ class Dispatcher:
                 del seats[result.trial]
                 self.dropped.discard((slot, result.trial))
             if not is_dropped:
-                of_job = replace(result, slot=slot, attempt=job.attempt, afresh=job.afresh)
-                self.results[job.trial, job.submission].put_nowait(of_job)
+                passed.append(replace(result, slot=slot, attempt=job.attempt))
+                waits |= job.decides(result)
+                self.results[job.trial, job.submission].put_nowait(passed[-1])
+        if passed:
+            self.unanswered[self._new_round(passed)] = slot, waits
 
-    async def _wait_for_trials(self, timeout: float) -> None:
-        """Until a trial waits; then, for a moment, as long as more keep coming, so that they start in lockstep."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._until(lambda: bool(self.closed or self.waiting)), timeout)
-            while not self.closed and (count := self._count_together()) < self.pack:
-                more = partial(lambda known: self.closed or self._count_together() != known, count)
-                await asyncio.wait_for(self._until(more), self.quiet_seconds)
+    def _new_round(self, results: list[EpochResult]) -> int:
+        self._count += 1
+        self.rounds.append(Round(self._count, results))
+        return self._count
+
+    def _may_go_on(self, slot: int) -> bool:
+        waits = [waits for of_slot, waits in self.unanswered.values() if of_slot == slot]
+        return not any(waits) and len(waits) < 2
 
     async def _until(self, is_met: Callable[[], bool]) -> None:
         while not is_met():
             self._changed.clear()
             await self._changed.wait()
-
-    def _count_together(self) -> int:
-        """How many trials wait for the stream that comes next."""
-        return sum(job.stream == self.waiting[0].stream for job in self.waiting)
 
     def _let_go(self, trial: str) -> None:
         self.waiting = [job for job in self.waiting if job.trial != trial]
@@ -233,27 +266,21 @@ class Dispatcher:
             if job.attempt >= MOST_ATTEMPTS:
                 self._fail(job, f"its workers died {MOST_ATTEMPTS} times")
                 continue
-            job = replace(job, attempt=job.attempt + 1)
-            try:
-                found = tuple(checkpoint.positions(place(job.folder)))
-            except StoreError as error:
-                self._fail(job, str(error), "interrupted")
-                continue
-            # Without a checkpoint it begins again where it joined the stream, for the same numbers.
-            again.append(replace(job, positions=found or job.positions, afresh=not found and job.reported > 0))
+            again.append(replace(job, attempt=job.attempt + 1))
         self.waiting[:0] = again
         self.lost.pop(slot, None)
         self._changed.set()
 
     def _fail(self, job: Job, reason: str, state: str = "failed") -> None:
-        result = EpochResult(job.trial, state, job.reported, 0, 0.0, {}, reason, attempt=job.attempt)
+        self._new_round([self._end(job, state, reason)])
+
+    def _end(self, job: Job, state: str, reason: str) -> EpochResult:
+        """Let a submission end that no worker reports any more."""
+        result = EpochResult(job.trial, state, job.reported, 0.0, {}, reason, attempt=job.attempt)
         self.results[job.trial, job.submission].put_nowait(result)
+        return result
 
 
-def _best_position(jobs: list[Job]) -> int:
-    """Where an empty slot begins so that most of the waiting trials can go on; 0 for a new trial."""
-    first = jobs[0].positions
-    if first is None:
-        return 0
-    candidates = [position for job in jobs for position in job.positions or ()]
-    return max(first, key=lambda position: (candidates.count(position), position))
+def fewest_together(pack: int) -> int:
+    """How many seats of a slot have to be free before new trials begin beside those that run."""
+    return max(1, pack // 4)

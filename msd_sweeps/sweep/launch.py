@@ -1,15 +1,16 @@
 """From a plan to a full ledger and its report: what is missing of a sweep is trained, and what is complete is left."""
 
+import math
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from msd_sweeps.plan.plan import Plan, duration
 from msd_sweeps.records.header import CloseRecord, header_of
-from msd_sweeps.records.ledger import FILE_NAME, Ledger, read
+from msd_sweeps.records.ledger import FILE_NAME, Ledger, Record, read
 from msd_sweeps.records.mlflow_sync import Mirror, choose_uri, how_to_open, is_synced
 from msd_sweeps.records.provenance import this_launch
 from msd_sweeps.records.step_times import record_step_seconds
@@ -41,8 +42,9 @@ def run_sweep(plan: Plan, options: Options, signals: Signals, trainer: "Distilla
         if not run.is_complete:
             from msd_sweeps.sweep.prepare import Distillation  # imported late: a complete sweep needs no torch
 
-            _train(run, replace(plan, sweep=run.sweep), trainer or Distillation())
-            record_step_seconds(options.storage, [trial for trial in run.trials.values() if not trial.source])
+            start_seconds = _train(run, replace(plan, sweep=run.sweep), trainer or Distillation())
+            trained = [trial for trial in run.trials.values() if not trial.source]
+            record_step_seconds(options.storage, trained, start_seconds)
     return run
 
 
@@ -61,6 +63,7 @@ def _opened(sweep: Sweep, options: Options, signals: Signals) -> Iterator[Run]:
         history = list(read(path)) if path.exists() else []
         launches = header_of(path, history).launches
         run = Run(continued(sweep, launches), folder, trials_of(history), Ledger(path), options, signals, sync)
+        run.seconds_before = seconds_of(history)
         uri, tracking = choose_uri(folder, sweep.space.tracking.uri), sweep.space.tracking
         if not (run.is_complete and is_synced(folder, len(history), uri)):
             run.remove_left_over_checkpoints()
@@ -68,6 +71,16 @@ def _opened(sweep: Sweep, options: Options, signals: Signals) -> Iterator[Run]:
         del history  # of a long sweep it takes as much memory as all the rest
         at_end.callback(run.close)
         yield run
+
+
+def seconds_of(history: Iterable[Record]) -> float:
+    """How long the launches of a ledger took, each from its first record to its last."""
+    seconds, last = 0.0, math.inf
+    for record in history:
+        if record["event"] != "sweep":
+            seconds += max(0.0, record["time"] - last)
+        last = record["time"]
+    return seconds
 
 
 def _finish_copy(sync: StoreSync, again: str) -> None:
@@ -81,8 +94,11 @@ def _finish_copy(sync: StoreSync, again: str) -> None:
         print(f"error: {sync.trouble}{'' if sync.taken else hint}", file=sys.stderr)
 
 
-def _train(run: Run, plan: Plan, trainer: "Distillation") -> None:
-    """Record the launch, train what no other sweep has finished, and record how the launch ended."""
+def _train(run: Run, plan: Plan, trainer: "Distillation") -> float | None:
+    """Record the launch, train what no other sweep has finished, and record how the launch ended.
+
+    Gives the seconds from the start of Ray to the end of the first epoch; None where none was trained.
+    """
     # Imported late: a complete sweep needs no Ray.
     from msd_sweeps.sweep.ray_session import plan_for_cluster, session
     from msd_sweeps.sweep.reuse import FinishedTrials
@@ -92,20 +108,24 @@ def _train(run: Run, plan: Plan, trainer: "Distillation") -> None:
     started, options = time.time(), run.options
     progress = Progress(run.sweep, run.trials, plan.trials)
     run.say, run.show = progress.say, progress.update
-    with progress.live:
+    cluster = session(options.address, options.num_cpus, options.verbose) if options.address else nullcontext()
+    with progress.live, cluster:  # a cluster is joined first, to see whether its nodes have GPUs
         if run.store_sync is not None:
             run.store_sync.say = run.say
         entries = trainer.prepare(run)
         for entry in (this_launch(run.sweep, trainer.device), *entries):
             run.record(entry.event, **entry.record())
         reuse = None if options.fresh else FinishedTrials(options.storage, run.sweep.name, options.store)
-        outcome = "failed"
+        outcome, told, ready = "failed", "", time.time()
         try:
             queue = TrialQueue(run, trainer.inputs, reuse)
             queue.reuse_fixed_trials()
+            told = reuse.left_out if reuse is not None else ""
+            if told:
+                run.say(told)
             if not run.is_complete:
                 plan = replace(plan, measured_pack=trainer.pack)
-                with session(options.address, options.num_cpus, options.verbose):
+                with nullcontext() if options.address else session(None, options.num_cpus, options.verbose):
                     slots = plan_for_cluster(plan, run.say) if options.address else plan.slots_here(options.num_cpus)
                     run_trials(run, queue, trainer, slots)
             outcome = "complete"
@@ -116,7 +136,10 @@ def _train(run: Run, plan: Plan, trainer: "Distillation") -> None:
             close = CloseRecord(outcome=outcome, seconds=round(time.time() - started, 1))
             run.record(close.event, **close.record())
             copied = f", {run.copied} taken over" if run.copied else ""
+            if reuse is not None and reuse.left_out != told:  # a search has come upon more of them
+                run.say(reuse.left_out)
             run.say(f"{len(run.started) - run.copied} trials trained{copied} in {duration(close.seconds)}")
+    return run.first_trained and run.first_trained - ready
 
 
 def finish(run: Run) -> int:

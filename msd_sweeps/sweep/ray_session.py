@@ -162,6 +162,11 @@ class Capacity:
         self.trouble: str | None = None
         """What a slot needs and the cluster has, once it had room for none of them for `wait_seconds`."""
 
+    @property
+    def pack(self) -> int:
+        """The most students of a slot."""
+        return self._plan.pack
+
     def seats(self, and_ahead: bool = False) -> int:
         """How many trials may run at once; with those that wait for a seat, as Tune keeps no idle actors without."""
         return max(1, self.slots) * self._plan.pack + and_ahead * max(self._plan.pack, self._plan.slots)

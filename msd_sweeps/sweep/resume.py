@@ -3,30 +3,30 @@
 import contextlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from msd_sweeps.records import ledger
+from msd_sweeps.records.fingerprint import Fingerprint, counted, differences
 from msd_sweeps.records.header import Launch, header_of
 from msd_sweeps.records.ledger import FILE_NAME
 from msd_sweeps.records.object_store import StoredLedger
 from msd_sweeps.records.ranking import best_first, measured
-from msd_sweeps.records.trial_record import TrialRecord, trials_of
+from msd_sweeps.records.trial_record import TrialRecord, Trials, trials_of
 from msd_sweeps.space.designs import PlannedTrial, Sweep, fresh_seeds
 from msd_sweeps.space.errors import InputError, nearest
 from msd_sweeps.space.load import checked_name, load
+from msd_sweeps.space.own_code import restore
 from msd_sweeps.space.schema import Space
+from msd_sweeps.space.trial import Trial
 from msd_sweeps.sweep.options import Options
 
-Trials = dict[str, TrialRecord]
-"""The trials of a ledger by their ids, in the order of their first start."""
-
-_FREE = ("space.resources.", "space.tracking.", "space.report.")
+_FREE = ("space.resources.", "space.tracking.", "space.report.", "space.keep.")
 """Sections that may change under a name: they decide no number."""
-_LOCATIONS = ("base.data.root", "base.data.loader_workers", "base.teacher.weights")
-"""Settings of the base that may change: another machine has the same files elsewhere."""
+_LOCATIONS = ("base.data.root", "base.data.loader_workers", "base.teacher.weights", "space.search.time_budget")
+"""Single settings that may change: another machine has the same files elsewhere, and other hours to spend."""
 _SEEDS = ("space.seeds", "space.confirm.seeds")
 
 
@@ -69,6 +69,10 @@ def _recorded(options: Options, flag: str) -> Sweep:
     launches = header_of(path).launches
     if not launches:
         raise InputError(f"{path}: the sweep stopped before it began; start it with --space")
+    if launches[-1].own:  # now the code itself, and the settings by its models
+        last = launches[-1]
+        restore(last.own, last.space.model_dump(mode="json"), last.base.model_dump(mode="json"))
+        launches = header_of(path).launches
     return replace(launches[-1].sweep, name=str(options.name))
 
 
@@ -115,6 +119,27 @@ def continued(sweep: Sweep, launches: list[Launch]) -> Sweep:
     return replace(sweep, space=space.model_copy(update=grown))
 
 
+def check_fingerprints(trials: Iterable[TrialRecord], now: Callable[[Trial], Fingerprint]) -> None:
+    """Raises InputError, with what differs, where trials were trained with other facts than they would be now.
+
+    now: the facts that are known so far.
+    """
+    known: dict[str, list[str]] = {}
+    found = []
+    for trial in trials:
+        key = f"{trial.cell} {trial.config['data']} {trial.fingerprints}"
+        if key not in known:
+            here = now(trial.configuration)
+            then = [{name: fact for name, fact in there.items() if name in here} for there in trial.fingerprints]
+            known[key] = [text for there in then if there for text in differences(there, here)]
+        found.append(known[key])
+    if any(found):
+        raise InputError(
+            f"results of this sweep would come out otherwise now: {counted(found)}. Go back to what it began with, "
+            "give another --name, or go on with --allow-mixed; the tables then say which rows mix"
+        )
+
+
 def _differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
     """The dotted paths at which two trees differ, with both values. An empty dictionary is a value, too."""
     if isinstance(old, dict) and isinstance(new, dict):
@@ -134,12 +159,20 @@ def every_search_trial(sweep: Sweep) -> dict[str, PlannedTrial] | None:
     choices = sweep.conditions.every_choice(2 * sweep.space.search.num_samples)
     if choices is None:
         return None
-    found: dict[str, PlannedTrial] = {}
+    found = {planned.trial.id: planned for planned in sweep.first_trials}
     for values in choices:
         with contextlib.suppress(InputError):
             planned = sweep.search_trial(values)
             found.setdefault(planned.trial.id, planned)
     return found
+
+
+def is_searched(sweep: Sweep, trials: Trials, every: Collection[str] | None) -> bool:
+    """Whether a search asks for no more trials. every: what `every_search_trial` gives."""
+    count, search = len(searched(trials)), sweep.space.search
+    if count >= search.num_samples or (search.time_budget is not None and search.time_budget <= trials.searched_hours):
+        return True
+    return every is not None and count >= len(every)
 
 
 def winners(sweep: Sweep, trials: Trials) -> list[PlannedTrial]:
@@ -178,9 +211,6 @@ def is_complete(sweep: Sweep, trials: Trials) -> bool:
     """Whether everything that a sweep asks for has ended."""
     if not trials or not all(trial.is_final for trial in trials.values()):
         return False
-    count = len(searched(trials))
-    if sweep.space.design == "search" and count < sweep.space.search.num_samples:
-        every = every_search_trial(sweep)
-        if every is None or count < len(every):
-            return False
+    if sweep.space.design == "search" and not is_searched(sweep, trials, every_search_trial(sweep)):
+        return False
     return all(is_recorded(planned, trials) for planned in reported_trials(sweep, trials))

@@ -1,12 +1,17 @@
-"""Optuna: the distributions of a space, the sampler, ask and tell; the study is rebuilt from the ledger."""
+"""Optuna: the distributions of a space and its samplers. What a search asks for next follows from the ledger alone.
+
+Each question has a study and a sampler of its own, made from the records of the search so far. The study in the journal
+is for optuna-dashboard, and nothing is asked of it.
+"""
 
 import json
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import JournalStorage
@@ -16,28 +21,54 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from msd_sweeps.records.ranking import values_of
 from msd_sweeps.records.trial_record import TrialRecord
-from msd_sweeps.space.designs import Conditions, Values, on_step
+from msd_sweeps.space.designs import Conditions, Values
+from msd_sweeps.space.levels import on_step, steps_of
 from msd_sweeps.space.schema import Choices, Parameter, Search, Space
 from msd_sweeps.space.trial import Trial
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
-STATES = {"finished": TrialState.COMPLETE, "stopped": TrialState.PRUNED}
-"""Optuna's states for the ends of trials; every other end is a failure."""
-SAMPLERS: dict[str, tuple[Any, dict[str, bool]]] = {
-    "tpe": (optuna.samplers.TPESampler, {"multivariate": True, "group": True}),
-    "random": (optuna.samplers.RandomSampler, {}),
-    "qmc": (optuna.samplers.QMCSampler, {"warn_independent_sampling": False}),
-    "gp": (optuna.samplers.GPSampler, {}),
-    "nsga2": (optuna.samplers.NSGAIISampler, {}),
-}
-"""The samplers of a space, each with its settings."""
+_MOST_START_UP, _FEWEST_START_UP, _START_UP_SHARE = 10, 4, 4
 
 
-def sampler(search: Search, known: int) -> optuna.samplers.BaseSampler:
-    """The sampler that a space names. known: trials of the search so far, so that a resume draws new ones."""
-    kind, settings = SAMPLERS[search.sampler]
-    return kind(seed=(search.seed + 1_000_003 * known) % 2**32, **settings)
+class _QuasiRandom(optuna.samplers.QMCSampler):
+    """The point of a Sobol sequence with a given index; Optuna's own counts in a study."""
+
+    def __init__(self, seed: int, index: int, distributions: dict[str, BaseDistribution]):
+        super().__init__(seed=seed, scramble=True, warn_independent_sampling=False)
+        self._index, self._distributions = index, distributions
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._distributions
+
+    def _find_sample_id(self, study: optuna.Study, search_space: dict[str, BaseDistribution]) -> int:
+        return self._index
+
+
+def start_up(search: Search) -> int:
+    """How many trials a search draws at random before its sampler learns from them."""
+    return max(_FEWEST_START_UP, min(_MOST_START_UP, search.num_samples // _START_UP_SHARE))
+
+
+def sampler(
+    search: Search, number: int, attempt: int, kind: str, distributions: dict[str, BaseDistribution]
+) -> optuna.samplers.BaseSampler:
+    """The sampler of a question. number: trials of the search before it. attempt: counts repeats of the question."""
+    seed = int(np.random.SeedSequence((search.seed, number, attempt)).generate_state(1)[0])
+    first = start_up(search)
+    match kind:
+        case "tpe":
+            # constant_liar: trials that run count as bad, so that those of one pack differ.
+            return optuna.samplers.TPESampler(
+                seed=seed, n_startup_trials=first, multivariate=True, group=True, constant_liar=True
+            )
+        case "gp":
+            return optuna.samplers.GPSampler(seed=seed, n_startup_trials=first)
+        case "nsga2":
+            return optuna.samplers.NSGAIISampler(seed=seed, population_size=first)
+        case "qmc":
+            return _QuasiRandom(search.seed, number + attempt * search.num_samples, distributions)
+    return optuna.samplers.RandomSampler(seed=seed)
 
 
 def distribution_of(parameter: Parameter) -> BaseDistribution:
@@ -45,10 +76,12 @@ def distribution_of(parameter: Parameter) -> BaseDistribution:
     if isinstance(parameter, Choices):
         choices = parameter.choices
         return CategoricalDistribution(list(choices) if isinstance(choices, dict) else [*map(json.dumps, choices)])
+    high, step = parameter.high, parameter.step
+    if step is not None:  # Optuna wants bounds that the step divides
+        high = on_step(parameter, parameter.low + steps_of(parameter) * step)
     if parameter.is_integer:
-        step = int(parameter.step or 1)
-        return IntDistribution(int(parameter.low), int(parameter.high), log=parameter.log, step=step)
-    return FloatDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
+        return IntDistribution(int(parameter.low), int(high), log=parameter.log, step=int(step or 1))
+    return FloatDistribution(parameter.low, high, log=parameter.log, step=step)
 
 
 def _suggested(trial: optuna.Trial, name: str, distribution: Any) -> Any:
@@ -59,85 +92,94 @@ def _suggested(trial: optuna.Trial, name: str, distribution: Any) -> Any:
 
 
 class Study:
-    """The search of one sweep, in a journal for optuna-dashboard, which is written anew from the ledger's records."""
+    """The search of one sweep: what to try next, and a journal of the trials that have ended."""
 
-    def __init__(
-        self, space: Space, name: str, journal: Path, records: Iterable[TrialRecord] = (), base: Trial | None = None
-    ):
-        """base: the trial whose settings the conditions of parameters may name."""
+    def __init__(self, space: Space, name: str, journal: Path, base: Trial | None = None):
+        """journal: written anew. base: the trial whose settings the conditions of parameters may name."""
         self.space = space
         self._conditions = Conditions(space, base)
         self._distributions = {name: distribution_of(parameter) for name, parameter in space.parameters.items()}
         for old in (journal, journal.with_name(journal.name + ".lock")):
             old.unlink(missing_ok=True)
-        known = list(records)
         directions = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
-        with warnings.catch_warnings():
-            # Optuna announces multivariate sampling as experimental on every use.
-            warnings.simplefilter("ignore", category=optuna.exceptions.ExperimentalWarning)
-            self.study = optuna.create_study(
-                study_name=name,
-                storage=JournalStorage(JournalFileBackend(str(journal))),
-                sampler=sampler(space.search, len(known)),
-                directions=[directions[metric.mode] for metric in space.metrics],
-            )
-        self._random = sampler(space.search.model_copy(update={"sampler": "random"}), len(known))
-        self.study.add_trials([self._frozen(record) for record in known if record.is_final])
+        self._directions = [directions[metric.mode] for metric in space.metrics]
+        storage = JournalStorage(JournalFileBackend(str(journal)))
+        self.shown = optuna.create_study(study_name=name, storage=storage, directions=self._directions)
 
-    def ask(self, at_random: bool = False) -> tuple[optuna.Trial, Values]:
-        """A new Optuna trial and the values that it chose, without parameters whose condition is false.
+    def show(self, record: TrialRecord) -> None:
+        """Add a trial that has ended to the journal."""
+        state, values = self._outcome(record)
+        self.shown.add_trial(self._frozen(record, state, values))
 
-        at_random: at random instead of by the sampler.
+    def ask(self, records: Sequence[TrialRecord], attempt: int = 0, at_random: bool = False) -> Values:
+        """What the sampler chooses after these trials, without parameters whose condition is false.
+
+        records: every trial of the search, in the order of their numbers. at_random: not by the space's sampler.
         """
-        own = self.study.sampler
-        if at_random:
-            self.study.sampler = self._random
-        try:
-            trial = self.study.ask()
-            values: Values = {}
+        search = self.space.search
+        kind = "random" if at_random else search.sampler
+        values: Values = {}
+        with warnings.catch_warnings():  # Optuna announces parts of TPE as experimental on every use
+            warnings.simplefilter("ignore")
+            chosen = sampler(search, len(records), attempt, kind, self._distributions)
+            study = optuna.create_study(sampler=chosen, directions=self._directions)
+            if kind != "random":
+                study.add_trials(self._told(records))
+            trial = study.ask()
             for name in self._conditions.order:
                 if self._conditions.counts(name, values):
                     values[name] = self._decoded(name, _suggested(trial, name, self._distributions[name]))
-        finally:
-            self.study.sampler = own
-        return trial, values
+        return values
 
-    def ask_again(self, values: Values) -> optuna.Trial:
-        """Register a choice that was made already, before an interruption; its new Optuna trial."""
-        self.study.enqueue_trial(self._encoded(values))
-        return self.ask()[0]
+    def _told(self, records: Sequence[TrialRecord]) -> list[FrozenTrial]:
+        """The trials as a sampler learns of them.
 
-    def report(self, asked: optuna.Trial, epoch: int, value: float | None) -> None:
-        """One intermediate value of the first metric; Optuna takes none of a study with several metrics."""
-        if len(self.space.metrics) == 1 and value is not None and math.isfinite(value):
-            asked.report(value, epoch)
-
-    def tell(self, asked: optuna.Trial, state: str, *values: float | None) -> None:
-        """How a trial ended, with its value of each metric."""
-        optuna_state, known = self._outcome(state, values)
-        # A pruned trial's value is its last intermediate one.
-        self.study.tell(asked, known if optuna_state == TrialState.COMPLETE else None, state=optuna_state)
-
-    def _outcome(self, state: str, values: Iterable[float | None]) -> tuple[TrialState, list[float] | None]:
-        """Optuna's state and values of a trial that ended; a failure where it lacks a finite value of a metric.
-
-        Of several metrics Optuna prunes nothing.
+        One that failed counts as the worst of all. One that runs counts as one that was stopped where it is.
         """
-        known = [value for value in values if value is not None and math.isfinite(value)]
-        found = STATES.get(state)
-        if found is None or len(known) < len(self.space.metrics) or (found == TrialState.PRUNED and len(known) > 1):
-            return TrialState.FAIL, None
-        return found, known
+        outcomes = [self._outcome(record) for record in records]
+        seen = [values for _, values in outcomes if values is not None]
+        worst = None
+        if seen:
+            worst = [
+                (min if direction == StudyDirection.MAXIMIZE else max)(column)
+                for direction, column in zip(self._directions, zip(*seen, strict=True), strict=True)
+            ]
+        told: list[FrozenTrial] = []
+        for record, (state, values) in zip(records, outcomes, strict=True):
+            if record.is_final and values is None and worst is not None:
+                state, values = TrialState.COMPLETE, worst
+            # NSGA-II keeps the generation of each trial beside it.
+            whole = sum(one.state == TrialState.COMPLETE for one in told)
+            generation = {"NSGAIISampler:generation": whole // start_up(self.space.search)}
+            told.append(self._frozen(record, state, values, generation))
+        return told
 
-    def _frozen(self, record: TrialRecord) -> FrozenTrial:
+    def _outcome(self, record: TrialRecord) -> tuple[TrialState, list[float] | None]:
+        """Optuna's state and values of a trial. Of several metrics Optuna stops nothing early."""
+        known = [v for v in values_of(self.space.metrics, record) if v is not None and math.isfinite(v)]
+        is_measured = len(known) == len(self.space.metrics)
+        if record.state == "finished" and is_measured:
+            return TrialState.COMPLETE, known
+        may_be_stopped = record.state in ("stopped", "running", "interrupted") and len(self._directions) == 1
+        if may_be_stopped and record.epochs and is_measured:
+            return TrialState.PRUNED, known
+        return TrialState.FAIL if record.is_final else TrialState.RUNNING, None
+
+    def _frozen(
+        self,
+        record: TrialRecord,
+        state: TrialState,
+        values: list[float] | None,
+        attributes: dict[str, Any] | None = None,
+    ) -> FrozenTrial:
         metrics = self.space.metrics
         scores = {epoch.epoch: epoch.metrics.get(metrics[0].name) for epoch in record.epochs if len(metrics) == 1}
-        state, values = self._outcome(record.state, values_of(metrics, record))
         return create_trial(
             state=state,
             values=values,
-            params=self._encoded(record.values),
+            params={name: json.dumps(v) if self._is_list(name) else v for name, v in record.values.items()},
             distributions={name: self._distributions[name] for name in record.values},
+            system_attrs=attributes,
             intermediate_values={epoch: score for epoch, score in scores.items() if score is not None},
         )
 
@@ -147,6 +189,3 @@ class Study:
 
     def _decoded(self, name: str, value: Any) -> Any:
         return json.loads(value) if self._is_list(name) else on_step(self.space.parameters[name], value)
-
-    def _encoded(self, values: Values) -> dict[str, Any]:
-        return {name: json.dumps(value) if self._is_list(name) else value for name, value in values.items()}

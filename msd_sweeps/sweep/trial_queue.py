@@ -1,27 +1,26 @@
 """The trial queue: the one place that decides which trial runs next and what is recorded of it.
 
-`next` gives the job of a trial, `result` takes what an epoch of it gave, `end` takes its end. Trials come in this
-order: those that were interrupted, the samples of a search, then fixed trials and the confirmations of the winners.
-Every decision is in the ledger before anyone acts on it, so a sweep goes on from the ledger alone.
+`next` gives the job of a trial, `take` takes what a slot's students gave in one epoch, `end` takes the end of a trial.
+Trials come in this order: those that were interrupted, the samples of a search, then fixed trials and the confirmations
+of the winners. Every decision is in the ledger before anyone acts on it, and depends on the ledger alone: what one slot
+gave is recorded in the order of the trials' numbers, then a search stops trials, then it asks for new ones.
 """
 
 import enum
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-import optuna
-
-from msd_sweeps.distill import checkpoint
-from msd_sweeps.records.object_store import StoreError, place
-from msd_sweeps.records.ranking import values_of
+from msd_sweeps.records.object_store import place
 from msd_sweeps.records.trial_record import EpochResult, TrialRecord
 from msd_sweeps.space.designs import PlannedTrial
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.trial import Trial
 from msd_sweeps.sweep.dispatcher import MOST_ATTEMPTS, Inputs, Job
-from msd_sweeps.sweep.resume import every_search_trial, is_recorded, reported_trials, searched
+from msd_sweeps.sweep.resume import every_search_trial, is_recorded, is_searched, reported_trials, searched
 from msd_sweeps.sweep.reuse import FinishedTrials
 from msd_sweeps.sweep.run_state import JOURNAL, SAME_FAILURES, Run, common_failure
+from msd_sweeps.sweep.rungs import losers, rungs
 from msd_sweeps.sweep.study import Study
 
 _MOST_REPEATS = 25
@@ -47,43 +46,60 @@ class TrialQueue:
         self.study: Study | None = None
         self._inputs, self._reuse = inputs, reuse
         self._first_ends: list[tuple[str, str, str]] = []
-        self._asked: dict[str, optuna.Trial] = {}
-        """The Optuna trial of each search trial that runs."""
-        for trial in self.trials.values():
-            if not trial.is_final and trial.has_every_epoch:  # a driver was killed before it recorded the end
-                self._record_end(trial, "finished")
-        self._interrupted = [trial for trial in self.trials.values() if not trial.is_final]
+        self._restarted: set[tuple[str, int]] = set()
+        """Trials and attempts that began again without a checkpoint."""
         self._searched = searched(self.trials)
-        self._planned: list[PlannedTrial] | None = None
-        """The trials after the search that have not begun; None before the search has ended."""
         if self.sweep.space.design == "search":
             self._every = every_search_trial(self.sweep)
-            journal = run.folder / JOURNAL
-            self.study = Study(self.sweep.space, self.sweep.name, journal, self._searched, self.sweep.base)
+            self.study = Study(self.sweep.space, self.sweep.name, run.folder / JOURNAL, self.sweep.base)
+            for trial in self._searched:
+                if trial.is_final:
+                    self.study.show(trial)
+        for trial, state, reason in self._ends(self._newest_round()):  # those that a killed driver did not record
+            self._record_end(trial, state, reason)
+            run.remove_checkpoints(run.checkpoints / trial.trial)
+        self._owed = self._searched[-1].more if self._searched else 0
+        """Trials that the search has yet to ask for, of those that begin together."""
+        self._interrupted = [trial for trial in self.trials.values() if not trial.is_final]
+        self._planned: list[PlannedTrial] | None = None
+        """The trials after the search that have not begun; None before the search has ended."""
+        self._began = time.monotonic()
 
-    def next(self) -> Job | Pause:
-        """The job of the next trial, whose start is recorded; or why there is none now."""
-        trial = self._begin_next()
+    def _newest_round(self) -> list[TrialRecord]:
+        """The trials of the ledger's last round; where it lacks a part of that round, its epochs are taken back."""
+        reported = [trial for trial in self.trials.values() if trial.epochs]
+        self._round = max((trial.epochs[-1].round for trial in reported), default=0)
+        members = [trial for trial in reported if trial.epochs[-1].round == self._round]
+        is_whole = any(not trial.epochs[-1].more for trial in members)
+        for trial in members if not is_whole else ():
+            trial.epochs.pop()
+        return [trial for trial in members if is_whole and not trial.is_final]
+
+    def next(self, free: int = 1, fewest: int = 1) -> Job | Pause:
+        """The job of the next trial, whose start is recorded; or why there is none now.
+
+        free: seats. fewest: a search asks for no fewer trials at a time, unless nothing runs, as trials that begin
+        together share the teacher's passes.
+        """
+        trial = self._begin_next(free, fewest)
         while isinstance(trial, TrialRecord) and trial.is_final:  # copied from another sweep
-            trial = self._begin_next()
+            trial = self._begin_next(free, fewest)
         if isinstance(trial, Pause):
             return trial
-        try:
-            job = self._job(trial)
-        except StoreError as error:  # where its checkpoints are is not known, and so it goes for every other trial
-            self.trouble = self.trouble or str(error)
-            self._record_end(trial, "interrupted", self.trouble)
-            return Pause.WAIT
-        self.running[trial.trial] = job
+        job = self.running[trial.trial] = self._job(trial)
         return job
 
-    def _begin_next(self) -> TrialRecord | Pause:
+    def _begin_next(self, free: int, fewest: int) -> TrialRecord | Pause:
         if self._interrupted:
             return self._resume(self._interrupted.pop(0))
-        if self.study is not None and len(self._searched) < self.sweep.space.search.num_samples:
-            sample = self._sample(self.study)
-            if sample is not None:
-                return sample
+        if self.study is not None and not self._is_searched():
+            if not self._owed and (free >= fewest or not self.running):
+                self._owed = min(free, self.sweep.space.search.num_samples - len(self._searched))
+            if self._owed:
+                sample = self._sample(self.study)
+                if sample is not None:
+                    return sample
+                self._owed = 0
         if self._planned is None:
             if not all(trial.is_final for trial in self._searched):
                 return Pause.WAIT
@@ -103,7 +119,7 @@ class TrialQueue:
         if self._reuse is None:
             return
         for planned in self.sweep.fixed_trials:
-            if planned.trial.id not in self.trials and self._reuse.find(planned.trial.id) is not None:
+            if planned.trial.id not in self.trials and self._found(planned.trial) is not None:
                 self._start(planned)
 
     @property
@@ -111,28 +127,35 @@ class TrialQueue:
         """Whether the next trial may depend on the results of those that run."""
         return self.study is not None and self._planned is None
 
+    def _is_searched(self) -> bool:
+        """Whether the search asks for no more trials; the end of its time is recorded."""
+        if is_searched(self.sweep, self.trials, self._every):
+            return True
+        hours = (self.run.seconds_before + time.monotonic() - self._began) / 3600
+        budget = self.sweep.space.search.time_budget
+        if budget is None or hours < budget:
+            return False
+        self.trials.searched_hours = self.run.record("search_end", hours=budget)["hours"]
+        return True
+
     def _sample(self, study: Study) -> TrialRecord | None:
-        """A new trial of the search, from the sampler; None when nothing is left.
+        """A new trial of the search: a known point or one from the sampler; None when nothing is left.
 
         Where the sampler only repeats what was tried, the trial is drawn at random, or taken from what is left.
         """
-        if self._every is not None and len(self._searched) >= len(self._every):
-            return None
+        for planned in self.sweep.first_trials:
+            if planned.trial.id not in self.trials:
+                return self._start(planned)
         for attempt in range(2 * _MOST_REPEATS):
-            asked, values = study.ask(at_random=attempt >= _MOST_REPEATS)
+            values = study.ask(self._searched, attempt, at_random=attempt >= _MOST_REPEATS)
             try:
                 planned = self.sweep.search_trial(values)
-            except InputError:  # between bounds that were checked; the sampler learns to keep away
-                study.tell(asked, "failed")
+            except InputError:  # between bounds that were checked
                 continue
-            known = self.trials.get(planned.trial.id)
-            if known is None:
-                self._asked[planned.trial.id] = asked
+            if planned.trial.id not in self.trials:
                 return self._start(planned)
-            study.tell(asked, known.state, *values_of(self.sweep.space.metrics, known))
         for name, planned in (self._every or {}).items():
             if name not in self.trials:
-                self._asked[name] = study.ask_again(planned.levels[0])
                 return self._start(planned)
         return None
 
@@ -152,13 +175,14 @@ class TrialQueue:
         self.trials[trial.trial] = trial
         if trial.phase == "search":
             self._searched.append(trial)
+            trial.more = self._owed
         if not self._copied(trial):
+            if trial.phase == "search":
+                trial.more = self._owed = self._owed - 1
             self._record_start(trial, 1)
         return trial
 
     def _resume(self, trial: TrialRecord) -> TrialRecord:
-        if trial.phase == "search" and self.study is not None:
-            self._asked[trial.trial] = self.study.ask_again(trial.values)
         # Only a copy that broke off is looked for again: other trials go on from their own checkpoints.
         if not (trial.source and self._copied(trial)):
             self._record_start(trial, trial.attempts + 1)
@@ -166,48 +190,69 @@ class TrialQueue:
 
     def _copied(self, trial: TrialRecord) -> bool:
         """Copy the records of a trial that another sweep has finished; False where there is none."""
-        found = self._reuse.find(trial.trial) if self._reuse is not None else None
+        found = self._found(trial.configuration)
         if found is None:
             return False
         self._record_start(trial, 1, source=found.source)
         for epoch in found.epochs:
-            self._record_epoch(trial, replace(epoch, attempt=1))
+            self._record_epoch(trial, replace(epoch, attempt=1, round=0, more=0))
         self._record_end(trial, found.state)
         return True
 
+    def _found(self, trial: Trial) -> TrialRecord | None:
+        """The trial as another sweep has finished it, with the same fingerprint."""
+        return None if self._reuse is None else self._reuse.find(trial.id, self._inputs(trial).fingerprint)
+
     def _job(self, trial: TrialRecord) -> Job:
-        """All that a worker needs. Raises StoreError where the trial's checkpoints cannot be looked for."""
-        planned = trial.configuration
-        folder = self.run.checkpoints / trial.trial
-        positions: tuple[int, ...] | None = tuple(checkpoint.positions(folder))
-        if not positions:
-            # A trial without its checkpoints begins again where it joined the stream, for the same numbers.
-            positions = (trial.epochs[0].position,) if trial.epochs else None
-            if trial.epochs:
-                self._record_restart(trial)
+        """All that a worker needs."""
+        planned, is_search = trial.configuration, trial.phase == "search"
         return Job(
             trial=trial.trial,
             config=planned.placed.model_dump_json(),
             stream=planned.stream_key,
-            folder=str(folder),
+            folder=str(self.run.checkpoints / trial.trial),
             inputs=self._inputs(planned),
+            keep=self._kept_in(trial),
             submission=trial.attempts,
             attempt=trial.attempts,
             reported=len(trial.epochs),
-            positions=positions,
+            rungs=rungs(self.sweep.space.scheduler, planned.recipe.epochs) if is_search else None,
         )
 
-    def result(self, result: EpochResult) -> None:
-        """Record what a slot has reported of a trial that runs, and its end where it has ended."""
-        if result.trial not in self.running:
-            return
-        trial = self.trials[result.trial]
-        if result.state in ("running", "finished"):
-            self._record_epoch(trial, result)
-        if result.state == "interrupted":  # its workers cannot go on, and no others could
-            self.trouble = self.trouble or result.reason
-        if result.state != "running":
-            self.end(trial.trial, result.state, result.reason, result.traceback)
+    def _kept_in(self, trial: TrialRecord) -> str:
+        """Where the weights of a trial are kept; empty where the space keeps none of it."""
+        is_kept = self.sweep.space.keep in (("all",) if trial.phase == "search" else ("all", "reported"))
+        return str(self.run.weights / trial.trial) if is_kept else ""
+
+    def take(self, results: Iterable[EpochResult]) -> list[Job]:
+        """Record a round: what the students of one slot gave in an epoch. Returns the jobs that are stopped early.
+
+        The order of the results does not matter. What is of trials that do not run is left out.
+        """
+        known = [result for result in results if result.trial in self.running]
+        known.sort(key=lambda result: self.trials[result.trial].number)
+        learned = [result for result in known if result.state in ("running", "finished")]
+        for result in known:
+            if result not in learned:
+                if result.state == "interrupted":  # its workers cannot go on, and no others could
+                    self.trouble = self.trouble or result.reason
+                self.end(result.trial, result.state, result.reason, result.traceback)
+        self._round += bool(learned)
+        for more, result in zip(reversed(range(len(learned))), learned, strict=True):
+            self._record_epoch(self.trials[result.trial], replace(result, round=self._round, more=more))
+        ends = [
+            (state, self.end(trial.trial, state, reason))
+            for trial, state, reason in self._ends([self.trials[result.trial] for result in learned])
+        ]
+        return [job for state, job in ends if state == "stopped" and job is not None]
+
+    def _ends(self, arrived: list[TrialRecord]) -> list[tuple[TrialRecord, str, str]]:
+        """The ends of trials after a round, with states and reasons: those with every epoch, and those that lost."""
+        done = [(trial, "finished", "") for trial in arrived if trial.has_every_epoch]
+        scheduler = self.sweep.space.scheduler.type
+        of_search = [trial for trial in arrived if trial.phase == "search" and not trial.has_every_epoch]
+        lost = losers(self.sweep.space, self._searched, of_search) if scheduler == "asha" else []
+        return done + [(trial, "stopped", f"by {scheduler}") for trial in lost]
 
     def end(self, name: str, state: str, reason: str = "", traceback: str = "") -> Job | None:
         """Record how a trial ended and delete its checkpoints if it is final; its job, or None if it had ended.
@@ -237,24 +282,19 @@ class TrialQueue:
         return job
 
     def _record_start(self, trial: TrialRecord, attempt: int, **source: str) -> None:
-        trial.apply(self.run.record("start", attempt=attempt, **trial.start_fields(), **source))
+        facts = {"fingerprint": self._inputs(trial.configuration).fingerprint, **source}
+        trial.apply(self.run.record("start", attempt=attempt, **trial.start_fields(), **facts))
 
     def _record_epoch(self, trial: TrialRecord, result: EpochResult) -> None:
         if result.attempt > trial.attempts:  # its workers died in between
             self._record_start(trial, result.attempt)
-            if result.afresh:
-                self._record_restart(trial)
+        if result.afresh and (trial.trial, trial.attempts) not in self._restarted:
+            self._restarted.add((trial.trial, trial.attempts))
+            self.run.record("restart", trial=trial.trial, attempt=trial.attempts, epochs_lost=len(trial.epochs))
         trial.apply(self.run.record("epoch", trial=trial.trial, attempt=trial.attempts, **result.recorded()))
-        if trial.trial in self._asked and self.study is not None:
-            value = trial.metrics.get(self.sweep.space.metrics[0].name)
-            self.study.report(self._asked[trial.trial], result.epoch, value)
-
-    def _record_restart(self, trial: TrialRecord) -> None:
-        self.run.record("restart", trial=trial.trial, attempt=trial.attempts, epochs_lost=len(trial.epochs))
 
     def _record_end(self, trial: TrialRecord, state: str, reason: str = "", traceback: str = "") -> None:
         fields = {"trial": trial.trial, "attempt": trial.attempts, "state": state, "reason": reason}
         trial.apply(self.run.record("end", **fields, **({"traceback": traceback} if traceback else {})))
-        asked = self._asked.pop(trial.trial, None)
-        if asked is not None and self.study is not None and trial.is_final:
-            self.study.tell(asked, state, *values_of(self.sweep.space.metrics, trial))
+        if trial.phase == "search" and self.study is not None and trial.is_final:
+            self.study.show(trial)

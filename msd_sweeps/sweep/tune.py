@@ -1,23 +1,23 @@
-"""Ray Tune around the trial queue: thin adapters, through which Tune's scheduler stops trials early.
+"""Ray Tune around the trial queue: thin adapters.
 
-Tune asks `_Searcher` for a trial, which gives it to the dispatcher; a `_TrialActor` passes each result on to Tune;
-`_Asha` may stop the trial; the `Driver` gives the result to the queue, and so to the ledger.
+At every step of Tune the `Driver` takes what slots have reported from the dispatcher, gives it to the queue, and so to
+the ledger, and answers with the trials that begin and those that are stopped. Tune asks `_Searcher` for the trials that
+began; a `_TrialActor` passes each result on to Tune, which wakes it.
 """
 
 import math
 import signal
-import types
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import ray
 from ray import tune
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from msd_sweeps.plan.slots import SlotPlan
-from msd_sweeps.sweep.dispatcher import Dispatcher, Job
+from msd_sweeps.sweep.dispatcher import Dispatcher, Job, fewest_together
 from msd_sweeps.sweep.prepare import Distillation
 from msd_sweeps.sweep.ray_session import Capacity, nodes
 from msd_sweeps.sweep.run_state import Interrupted, Run, SweepStopped
@@ -47,7 +47,7 @@ def run_trials(run: Run, queue: TrialQueue, trainer: Distillation, plan: SlotPla
         tune.with_resources(trial_actor, {"CPU": 0, here: share}),
         tune_config=tune.TuneConfig(
             search_alg=_Searcher(driver),
-            scheduler=FIFOScheduler() if run.sweep.space.scheduler.type == "none" else _Asha(driver),
+            scheduler=FIFOScheduler(),  # the queue stops trials
             num_samples=-1,
             reuse_actors=True,
         ),
@@ -65,6 +65,7 @@ def run_trials(run: Run, queue: TrialQueue, trainer: Distillation, plan: SlotPla
     with ThreadPoolExecutor(1) as thread:  # where Tune leaves the signals alone
         try:
             thread.submit(tuner.fit).result()
+            driver.advance()
             if driver.why_ending:  # Tune's callbacks do not hear of the trials that end with Tune itself
                 for trial in list(queue.running):
                     driver.drop(queue.end(trial, "interrupted", driver.why_ending))
@@ -82,6 +83,10 @@ class Driver(tune.Callback, tune.Stopper):
 
     def __init__(self, run: Run, queue: TrialQueue, dispatcher: Any, slots: WorkerGroups, capacity: Capacity):
         self.run, self.queue, self.dispatcher, self.slots, self.capacity = run, queue, dispatcher, slots, capacity
+        self.begun: list[Job] = []
+        """Trials that have begun, and that Tune does not know of."""
+        self.is_done = False
+        """Whether no trial is left to begin."""
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[()]]:
         return object, ()  # Tune pickles its parts to disk; this one stays in the driver's process
@@ -103,21 +108,23 @@ class Driver(tune.Callback, tune.Stopper):
         if job is not None:
             self.dispatcher.drop.remote(job.trial, job.submission)
 
-    def is_search(self, tune_trial: Any) -> bool:
-        """Whether this is a trial of the search that runs."""
-        trial = tune_trial.config["trial"]
-        return trial in self.queue.running and self.queue.trials[trial].phase == "search"
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
-        self.queue.result(result["result"])
+    def advance(self) -> None:
+        """Record what slots have reported, begin trials for the seats that are free, and answer the slots."""
+        rounds = ray.get(self.dispatcher.take.remote())
+        stopped = [job for one in rounds for job in self.queue.take(one.results)]
+        queue, jobs = self.queue, []
+        seats = self.capacity.seats(and_ahead=not queue.is_searching)
+        while not self.why_ending and (free := seats - len(queue.running)) > 0:
+            job = queue.next(free, fewest_together(self.capacity.pack))
+            if isinstance(job, Pause):
+                self.is_done = job is Pause.DONE
+                break
+            jobs.append(job)
+        self.begun += jobs
+        if rounds or jobs:
+            ray.get(self.dispatcher.answer.remote([one.number for one in rounds], jobs, stopped))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        # A trial that has not ended by itself was stopped by the scheduler.
-        if not self.why_ending:
-            scheduler = self.run.sweep.space.scheduler.type
-            self.drop(self.queue.end(trial.config["trial"], "stopped", f"by {scheduler}"))
         # Tune would keep statistics of each metric, some 50 KB a trial, and its JSON for as long as the sweep lasts.
         kept = trial.run_metadata
         kept.metric_analysis, kept.metric_n_steps, kept.last_result = {}, {}, {"done": True}
@@ -125,13 +132,17 @@ class Driver(tune.Callback, tune.Stopper):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The actor has died, not the trial's workers: the trial goes on from its checkpoint."""
-        self.drop(self.queue.retry(trial.config["trial"], "its Tune actor died"))
+        self.advance()
+        job = self.queue.running.get(trial.config["trial"])
+        if job is not None and job.submission == trial.config["submission"]:
+            self.drop(self.queue.retry(job.trial, "its Tune actor died"))
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        """Whether Tune has to end; Tune asks at every step, so the nodes are looked at here."""
+        """Whether Tune has to end; Tune asks at every step, so all that goes on at each step stands here."""
+        self.advance()
         self.capacity.look()
         self.slots.grow(self.capacity.slots)
         self.queue.trouble = self.queue.trouble or self.capacity.trouble
@@ -139,7 +150,7 @@ class Driver(tune.Callback, tune.Stopper):
 
 
 class _Searcher(Searcher):
-    """Takes trials from the queue, as many as there are seats."""
+    """Tells Tune of the trials that have begun."""
 
     def __init__(self, driver: Driver):
         metric = driver.run.sweep.space.metrics[0]
@@ -147,13 +158,12 @@ class _Searcher(Searcher):
         self._driver = driver
 
     def suggest(self, trial_id: str) -> Any:
-        queue = self._driver.queue
-        if len(queue.running) >= self._driver.capacity.seats(and_ahead=not queue.is_searching):
-            return None
-        job = queue.next()
-        if isinstance(job, Pause):
-            return None if job is Pause.WAIT else Searcher.FINISHED
-        self._driver.dispatcher.submit.remote(job)
+        driver = self._driver
+        if not driver.begun:  # Tune asks nothing else while none of its trials lives
+            driver.advance()
+        if not driver.begun:
+            return Searcher.FINISHED if driver.is_done else None
+        job = driver.begun.pop(0)
         # The job itself goes to the slots alone: Tune would keep several copies for as long as the sweep lasts.
         return {"trial": job.trial, "submission": job.submission}
 
@@ -188,38 +198,3 @@ class _TrialActor(tune.Trainable):
     def get_auto_filled_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Nothing: Tune would keep host, process, dates and configuration of each trial as long as the sweep lasts."""
         return {}
-
-
-class _Asha(AsyncHyperBandScheduler):
-    """ASHA (Li et al. 2020, arXiv:1810.05934) for the trials of a search; all others run to their end.
-
-    After a resume the rungs are filled with the results that the ledger holds.
-    """
-
-    def __init__(self, driver: Driver):
-        sweep = driver.run.sweep
-        settings, metric, epochs = sweep.space.scheduler, sweep.space.metrics[0], sweep.base.recipe.epochs
-        super().__init__(
-            time_attr="epoch",
-            metric=metric.name,
-            mode=metric.mode,
-            max_t=epochs,
-            grace_period=min(settings.grace_period, epochs),
-            reduction_factor=settings.reduction_factor,
-        )
-        self._driver = driver
-        no_controller: Any = None
-        for trial in driver.queue.trials.values():
-            if trial.phase == "search" and trial.is_final:
-                stand_in: Any = types.SimpleNamespace(trial_id=trial.trial)
-                self.on_trial_add(no_controller, stand_in)
-                for epoch in trial.epochs[:-1]:
-                    super().on_trial_result(no_controller, stand_in, {**epoch.metrics, "epoch": epoch.epoch})
-
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        is_search = self._driver.is_search(trial)
-        return super().on_trial_result(tune_controller, trial, result) if is_search else TrialScheduler.CONTINUE
-
-    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        if self._driver.is_search(trial):
-            super().on_trial_complete(tune_controller, trial, result)

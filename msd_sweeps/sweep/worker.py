@@ -4,6 +4,8 @@ import socket
 import threading
 import time
 import traceback
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +17,18 @@ from ray.train import UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from msd_sweeps.catalog.datasets import file_sha256
-from msd_sweeps.distill import checkpoint, teacher
+from msd_sweeps.distill import checkpoint, kept, teacher
 from msd_sweeps.distill.cohort import Cohort
 from msd_sweeps.distill.data import loading as data
 from msd_sweeps.distill.data.splits import Splits
 from msd_sweeps.distill.device import choose_device
+from msd_sweeps.distill.fingerprint import code_of
 from msd_sweeps.distill.models.network import Network
 from msd_sweeps.plan.slots import SlotPlan
+from msd_sweeps.records.fingerprint import differences
 from msd_sweeps.records.object_store import StoreError, local_file, place
 from msd_sweeps.records.trial_record import EpochResult
+from msd_sweeps.space import own_code
 from msd_sweeps.space.trial import Trial
 from msd_sweeps.sweep.dispatcher import Job, Orders
 
@@ -133,6 +138,8 @@ class Worker:
         self.cohort: Cohort | None = None
         self.jobs: dict[str, Job] = {}
         """The jobs of the cohort's students, by the ids of their trials."""
+        self._afresh: set[str] = set()
+        """Trials that lost their checkpoints, and so begin again."""
         self._trained: float | None = None
         """When the last epoch ended."""
         self._saved = time.monotonic()
@@ -160,8 +167,9 @@ class Worker:
     def _follow(self, orders: Orders) -> None:
         """Seat new trials and train an epoch. Raises StoreError, CheckpointError where checkpoints cannot be kept."""
         was_empty = self.cohort is None or not self.cohort.students
-        self._report([result for job in orders.admit for result in self.admit(job, orders.position)])
+        failed = [result for job in orders.admit for result in self.admit(job)]
         if self.cohort is None or not self.cohort.students:
+            self._report(failed)
             return
         now, waited = time.monotonic(), 0.0
         if was_empty:  # the slot stood still between its last students and these
@@ -169,49 +177,55 @@ class Worker:
         results = self.cohort.run_epoch()
         for result in results:
             result.metrics["wait_seconds"] = waited
-        self.save()
+        self._keep_finished(results)
+        self.save([result.trial for result in results])
         self.cohort.retire()
         self._trained = time.monotonic()
-        self._report(results)
+        self._report([*failed, *(replace(result, afresh=result.trial in self._afresh) for result in results)])
 
     def _orders(self) -> Orders:
         """The same orders for all ranks: rank 0 asks."""
         box: list[Any] = [None]
         if self.rank == 0:
             cohort = self.cohort
-            state = (cohort.key, cohort.position, list(cohort.students)) if cohort else (None, 0, [])
+            state = (cohort.key, list(cohort.students)) if cohort else (None, [])
             box[0] = ray.get(self.dispatcher.orders.remote(self.slot, *state, _IDLE_SECONDS))
         if self.world_size > 1:
             torch.distributed.broadcast_object_list(box, 0)
         orders: Orders = box[0]
         return orders
 
-    def admit(self, job: Job, position: int) -> list[EpochResult]:
-        """Seat a trial, from its checkpoint if it has one; the results that the driver has not seen yet.
+    def admit(self, job: Job) -> list[EpochResult]:
+        """Seat a trial, from the epoch that the driver knows if that has a checkpoint.
 
-        A trial that cannot be seated has failed, which is its one result. Raises StoreError.
+        Returns nothing, or the one result of a trial that cannot be seated and has failed. Raises StoreError.
         """
         try:
-            trial = Trial.model_validate_json(job.config)
+            trial = own_code.trial_of(job.config, job.inputs.code)
             if self.cohort is None or self.cohort.key != job.stream:
                 self.cohort = self._new_cohort(trial, job)
-            found = checkpoint.positions(place(job.folder)).get(position) if job.positions else None
-            self.cohort.admit(trial, checkpoint.load(found) if found else None, position)
+            found = checkpoint.newest(place(job.folder), job.reported) if job.reported else None
+            self.cohort.admit(trial, checkpoint.load(found) if found else None)
+            self._afresh |= {job.trial} if job.reported and found is None else set()
         except StoreError:
             raise
         except Exception as error:
             if self.world_size > 1:
                 raise
             reason = f"{type(error).__name__}: {error}"
-            return [EpochResult(job.trial, "failed", 0, 0, 0.0, {}, reason, traceback.format_exc())]
+            return [EpochResult(job.trial, "failed", 0, 0.0, {}, reason, traceback.format_exc())]
         self.jobs[job.trial] = job
-        unseen = [entry for entry in self.cohort.students[job.trial].history if entry.epoch > job.reported]
-        self.cohort.retire()
-        return unseen
+        return []
 
     def _new_cohort(self, trial: Trial, job: Job) -> Cohort:
         """A cohort of the trial's stream. Data and teacher stay loaded while only the stream changes."""
         self.cohort = None
+        own = code_of(trial) | {"device": self.device.type}
+        expected = {name: fact for name, fact in job.inputs.fingerprint.items() if name in own}
+        if expected and (differing := differences(expected, own)):
+            raise RuntimeError(
+                f"{socket.gethostname()} is not as the driver: {'; '.join(differing)} (there: the driver)"
+            )
         wanted = trial.data.model_dump_json()
         if wanted not in self._splits:
             splits = data.load(trial.data)
@@ -226,22 +240,32 @@ class Worker:
         ranks = self.rank, self.world_size
         return Cohort(trial, self._teachers[key], self._splits[wanted], self.device, *ranks, self.threads_per_student)
 
-    def save(self) -> None:
-        """Write every student's checkpoint. A trial that goes on without one goes back further after a fault.
+    def save(self, trials: Iterable[str]) -> None:
+        """Write the checkpoints of some seated trials. One that goes on without goes back further after a fault.
 
         Raises CheckpointError: at once on a disk, and where an object store has taken nothing for `unsaved_seconds`.
         """
         if self.rank != 0 or self.cohort is None:
             return
-        for name, student in self.cohort.students.items():
+        for name, student in ((name, self.cohort.students[name]) for name in trials if name in self.cohort.students):
             folder = place(self.jobs[name].folder)
             try:
-                checkpoint.save(folder, student.epoch, self.cohort.position, student.state())
+                checkpoint.save(folder, student.epoch, student.state())
             except checkpoint.CheckpointError:
                 if isinstance(folder, Path) or time.monotonic() - self._saved > self.unsaved_seconds:
                     raise
                 return  # the other students would wait as long for the same answer
         self._saved = time.monotonic()
+
+    def _keep_finished(self, results: list[EpochResult]) -> None:
+        """Keep the weights of students that have finished, before anyone hears that they have. Raises as `save`."""
+        cohort = self.cohort
+        if self.rank != 0 or cohort is None:
+            return
+        for result in results:
+            folder = self.jobs[result.trial].keep if result.state == "finished" else ""
+            if folder:
+                kept.keep(place(folder), cohort.students[result.trial], cohort.splits, cohort.dtype)
 
     def _report(self, results: list[EpochResult]) -> None:
         if self.rank == 0 and results:
@@ -254,6 +278,7 @@ class Worker:
         if self.cohort is not None:
             self.cohort.drop(trial)
         self.jobs.pop(trial, None)
+        self._afresh.discard(trial)
 
 
 def check_same(what: str, found: str, expected: str) -> None:

@@ -57,7 +57,7 @@ sweep.fixed_trials
 queue = TrialQueue(Run(sweep, folder, {}, ledger), Simulation().inputs)
 began, before = time.perf_counter(), resident()
 while not isinstance(job := queue.next(), Pause):
-    queue.result(EpochResult(job.trial, "finished", 1, 0, 0.0, invented(job.trial, 1, True), slot=0))
+    queue.take([EpochResult(job.trial, "finished", 1, 0.0, invented(job.trial, 1, True), slot=0)])
 count = len(queue.trials)
 print((time.perf_counter() - began) / count * 1000, (resident() - before) / count)
 """

@@ -149,7 +149,7 @@ for number in range(10):
     record("start", **trial, cell="c", label="l", phase="design", number=number, seed=0, config={"a": 1}, levels=[],
            search_trial="")
     for epoch in range(1, 6):
-        record("epoch", **trial, epoch=epoch, position=epoch - 1, slot=0, seconds=1.0, metrics={"test_top1": 50.0})
+        record("epoch", **trial, epoch=epoch, round=epoch, more=0, slot=0, seconds=1.0, metrics={"test_top1": 50.0})
     record("end", **trial, state="finished", reason="")
 print(mirror.close(300.0))
 """

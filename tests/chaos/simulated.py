@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import traceback
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,17 +65,18 @@ def fill_the_disk_while(path: Path) -> None:
 
 
 class _Student:
-    def __init__(self, job: Job, position: int, wanted: dict[str, Any]):
+    def __init__(self, job: Job, wanted: dict[str, Any]):
         self.job, self.config = job, json.loads(job.config)
         self.epochs = self.config["recipe"]["epochs"]
         self.faults = [kind for path, value, kind in wanted["faults"] if _at(self.config, path) == value]
         self.history: list[EpochResult] = []
         folder = place(job.folder)
-        found = checkpoint.positions(folder).get(position) if job.positions else None
+        found = checkpoint.newest(folder, job.reported) if job.reported else None
+        self.is_afresh = found is None and job.reported > 0
         if found is not None:
             self.history = [EpochResult(**fields) for fields in json.loads(checkpoint.read(found))]
 
-    def epoch(self, position: int) -> EpochResult:
+    def epoch(self) -> EpochResult:
         """One more epoch. Raises what the settings ask for."""
         epoch = len(self.history) + 1
         if epoch == 2 and "failed" in self.faults:
@@ -86,8 +87,8 @@ class _Student:
             raise ArithmeticError("the training loss of epoch 2 is nan")
         is_last = epoch >= self.epochs
         metrics, state = invented(self.job.trial, epoch, is_last), "finished" if is_last else "running"
-        self.history.append(EpochResult(self.job.trial, state, epoch, position, 0.001, metrics))
-        return self.history[-1]
+        self.history.append(EpochResult(self.job.trial, state, epoch, 0.001, metrics))
+        return replace(self.history[-1], afresh=self.is_afresh)
 
 
 def _at(config: dict[str, Any], path: str) -> Any:
@@ -97,12 +98,12 @@ def _at(config: dict[str, Any], path: str) -> Any:
     return value
 
 
-def _lost(student: _Student, error: Exception, position: int) -> EpochResult:
+def _lost(student: _Student, error: Exception) -> EpochResult:
     states = {MemoryError: "out_of_memory", ArithmeticError: "diverged"}
     state = states.get(type(error), "failed")
     trace = traceback.format_exc() if state != "diverged" else ""
     reason = f"{type(error).__name__}: {error}"
-    return EpochResult(student.job.trial, state, len(student.history), position, 0.001, {}, reason, trace)
+    return EpochResult(student.job.trial, state, len(student.history), 0.001, {}, reason, trace)
 
 
 def serve(of_slot: dict[str, Any]) -> None:
@@ -112,36 +113,32 @@ def serve(of_slot: dict[str, Any]) -> None:
     dispatcher, slot = of_slot["dispatcher"], of_slot["slot"]
     ray.get(dispatcher.enter.remote(slot))
     stream: str | None = None
-    position = 0
     live: dict[str, _Student] = {}
     while True:
-        orders = ray.get(dispatcher.orders.remote(slot, stream, position, list(live), _IDLE_SECONDS))
+        orders = ray.get(dispatcher.orders.remote(slot, stream, list(live), _IDLE_SECONDS))
         for trial in orders.drop:
             del live[trial]
         if orders.close:
             return
-        position = orders.position
-        unseen: list[EpochResult] = []
         for job in orders.admit:
             stream = job.stream
-            live[job.trial] = student = _Student(job, position, wanted)
-            unseen += [entry for entry in student.history if entry.epoch > job.reported]
-        _report(dispatcher, slot, unseen, live)
+            live[job.trial] = _Student(job, wanted)
         if not live:
             continue
         time.sleep(wanted["seconds"])
         results = []
-        for student in live.values():
+        first = min(len(student.history) for student in live.values())
+        group = [student for student in live.values() if len(student.history) == first]
+        for student in group:
             try:
-                results.append(student.epoch(position))
+                results.append(student.epoch())
             except Exception as error:
-                results.append(_lost(student, error, position))
-        position += 1
+                results.append(_lost(student, error))
         if wanted["keep"]:
-            for student in live.values():
+            for student in group:
                 content = json.dumps([asdict(result) for result in student.history]).encode()
                 try:
-                    checkpoint.write(place(student.job.folder), len(student.history), position, content)
+                    checkpoint.write(place(student.job.folder), len(student.history), content)
                 except checkpoint.CheckpointError as error:
                     ray.get(dispatcher.give_up.remote(slot, str(error)))
         _report(dispatcher, slot, results, live)

@@ -45,7 +45,7 @@ def run(sweep: Sweep, folder: Path) -> None:
     """Go on with the sweep to its end."""
     with locked(folder, "writer"):
         path = folder / ledger.FILE_NAME
-        trials = trials_of(ledger.read(path)) if path.exists() else {}
+        trials = trials_of(ledger.read(path) if path.exists() else [])
         state = Run(sweep, folder, trials, Ledger(path))
         state.remove_left_over_checkpoints()
         queue = TrialQueue(state, Simulation().inputs)
@@ -55,16 +55,15 @@ def run(sweep: Sweep, folder: Path) -> None:
 
 
 def _train(queue: TrialQueue, trial: TrialRecord, folder: Path) -> None:
-    found = next(iter(checkpoint.positions(folder).values()), None)
+    found = checkpoint.newest(folder, len(trial.epochs))
     behind = json.loads(checkpoint.read(found))["epoch"] if found else 0
     assert not trial.has_every_epoch, "workers have nothing to tell of it, and would never end it"
-    # What the checkpoint knows and the ledger does not is told again, as workers do.
-    for epoch in range(min(len(trial.epochs), behind) + 1, EPOCHS + 1):
-        if epoch > behind and epoch < EPOCHS:
-            checkpoint.write(folder, epoch, epoch, json.dumps({"epoch": epoch, "filler": "x" * 50_000}).encode())
+    for epoch in range(behind + 1, EPOCHS + 1):
+        if epoch < EPOCHS:
+            checkpoint.write(folder, epoch, json.dumps({"epoch": epoch, "filler": "x" * 50_000}).encode())
         metrics = invented(trial.trial, epoch, epoch == EPOCHS)
         attempt = trial.attempts
-        queue.result(EpochResult(trial.trial, "running", epoch, epoch - 1, 1.0, metrics, slot=0, attempt=attempt))
+        queue.take([EpochResult(trial.trial, "running", epoch, 1.0, metrics, slot=0, attempt=attempt)])
     queue.end(trial.trial, "finished")
 
 

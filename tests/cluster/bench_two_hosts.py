@@ -80,7 +80,7 @@ def _measure(count: int, share: float, samples: int, folder: Path) -> float:
     ends = [r["time"] for r in records if r["event"] == "end" and r["trial"] in searched]
     # An epoch is recorded at its end, and takes what all students of its slot take together.
     first = epochs[0]
-    together = sum(r["seconds"] for r in epochs if (r["slot"], r["position"]) == (first["slot"], first["position"]))
+    together = sum(r["seconds"] for r in epochs if r["round"] == first["round"])
     trained = max(ends) - (first["time"] - together)
     rate = len(ends) / trained * 3600
     slots = sorted({r["slot"] for r in epochs})

@@ -20,22 +20,23 @@ def folder(request, tmp_path):
 
 
 def test_what_was_saved_is_loaded(folder):
-    path = checkpoint.save(folder, 3, 5, STATE)
+    path = checkpoint.save(folder, 3, STATE)
     state = checkpoint.load(path)
     assert torch.equal(state["weights"]["a"], STATE["weights"]["a"])
     assert (state["epoch"], state["history"]) == (3, [{"epoch": 1}])
 
 
-def test_the_two_newest_are_kept_and_named_by_position(folder):
-    for epoch in range(1, 5):
-        checkpoint.save(folder, epoch, epoch + 10, STATE)
-    assert list(checkpoint.positions(folder)) == [14, 13]
+def test_the_three_newest_are_kept_and_found_by_their_epochs(folder):
+    for epoch in range(1, 6):
+        checkpoint.save(folder, epoch, STATE)
+    found = [checkpoint.newest(folder, most) for most in (None, 5, 4, 3, 2)]
+    assert [path and path.name for path in found] == [f"epoch-00000{epoch}.pt" for epoch in (5, 5, 4, 3)] + [None]
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "foreign", "empty"])
 def test_a_damaged_file_is_recognised_and_the_one_before_is_used(folder, damage):
-    checkpoint.save(folder, 1, 1, STATE)
-    path = checkpoint.save(folder, 2, 2, STATE)
+    checkpoint.save(folder, 1, STATE)
+    path = checkpoint.save(folder, 2, STATE)
     raw = bytearray(path.read_bytes())
     if damage == "flip":
         raw[len(raw) // 2] ^= 1
@@ -43,33 +44,33 @@ def test_a_damaged_file_is_recognised_and_the_one_before_is_used(folder, damage)
     path.write_bytes(content)
     with pytest.raises(checkpoint.CheckpointError, match=path.name):
         checkpoint.load(path)
-    assert list(checkpoint.positions(folder)) == [1]
+    assert checkpoint.newest(folder).name == "epoch-000001.pt"
     assert sorted(path.name for path in folder.glob("*.damaged")) == [path.name.replace(".pt", ".damaged")]
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
-    checkpoint.save(tmp_path, 1, 1, STATE)
+    checkpoint.save(tmp_path, 1, STATE)
 
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(checkpoint.CheckpointError, match=r"bytes could not be written.*No space left"):
-        checkpoint.save(tmp_path, 2, 2, STATE)
+        checkpoint.save(tmp_path, 2, STATE)
     monkeypatch.undo()
-    assert list(checkpoint.positions(tmp_path)) == [1]
-    assert [path.name for path in tmp_path.iterdir()] == ["epoch-000001-position-000001.pt"]
+    assert checkpoint.newest(tmp_path).name == "epoch-000001.pt"
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch-000001.pt"]
 
 
 def test_remove_leaves_nothing(folder, tmp_path):
-    checkpoint.save(folder, 1, 1, STATE)
+    checkpoint.save(folder, 1, STATE)
     checkpoint.remove(folder)
     assert not (tmp_path / "trial").exists()
     checkpoint.remove(folder)
 
 
 def test_remove_leaves_what_is_no_checkpoint(folder):
-    checkpoint.save(folder, 1, 1, STATE)
+    checkpoint.save(folder, 1, STATE)
     (folder / "teacher.json").write_bytes(b"{}")
     checkpoint.remove(folder)
     assert [path.name for path in folder.glob("*")] == ["teacher.json"]
@@ -77,20 +78,20 @@ def test_remove_leaves_what_is_no_checkpoint(folder):
 
 def test_a_store_that_does_not_answer_damages_nothing(tmp_path, monkeypatch):
     folder, wire = flaky_store(tmp_path, monkeypatch)
-    checkpoint.save(folder, 1, 1, STATE)
+    checkpoint.save(folder, 1, STATE)
     wire.is_down = True
     with pytest.raises(checkpoint.CheckpointError, match=r"cannot be written: the wire is cut \([0-9,]+ bytes\)"):
-        checkpoint.save(folder, 2, 2, STATE)
+        checkpoint.save(folder, 2, STATE)
     with pytest.raises(StoreError, match="cannot be listed"):
-        checkpoint.positions(folder)
+        checkpoint.newest(folder)
     wire.is_down = False
-    assert list(checkpoint.positions(folder)) == [1]
+    assert checkpoint.newest(folder).name == "epoch-000001.pt"
 
 
 def test_a_checkpoint_whose_writer_died_is_passed_over(tmp_path, monkeypatch):
     folder, wire = flaky_store(tmp_path, monkeypatch)
-    checkpoint.save(folder, 1, 1, STATE)
+    checkpoint.save(folder, 1, STATE)
     wire.tears = True
     with pytest.raises(checkpoint.CheckpointError):
-        checkpoint.save(folder, 2, 2, STATE)
-    assert list(checkpoint.positions(folder)) == [1]
+        checkpoint.save(folder, 2, STATE)
+    assert checkpoint.newest(folder).name == "epoch-000001.pt"

@@ -44,23 +44,23 @@ TRIALS = {
 
 def numbers(result: EpochResult) -> dict[str, float]:
     """What must not depend on who trains beside a student."""
-    return {name: value for name, value in result.metrics.items() if name != "step_seconds"}
+    return {name: value for name, value in result.metrics.items() if not name.endswith("_seconds")}
 
 
-def run_alone(cohort: Cohort, trial: Trial, position: int = 0) -> list[dict[str, float]]:
-    cohort.admit(trial, position=position)
+def run_alone(cohort: Cohort, trial: Trial) -> list[dict[str, float]]:
+    cohort.admit(trial)
     return [numbers(result) for results in cohort.epochs() for result in results]
 
 
 @pytest.fixture(scope="module")
-def alone(new_cohort: NewCohort) -> Callable[[str, int], list[dict[str, float]]]:
-    """The numbers of a trial that runs alone from a position, computed once."""
-    known: dict[tuple[str, int], list[dict[str, float]]] = {}
+def alone(new_cohort: NewCohort) -> Callable[[str], list[dict[str, float]]]:
+    """The numbers of a trial that runs alone, computed once."""
+    known: dict[str, list[dict[str, float]]] = {}
 
-    def get(name: str, position: int) -> list[dict[str, float]]:
-        if (name, position) not in known:
-            known[name, position] = run_alone(new_cohort(TRIALS[name]), TRIALS[name], position)
-        return known[name, position]
+    def get(name: str) -> list[dict[str, float]]:
+        if name not in known:
+            known[name] = run_alone(new_cohort(TRIALS[name]), TRIALS[name])
+        return known[name]
 
     return get
 
@@ -75,11 +75,46 @@ def test_a_full_cohort_gives_the_numbers_of_trials_alone(new_cohort, alone, thre
         for result in results:
             packed[result.trial].append(numbers(result))
     for name, trial in TRIALS.items():
-        assert packed[trial.id] == alone(name, 0), name
+        assert packed[trial.id] == alone(name), name
 
 
-def test_the_position_of_the_stream_matters(alone):
-    assert alone("msd", 0) != alone("msd", 1)
+def test_each_student_is_charged_its_own_steps_and_the_teacher_where_it_needs_it(new_cohort, monkeypatch):
+    now = [0.0]
+
+    def takes(seconds: float) -> Callable[..., None]:
+        return lambda *_: now.__setitem__(0, now[0] + seconds)
+
+    monkeypatch.setattr("msd_sweeps.distill.cohort.time.perf_counter", lambda: now[0])
+    cohort = new_cohort(TRIALS["msd"])
+    for name, seconds in (("none", 1.0), ("kd", 2.0), ("msd", 3.0)):
+        cohort.admit(TRIALS[name])
+        cohort.students[TRIALS[name].id].network.register_forward_pre_hook(takes(seconds))
+    handle = cohort.teacher.register_forward_pre_hook(takes(100.0))
+    results = {result.trial: result for result in cohort.run_epoch()}
+    handle.remove()  # other tests have the same teacher
+    costs = {name: results[TRIALS[name].id].metrics["alone_seconds"] for name in ("none", "kd", "msd")}
+    passes = 3 + 1  # steps of an epoch, and the validation
+    assert costs == {"none": passes * 1.0, "kd": 300 + passes * 2.0, "msd": 300 + passes * 3.0}
+    assert {result.seconds for result in results.values()} == {(300 + passes * 6.0) / 3}, "the slot's time is shared"
+
+
+def test_those_that_join_late_catch_up_and_then_share_the_teachers_pass(new_cohort, alone):
+    cohort = new_cohort(TRIALS["msd"])
+    passes = []
+    cohort.teacher.register_forward_hook(lambda *args: passes.append(1))
+    cohort.admit(TRIALS["msd"])
+    groups, metrics = [], []
+    for epoch in range(4):
+        if epoch == 1:
+            cohort.admit(TRIALS["kd"])
+        results = cohort.run_epoch()
+        groups.append({result.trial for result in results})
+        metrics += [numbers(result) for result in results if result.trial == TRIALS["kd"].id]
+        cohort.retire()
+    msd, kd = TRIALS["msd"].id, TRIALS["kd"].id
+    assert groups == [{msd}, {kd}, {msd, kd}, {msd, kd}]
+    assert len(passes) == 4 * cohort.stream.steps_per_epoch
+    assert metrics == alone("kd")
 
 
 ENDINGS = {
@@ -94,18 +129,17 @@ class Slot:
     def __init__(self, new_cohort: Callable[[], Cohort], folder: Path):
         self.new_cohort, self.folder = new_cohort, folder
         self.cohort = new_cohort()
-        self.joined: dict[str, int] = {}
         self.seen: dict[str, dict[int, dict[str, float]]] = {}
         """By name and epoch."""
         self.ended: dict[str, str] = {}
 
     @property
     def live(self) -> list[str]:
-        return [name for name in self.joined if TRIALS[name].id in self.cohort.students]
+        return [name for name in self.seen if TRIALS[name].id in self.cohort.students]
 
     def admit(self, name: str) -> None:
-        self.cohort.admit(TRIALS[name], position=self.cohort.position)
-        self.joined[name], self.seen[name] = self.cohort.position, {}
+        self.cohort.admit(TRIALS[name])
+        self.seen[name] = {}
 
     def drop(self, name: str) -> None:
         self.cohort.drop(TRIALS[name].id)
@@ -129,7 +163,7 @@ class Slot:
         results = self.cohort.run_epoch()
         states = {}
         for result in results:
-            name = next(name for name in self.joined if TRIALS[name].id == result.trial)
+            name = next(name for name in self.seen if TRIALS[name].id == result.trial)
             states[name] = result.state
             if result.state in ("running", "finished"):
                 again = self.seen[name].setdefault(result.epoch, numbers(result))
@@ -138,28 +172,24 @@ class Slot:
                 self.ended[name] = result.state
         for student in self.cohort.students.values():
             folder = self.folder / student.trial.id
-            checkpoint.save(folder, student.epoch, self.cohort.position, student.state())
+            checkpoint.save(folder, student.epoch, student.state())
         self.cohort.retire()
         return states
 
-    def kill(self, epochs_lost: int) -> None:
-        """A new worker goes on from the files; the newest may be lost as well. A fresh student starts where it
-        joined."""
-        target, live = self.cohort.position - epochs_lost, self.live
-        files = {name: checkpoint.positions(self.folder / TRIALS[name].id) for name in live}
-        fits = all(target in files[name] or target == self.joined[name] for name in live)
-        position = target if fits else self.cohort.position
+    def kill(self, epochs_lost: dict[str, int]) -> None:
+        """A new worker goes on from the files; of each student the newest may be lost, or all of them."""
+        behind = {name: self.cohort.students[TRIALS[name].id].epoch for name in self.live}
         self.cohort = self.new_cohort()
-        for name in live:
-            found = files[name].get(position)
-            self.cohort.admit(TRIALS[name], checkpoint.load(found) if found else None, position=position)
+        for name, epochs in behind.items():
+            found = checkpoint.newest(self.folder / TRIALS[name].id, epochs - epochs_lost[name])
+            self.cohort.admit(TRIALS[name], checkpoint.load(found) if found else None)
 
 
 @settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whoever_trains_beside_a_student_changes_none_of_its_numbers(new_cohort, alone, data):
     """Random mixes of architectures, methods and recipes: trials join late, are stopped, fail, run out of memory or
-    diverge within an epoch, and the worker is killed; each gives what it gives alone from where it joined."""
+    diverge within an epoch, and the worker is killed; each gives what it gives alone."""
     threads = data.draw(st.sampled_from([0, 2]), label="threads")
     with tempfile.TemporaryDirectory() as folder:
         slot = Slot(lambda: new_cohort(TRIALS["msd"], threads), Path(folder))
@@ -174,8 +204,11 @@ def test_whoever_trains_beside_a_student_changes_none_of_its_numbers(new_cohort,
             if event == "stop":
                 slot.drop(victim)
             elif event == "kill":
-                slot.kill(epochs_lost=data.draw(st.integers(0, 1), label="epochs lost"))
+                lost = st.fixed_dictionaries({name: st.integers(0, 3) for name in slot.live})
+                slot.kill(data.draw(lost, label="epochs lost"))
             elif event != "nothing":
+                learning = [student.trial.id for student in slot.cohort.next_students]
+                victim = next(name for name in slot.live if TRIALS[name].id in learning)
                 slot.sabotage(victim, event, at_step=data.draw(st.integers(0, 2), label="step"))
                 expected = {victim: ENDINGS[event][1] if event in ENDINGS else "diverged"}
             if slot.live:
@@ -185,7 +218,7 @@ def test_whoever_trains_beside_a_student_changes_none_of_its_numbers(new_cohort,
                 assert others <= {"running", "finished"}
         assert set(slot.ended) == set(TRIALS)
         for name, epochs in slot.seen.items():
-            assert list(epochs.values()) == alone(name, slot.joined[name])[: len(epochs)], name
+            assert list(epochs.values()) == alone(name)[: len(epochs)], name
             if slot.ended[name] == "finished":
                 assert len(epochs) == TRIALS[name].recipe.epochs
 
@@ -213,7 +246,7 @@ def test_an_error_removes_that_student_alone(new_cohort, alone, error, state, th
     assert lost.state == state
     assert "Traceback" in lost.traceback
     assert list(cohort.students) == [TRIALS["msd"].id]
-    assert numbers(by_trial[TRIALS["msd"].id]) == alone("msd", 0)[0]
+    assert numbers(by_trial[TRIALS["msd"].id]) == alone("msd")[0]
 
 
 def test_a_loss_that_is_not_finite_is_diverged(new_cohort):
@@ -227,19 +260,16 @@ def test_a_loss_that_is_not_finite_is_diverged(new_cohort):
 
 
 def test_the_test_set_is_read_once_after_the_last_epoch(alone):
-    epochs = alone("msd", 0)
+    epochs = alone("msd")
     assert ["test_top1" in epoch for epoch in epochs] == [False, False, True]
     assert all("val_top1" in epoch for epoch in epochs)
     assert all(math.isfinite(value) for epoch in epochs for value in epoch.values())
 
 
-def test_another_stream_or_position_is_refused(new_cohort):
+def test_another_stream_is_refused(new_cohort):
     cohort = new_cohort(TRIALS["msd"])
     with pytest.raises(ValueError, match="stream"):
         cohort.admit(make_trial(data_seed=8))
-    cohort.admit(TRIALS["msd"], position=2)
-    with pytest.raises(ValueError, match="position"):
-        cohort.admit(TRIALS["kd"], position=3)
 
 
 def test_a_checkpoint_of_another_trial_is_refused(new_cohort):

@@ -41,7 +41,7 @@ def test_several_metrics_are_shown_with_their_modes():
 def test_a_design_tells_cells_and_seeds():
     sweep = load("ablation", settings=["seeds=[0, 1]"])
     lines = lines_of(sweep)
-    assert lines["trials"] == ["14 = 7 cells x 2 seeds"]
+    assert lines["trials"] == ["16 = 8 cells x 2 seeds"]
     assert "without categorisation" in lines["cell"]
     assert Plan(sweep).trials == len(sweep.fixed_trials) == 14
 
@@ -49,14 +49,19 @@ def test_a_design_tells_cells_and_seeds():
 def test_whole_numbers_and_steps_are_shown():
     parameters = "{recipe.epochs: {low: 2, high: 9}, method.temperature: {low: 1.0, high: 8.0, step: 0.5}}"
     lines = lines_of(load("scales", settings=[f"parameters={parameters}"]))
-    assert lines["parameter"] == ["recipe.epochs: whole numbers 2 to 9", "method.temperature: 1 to 8, step 0.5"]
+    assert lines["parameter"] == ["recipe.epochs: whole numbers 2 to 9", "method.temperature: 1 to 8 in steps of 0.5"]
 
 
 def test_time_is_trials_by_epochs_by_steps_over_slots():
     sweep = load("ablation", settings=["seeds=[0]", "recipe.epochs=10"])
     slots = Plan(sweep).slots_on([{"CPU": 4}])
-    seconds = 7 * 10 * sweep.base.steps_per_epoch * 2.0 / slots.slots
-    assert lines_of(sweep, slots, 2.0)["time"] == [f"at most about {duration(seconds)}, from 2000 ms a step"]
+    seconds = 8 * 10 * sweep.base.steps_per_epoch * 2.0 / slots.slots
+    assert lines_of(sweep, slots, 2.0)["time"] == [
+        f"about {duration(seconds)} of training at 2000 ms a step, "
+        "and Ray's start-up, which has not been timed here yet"
+    ]
+    text = Plan(sweep, 2.0, start_seconds=50.0).text(slots)
+    assert f"about {duration(seconds + 50)}: 50 s of start-up, as last time here, and {duration(seconds)} of tr" in text
     assert lines_of(sweep, slots)["time"][0].startswith("unknown: no step of this pair has been timed here yet")
 
 

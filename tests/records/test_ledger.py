@@ -239,6 +239,7 @@ def start(attempt: int = 1, trial: str = "t") -> dict:
         "config": {},
         "levels": [],
         "search_trial": "",
+        "more": 0,
     }
 
 
@@ -248,7 +249,8 @@ def epoch(number: int, score: float = 0.0, trial: str = "t") -> dict:
         "trial": trial,
         "attempt": 1,
         "epoch": number,
-        "position": number - 1,
+        "round": number,
+        "more": 0,
         "slot": 0,
         "seconds": 2.0,
         "metrics": {"val_top1": score},

@@ -11,16 +11,9 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException, RestException
 
 from msd_sweeps.records import ledger
-from msd_sweeps.records.mlflow_sync import (
-    DATABASE,
-    Mirror,
-    choose_uri,
-    default_uri,
-    how_to_open,
-    is_synced,
-    without_secrets,
-)
+from msd_sweeps.records.mlflow_sync import DATABASE, Mirror, choose_uri, default_uri, how_to_open, is_synced
 from msd_sweeps.space.load import load_base
+from msd_sweeps.space.secrets import without_secrets
 
 PAUSES = (0.01, 0.02)
 BASE = load_base("digits")
@@ -75,6 +68,7 @@ def start(trial: str, attempt: int = 1) -> dict:
         "config": BASE.model_dump(mode="json"),
         "levels": [],
         "search_trial": "",
+        "more": 0,
     }
 
 
@@ -85,7 +79,8 @@ def epoch(trial: str, number: int, score: float | None = 1.0) -> dict:
         "trial": trial,
         "attempt": 1,
         "epoch": number,
-        "position": 0,
+        "round": 1,
+        "more": 0,
         "slot": 0,
         "seconds": 0.5,
         "metrics": {"val_top1": score, "train_loss": 1 / number},
@@ -172,14 +167,7 @@ def test_every_trial_is_a_run_below_the_sweeps_own(folder, name):
     assert run.data.params["method.scales"] == "[1, 2, 4]"
     assert run.data.params["recipe.lr"] == "0.03"
     assert run.data.tags["msd.reason"] == "because of it"
-    assert run.data.metrics == {
-        "val_top1": 2.0,
-        "train_loss": 0.5,
-        "epoch": 2.0,
-        "seconds": 0.5,
-        "position": 0.0,
-        "slot": 0.0,
-    }
+    assert run.data.metrics == {"val_top1": 2.0, "train_loss": 0.5, "epoch": 2.0, "seconds": 0.5, "slot": 0.0}
     assert "val_top1" in children["diverged"].data.metrics  # the first epoch's; the second had none
     history = MlflowClient(default_uri(folder)).get_metric_history(run.info.run_id, "val_top1")
     assert [(point.step, point.value) for point in history] == [(1, 1.0), (2, 2.0)]

@@ -19,7 +19,7 @@ FEW = st.integers(0, 4).map(float)
 
 
 def record(config: dict, state: str = "finished", **metrics: float | None) -> TrialRecord:
-    epochs = [EpochResult("t", "running", 1, 0, 1.0, metrics)]
+    epochs = [EpochResult("t", "running", 1, 1.0, metrics)]
     return TrialRecord("t", "c", "", "search", 0, 0, config, state=state, epochs=epochs)
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from msd_sweeps.records.step_times import record_step_seconds, recorded_step_seconds
+from msd_sweeps.records.step_times import record_step_seconds, recorded_start_seconds, recorded_step_seconds
 from msd_sweeps.records.trial_record import EpochResult, TrialRecord
 from msd_sweeps.space.load import load
 
@@ -12,7 +12,7 @@ from msd_sweeps.space.load import load
 def record(sweep, *step_seconds: float | None) -> TrialRecord:
     trial = sweep.base
     epochs = [
-        EpochResult(trial.id, "running", epoch, epoch, 1.0, {} if seconds is None else {"step_seconds": seconds})
+        EpochResult(trial.id, "running", epoch, 1.0, {} if seconds is None else {"step_seconds": seconds})
         for epoch, seconds in enumerate(step_seconds, 1)
     ]
     config = trial.model_dump(mode="json")
@@ -30,6 +30,15 @@ def test_step_times_are_kept_by_pair(tmp_path):
     assert recorded_step_seconds(tmp_path, theirs.base) == 3.0
     record_step_seconds(tmp_path, [record(ours)])
     assert recorded_step_seconds(tmp_path, ours.base) == 0.5
+
+
+def test_the_start_up_is_kept_until_it_is_measured_again(tmp_path):
+    base = load("scales")
+    assert recorded_start_seconds(tmp_path) is None
+    record_step_seconds(tmp_path, [record(base, 0.1)], 50.0)
+    record_step_seconds(tmp_path, [record(base, 0.2)])
+    assert recorded_start_seconds(tmp_path) == 50.0
+    assert recorded_step_seconds(tmp_path, base.base) == 0.2
 
 
 def test_a_store_that_takes_no_times_stops_nothing(tmp_path):

@@ -4,12 +4,12 @@ from tests.space.spaces import BASE, grid_of, make
 
 
 def test_a_grid_has_every_combination_on_every_seed():
-    sweep = make("grid", parameters=grid_of(scales=[[1], [2]], stride=["window", "half"]), seeds=[3, 5])
+    sweep = make("grid", parameters=grid_of(scales=[[1, 4], [2]], stride=["window", "half"]), seeds=[3, 5])
     planned = sweep.fixed_trials
     assert len(planned) == 8
     assert [trial.trial.seed for trial in planned] == [3] * 4 + [5] * 4  # what shares a stream stands together
     assert {trial.label for trial in planned} == {
-        f"scales={scales}, stride={stride}" for scales in ("[1]", "[2]") for stride in ("window", "half")
+        f"scales={scales}, stride={stride}" for scales in ("[1, 4]", "[2]") for stride in ("window", "half")
     }
     assert {trial.phase for trial in planned} == {"design"}
 
@@ -21,6 +21,14 @@ def test_one_at_a_time_varies_one_and_counts_the_base_once():
     assert [trial.label for trial in planned] == [joined, "scales=[1]", "stride=half"]
     assert planned[0].levels == ({}, {"method.scales": [1, 2, 4]}, {"method.stride": "window"})
     assert planned[1].levels == ({"method.scales": [1]},)
+
+
+def test_settings_that_give_the_same_windows_are_one_cell_that_names_both():
+    planned = make("grid", parameters=grid_of(scales=[[1], [2]], stride=["window", "half"])).fixed_trials
+    joined = "scales=[1], stride=window = scales=[1], stride=half"
+    assert [trial.label for trial in planned] == [joined, "scales=[2], stride=window", "scales=[2], stride=half"]
+    alike = grid_of(scales=[[1, 2]], scale_weights=[None, [1.0, 1.0], [3.0, 3.0], [1.0, 2.0]])
+    assert len(make("grid", parameters=alike).fixed_trials) == 2
 
 
 def test_levels_of_a_grid_that_give_the_same_trial_are_one_row():

@@ -72,8 +72,8 @@ def no_inputs(trial: Trial) -> Inputs:
 class Life:
     """A sweep over the lives of several drivers: the ledger is all that outlasts one."""
 
-    def __init__(self, sweep: Sweep, folder: Path, reuse: FinishedTrials | None = None):
-        self.sweep, self.folder, self.reuse = sweep, folder, reuse
+    def __init__(self, sweep: Sweep, folder: Path, reuse: FinishedTrials | None = None, inputs=no_inputs):
+        self.sweep, self.folder, self.reuse, self.inputs = sweep, folder, reuse, inputs
         self.records: list[dict] = []
         self.resume()
 
@@ -82,7 +82,7 @@ class Life:
         trials = trials_of(json.loads(json.dumps(self.records)))
         ledger = SimpleNamespace(append=self._append)
         run = Run(self.sweep, self.folder, trials, ledger)  # type: ignore[arg-type]
-        self.queue = TrialQueue(run, no_inputs, self.reuse)
+        self.queue = TrialQueue(run, self.inputs, self.reuse)
 
     def _append(self, event: str, **fields) -> dict:
         self.records.append({"event": event, **fields})
@@ -100,19 +100,25 @@ class Life:
         assert not trial.has_every_epoch, "its workers have nothing to report"
         return trial
 
-    def epoch(self, trial: TrialRecord, score: float | None = None, attempt: int | None = None, **fields) -> None:
+    def gives(
+        self, trial: TrialRecord, score: float | None = None, attempt: int | None = None, **fields
+    ) -> EpochResult:
+        """What a slot reports of a trial's next epoch."""
         epoch = len(trial.epochs) + 1
         score = score_of(trial) if score is None else score
         metrics = {"val_top1" if trial.phase == "search" else "test_top1": score}
-        attempt = attempt or trial.attempts
-        result = EpochResult(trial.trial, "running", epoch, epoch - 1, 1.0, metrics, slot=0, attempt=attempt, **fields)
-        self.queue.result(result)
+        return EpochResult(
+            trial.trial, "running", epoch, 1.0, metrics, slot=0, attempt=attempt or trial.attempts, **fields
+        )
+
+    def epoch(self, trial: TrialRecord, **fields) -> None:
+        self.queue.take([self.gives(trial, **fields)])
 
     def end(self, trial: TrialRecord, state: str = "finished") -> None:
         self.queue.end(trial.trial, state)
 
     def finish(self, trial: TrialRecord) -> None:
-        while len(trial.epochs) < EPOCHS:
+        while not trial.has_every_epoch and not trial.is_final:
             self.epoch(trial)
         self.end(trial)
 

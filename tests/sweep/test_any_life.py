@@ -123,8 +123,8 @@ class AnyLife(RuleBasedStateMachine):
             score = int(trial.cell[:6], 16) / 1e4
             metrics = {"val_top1" if trial.phase == "search" else "test_top1": score}
             attempt = trial.attempts
-            result = EpochResult(trial.trial, "running", number, number - 1, 1.0, metrics, slot=0, attempt=attempt)
-            self.queue.result(result)
+            result = EpochResult(trial.trial, "running", number, 1.0, metrics, slot=0, attempt=attempt)
+            self.queue.take([result])
             self.reported[trial.trial] = number
 
     def _end(self, trial: TrialRecord, state: str) -> None:

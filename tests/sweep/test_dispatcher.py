@@ -7,72 +7,57 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msd_sweeps.distill import checkpoint
 from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.sweep.dispatcher import MOST_ATTEMPTS, Dispatcher, Job
-from tests.stores import flaky_store
 from tests.sweep.life import NO_INPUTS
 
 
-def job(trial: str, stream: str = "k", positions: tuple[int, ...] | None = None, folder="/nowhere", **fields) -> Job:
-    return Job(trial, "{}", stream, folder, NO_INPUTS, positions=positions, **fields)
+def job(trial: str, stream: str = "k", folder="/nowhere", **fields) -> Job:
+    return Job(trial, "{}", stream, folder, NO_INPUTS, **fields)
 
 
 def result(trial: str, epoch: int, state: str = "running") -> EpochResult:
-    return EpochResult(trial, state, epoch, epoch, 1.0)
+    return EpochResult(trial, state, epoch, 1.0)
 
 
-def play(scene: Callable[[Dispatcher], Coroutine], pack: int = 2, quiet_seconds: float = 0.01) -> None:
+def play(scene: Callable[[Dispatcher], Coroutine], pack: int = 2) -> None:
     """Run a scene with a dispatcher that one slot, 0, has entered; it hangs no longer than a few seconds."""
 
     async def run() -> None:
-        dispatcher = Dispatcher(pack, quiet_seconds)
+        dispatcher = Dispatcher(pack)
         await dispatcher.enter(0)
         await asyncio.wait_for(scene(dispatcher), 5)
 
     asyncio.run(run())
 
 
-async def names(
-    dispatcher: Dispatcher, slot: int = 0, stream: str | None = None, position: int = 0, live=()
-) -> list[str]:
+async def names(dispatcher: Dispatcher, slot: int = 0, stream: str | None = None, live=()) -> list[str]:
     """Trials that a slot is told to admit."""
-    orders = await dispatcher.orders(slot, stream, position, list(live), 0.05)
+    orders = await dispatcher.orders(slot, stream, list(live), 0.05)
     return [job.trial for job in orders.admit]
 
 
 # --- seats
 
 
-def test_an_empty_slot_waits_a_moment_so_that_trials_start_together():
+def test_trials_that_begin_together_start_together():
     async def scene(dispatcher):
-        await dispatcher.submit(job("a"))
-        orders = asyncio.create_task(names(dispatcher))
-        await asyncio.sleep(0.05)
-        assert not orders.done()
-        await dispatcher.submit(job("b"))
-        assert await orders == ["a", "b"]
+        waiting = asyncio.create_task(names(dispatcher))
+        await asyncio.sleep(0.01)
+        await dispatcher.answer([], [job(name) for name in "abcd"], [])
+        assert await waiting == ["a", "b", "c"]
 
-    play(scene, pack=3, quiet_seconds=0.2)
-
-
-def test_an_empty_slot_does_not_wait_for_more_than_share_it():
-    async def scene(dispatcher):
-        for name in "ab":
-            await dispatcher.submit(job(name))
-        assert await names(dispatcher) == ["a", "b"]
-
-    play(scene, quiet_seconds=60)
+    play(scene, pack=3)
 
 
 def test_a_slot_takes_as_many_as_share_it_in_the_order_they_came():
     async def scene(dispatcher):
         for name in "abc":
-            await dispatcher.submit(job(name))
+            await dispatcher.answer([], [job(name)], [])
         assert await names(dispatcher) == ["a", "b"]
-        assert await names(dispatcher, stream="k", position=1, live="ab") == []
+        assert await names(dispatcher, stream="k", live="ab") == []
         await dispatcher.report(0, [result("a", 1, "finished")])
-        assert await names(dispatcher, stream="k", position=1, live="b") == ["c"]
+        assert await names(dispatcher, stream="k", live="b") == ["c"]
 
     play(scene)
 
@@ -80,51 +65,30 @@ def test_a_slot_takes_as_many_as_share_it_in_the_order_they_came():
 def test_only_trials_of_one_stream_share_a_slot():
     async def scene(dispatcher):
         for name, key in (("a", "k"), ("b", "other"), ("c", "k"), ("d", "other")):
-            await dispatcher.submit(job(name, key))
+            await dispatcher.answer([], [job(name, key)], [])
         assert await names(dispatcher) == ["a", "c"]
-        assert await names(dispatcher, stream="k", position=1, live="a") == []  # others wait for the slot to turn
-        orders = await dispatcher.orders(0, "k", 4, [], 0.05)
-        assert ([job.trial for job in orders.admit], orders.position) == (["b", "d"], 0)
+        assert await names(dispatcher, stream="k", live="a") == []  # others wait for the slot to turn
+        orders = await dispatcher.orders(0, "k", [], 0.05)
+        assert [job.trial for job in orders.admit] == ["b", "d"]
 
     play(scene, pack=3)
 
 
-def test_a_fresh_trial_joins_anywhere_and_a_resumed_one_where_its_checkpoints_are():
+def test_a_resumed_trial_joins_at_once_and_fresh_ones_only_together():
     async def scene(dispatcher):
-        await dispatcher.submit(job("resumed", positions=(5, 4)))
-        await dispatcher.submit(job("fresh"))
-        assert await names(dispatcher, stream="k", position=3, live="x") == ["fresh"]
-        assert await names(dispatcher, stream="k", position=4, live="x") == ["resumed"]
-
-    play(scene, pack=3)
-
-
-def test_an_empty_slot_starts_where_most_can_go_on():
-    async def scene(dispatcher):
-        for name, positions in (("a", (7, 6)), ("b", (6, 5)), ("c", (6,)), ("d", (9,))):
-            await dispatcher.submit(job(name, positions=positions))
-        orders = await dispatcher.orders(0, None, 0, [], 0.05)
-        assert orders.position == 6
-        assert [job.trial for job in orders.admit] == ["a", "b", "c"]
+        await dispatcher.answer([], [job("resumed", reported=4), job("a")], [])
+        assert await names(dispatcher, stream="k", live="uvwxyz") == ["resumed", "a"]
+        await dispatcher.answer([], [job("again", reported=2), job("b")], [])
+        assert await names(dispatcher, stream="k", live="tuvwxyz") == ["again"]
+        assert await names(dispatcher, stream="k", live="uvwxyz") == ["b"]
 
     play(scene, pack=8)
 
 
-def test_trials_that_come_together_start_together():
-    async def scene(dispatcher):
-        waiting = asyncio.create_task(names(dispatcher))
-        for name in "ab":
-            await asyncio.sleep(0)
-            await dispatcher.submit(job(name))
-        assert await waiting == ["a", "b"]
-
-    play(scene)
-
-
 def test_an_idle_slot_asks_again_after_a_while():
     async def scene(dispatcher):
-        orders = await dispatcher.orders(0, None, 3, [], 0.01)
-        assert orders == ([], [], 3, False)
+        orders = await dispatcher.orders(0, None, [], 0.01)
+        assert orders == ([], [], False)
 
     play(scene)
 
@@ -133,11 +97,11 @@ def test_two_slots_share_the_queue_and_no_trial_is_seated_twice():
     async def scene(dispatcher):
         await dispatcher.enter(1)
         for name in "abcde":
-            await dispatcher.submit(job(name))
+            await dispatcher.answer([], [job(name)], [])
         first, second = await names(dispatcher, slot=0), await names(dispatcher, slot=1)
         assert first + second == ["a", "b", "c", "d"]
         await dispatcher.report(1, [result("c", 1, "finished")])
-        assert await names(dispatcher, slot=1, stream="k", position=1, live="d") == ["e"]
+        assert await names(dispatcher, slot=1, stream="k", live="d") == ["e"]
 
     play(scene)
 
@@ -147,7 +111,7 @@ def test_two_slots_share_the_queue_and_no_trial_is_seated_twice():
 
 def test_results_arrive_in_order_and_each_epoch_once():
     async def scene(dispatcher):
-        await dispatcher.submit(job("a", reported=1))
+        await dispatcher.answer([], [job("a", reported=1)], [])
         await names(dispatcher)
         await dispatcher.report(0, [result("a", epoch) for epoch in (1, 2, 2, 3)])
         await dispatcher.report(0, [result("a", 4, "finished")])
@@ -165,7 +129,7 @@ def test_results_arrive_in_order_and_each_epoch_once():
 
 def test_without_a_result_nothing_is_given_after_the_time():
     async def scene(dispatcher):
-        await dispatcher.submit(job("a"))
+        await dispatcher.answer([], [job("a")], [])
         assert await dispatcher.next_result("a", 1, 0.01) is None
         await names(dispatcher)
         await dispatcher.report(0, [result("a", 1)])
@@ -176,8 +140,8 @@ def test_without_a_result_nothing_is_given_after_the_time():
 
 def test_one_trials_failure_leaves_the_others_seated():
     async def scene(dispatcher):
-        await dispatcher.submit(job("a"))
-        await dispatcher.submit(job("b"))
+        await dispatcher.answer([], [job("a")], [])
+        await dispatcher.answer([], [job("b")], [])
         await names(dispatcher)
         await dispatcher.report(0, [result("a", 0, "failed"), result("b", 1)])
         assert (await dispatcher.next_result("a", 1, 1)).state == "failed"
@@ -192,8 +156,8 @@ def test_one_trials_failure_leaves_the_others_seated():
 
 def test_a_waiting_trial_that_is_dropped_is_never_seated():
     async def scene(dispatcher):
-        await dispatcher.submit(job("a"))
-        await dispatcher.submit(job("b"))
+        await dispatcher.answer([], [job("a")], [])
+        await dispatcher.answer([], [job("b")], [])
         await dispatcher.drop("a", 1)
         assert await names(dispatcher) == ["b"]
         assert dispatcher.dropped == set()
@@ -204,11 +168,11 @@ def test_a_waiting_trial_that_is_dropped_is_never_seated():
 def test_a_seated_trial_that_is_dropped_leaves_at_the_next_epoch_and_the_next_takes_its_seat():
     async def scene(dispatcher):
         for name in "abc":
-            await dispatcher.submit(job(name))
+            await dispatcher.answer([], [job(name)], [])
         await names(dispatcher)
         await dispatcher.drop("a", 1)
         await dispatcher.report(0, [result("a", 1), result("b", 1)])  # the epoch that was under way
-        orders = await dispatcher.orders(0, "k", 1, ["a", "b"], 0.05)
+        orders = await dispatcher.orders(0, "k", ["a", "b"], 0.05)
         assert orders.drop == ["a"]
         assert [job.trial for job in orders.admit] == ["c"]
         assert dispatcher.dropped == set()
@@ -219,8 +183,8 @@ def test_a_seated_trial_that_is_dropped_leaves_at_the_next_epoch_and_the_next_ta
 
 def test_a_trial_that_is_dropped_while_its_workers_die_does_not_come_back():
     async def scene(dispatcher):
-        await dispatcher.submit(job("a"))
-        await dispatcher.submit(job("b"))
+        await dispatcher.answer([], [job("a")], [])
+        await dispatcher.answer([], [job("b")], [])
         await names(dispatcher)
         await dispatcher.drop("a", 1)
         await dispatcher.enter(0)
@@ -234,8 +198,8 @@ def test_a_trial_that_is_dropped_while_its_workers_die_does_not_come_back():
 
 def test_a_later_launch_takes_the_place_of_one_that_waits():
     async def scene(dispatcher):
-        await dispatcher.submit(job("a"))
-        await dispatcher.submit(job("a", submission=2, attempt=2))
+        await dispatcher.answer([], [job("a")], [])
+        await dispatcher.answer([], [job("a", submission=2, attempt=2)], [])
         assert [one.submission for one in dispatcher.waiting] == [2]
 
     play(scene)
@@ -244,17 +208,17 @@ def test_a_later_launch_takes_the_place_of_one_that_waits():
 @pytest.mark.parametrize("drop_comes_late", [False, True])
 def test_a_later_launch_goes_on_where_the_one_before_is_let_go(drop_comes_late):
     async def scene(dispatcher):
-        await dispatcher.submit(job("a"))
+        await dispatcher.answer([], [job("a")], [])
         await names(dispatcher)
         if not drop_comes_late:
             await dispatcher.drop("a", 1)
-        await dispatcher.submit(job("a", submission=2, attempt=2))
+        await dispatcher.answer([], [job("a", submission=2, attempt=2)], [])
         await dispatcher.drop("a", 1)
         await dispatcher.enter(1)
         assert await names(dispatcher, slot=1) == ["a"]
         await dispatcher.report(0, [result("a", 1)])  # of the launch before
-        assert (await dispatcher.orders(0, "k", 1, ["a"], 0.01)).drop == ["a"]
-        assert (await dispatcher.orders(1, "k", 1, ["a"], 0.01)).drop == []
+        assert (await dispatcher.orders(0, "k", ["a"], 0.01)).drop == ["a"]
+        assert (await dispatcher.orders(1, "k", ["a"], 0.01)).drop == []
         await dispatcher.report(1, [result("a", 1)])
         told = await dispatcher.next_result("a", 2, 1)
         assert (told.slot, told.attempt) == (1, 2)
@@ -265,10 +229,10 @@ def test_a_later_launch_goes_on_where_the_one_before_is_let_go(drop_comes_late):
 
 def test_a_slot_changes_a_launch_for_the_next_at_once():
     async def scene(dispatcher):
-        await dispatcher.submit(job("a"))
+        await dispatcher.answer([], [job("a")], [])
         await names(dispatcher)
-        await dispatcher.submit(job("a", submission=2))
-        orders = await dispatcher.orders(0, "k", 1, ["a"], 0.01)
+        await dispatcher.answer([], [job("a", submission=2)], [])
+        orders = await dispatcher.orders(0, "k", ["a"], 0.01)
         assert (orders.drop, [one.submission for one in orders.admit]) == (["a"], [2])
 
     play(scene)
@@ -276,7 +240,7 @@ def test_a_slot_changes_a_launch_for_the_next_at_once():
 
 def test_a_trial_that_ends_while_it_is_let_go_leaves_nothing_behind():
     async def scene(dispatcher):
-        await dispatcher.submit(job("a"))
+        await dispatcher.answer([], [job("a")], [])
         await names(dispatcher)
         await dispatcher.drop("a", 1)
         await dispatcher.report(0, [result("a", 1, "finished")])
@@ -289,7 +253,7 @@ def test_results_can_be_asked_for_before_the_trial_is_submitted():
     async def scene(dispatcher):
         told = asyncio.create_task(dispatcher.next_result("a", 1, 5))
         await asyncio.sleep(0.01)
-        await dispatcher.submit(job("a"))
+        await dispatcher.answer([], [job("a")], [])
         await names(dispatcher)
         await dispatcher.report(0, [result("a", 1)])
         assert (await told).epoch == 1
@@ -300,47 +264,27 @@ def test_results_can_be_asked_for_before_the_trial_is_submitted():
 # --- workers that die
 
 
-def test_what_a_dead_slot_ran_comes_first_again_with_the_next_attempt(tmp_path, monkeypatch):
-    found = {6: tmp_path / "six", 5: tmp_path / "five"}
-    monkeypatch.setattr(checkpoint, "positions", lambda folder: found if folder == tmp_path else {})
-
+def test_what_a_dead_slot_ran_comes_first_again_with_the_next_attempt():
     async def scene(dispatcher):
-        for name in "abc":
-            await dispatcher.submit(job(name, folder=str(tmp_path)))
+        await dispatcher.answer([], [job(name) for name in "abc"], [])
         await names(dispatcher)
+        await dispatcher.report(0, [result("a", 1), result("b", 1)])
         await dispatcher.enter(0)  # its workers were started again
-        assert [(one.trial, one.attempt, one.positions) for one in dispatcher.waiting] == [
-            ("a", 2, (6, 5)),
-            ("b", 2, (6, 5)),
-            ("c", 1, None),
+        assert [(one.trial, one.attempt, one.reported) for one in dispatcher.waiting] == [
+            ("a", 2, 1),
+            ("b", 2, 1),
+            ("c", 1, 0),
         ]
-        orders = await dispatcher.orders(0, None, 0, [], 0.05)
-        assert ([job.trial for job in orders.admit], orders.position) == (["a", "b"], 6)
-        await dispatcher.report(0, [result("a", 7)])
-        assert (await dispatcher.next_result("a", 1, 1)).attempt == 2
-
-    play(scene)
-
-
-def test_a_store_that_does_not_answer_when_workers_have_died_breaks_their_trials_off(tmp_path, monkeypatch):
-    _, wire = flaky_store(tmp_path, monkeypatch)
-
-    async def scene(dispatcher):
-        for name in "ab":
-            await dispatcher.submit(job(name, folder=f"flaky://store/{name}"))
-        await names(dispatcher)
-        wire.is_down = True
-        await dispatcher.enter(0)
-        for name in "ab":
-            told = await dispatcher.next_result(name, 1, 1)
-            assert (told.state, "the wire is cut" in told.reason) == ("interrupted", True)
+        assert await names(dispatcher) == ["a", "b"]
+        await dispatcher.report(0, [result("a", 2)])
+        assert [(await dispatcher.next_result("a", 1, 1)).attempt for _ in range(2)] == [1, 2]
 
     play(scene)
 
 
 def test_a_trial_whose_workers_keep_dying_is_given_up():
     async def scene(dispatcher):
-        await dispatcher.submit(job("a"))
+        await dispatcher.answer([], [job("a")], [])
         for _ in range(MOST_ATTEMPTS):
             assert await names(dispatcher) == ["a"]
             await dispatcher.enter(0)
@@ -354,13 +298,13 @@ def test_a_trial_whose_workers_keep_dying_is_given_up():
 def test_what_a_lost_host_ran_goes_to_the_other_slots_and_its_ghost_is_sent_home():
     async def scene(dispatcher):
         await dispatcher.enter(1)
-        await dispatcher.submit(job("a"))
+        await dispatcher.answer([], [job("a")], [])
         assert await names(dispatcher, slot=0) == ["a"]
         await dispatcher.vacate(0, "controller")
         assert await names(dispatcher, slot=1) == ["a"]
         await dispatcher.report(0, [result("a", 1)])  # the ghost's: nobody's
         assert await dispatcher.next_result("a", 1, 0.01) is None
-        assert (await dispatcher.orders(0, "k", 1, ["a"], 60)) == ([], ["a"], 1, True)
+        assert (await dispatcher.orders(0, "k", ["a"], 60)) == ([], ["a"], True)
         assert await dispatcher.close() == ["controller"]
 
     play(scene)
@@ -370,11 +314,11 @@ def test_a_question_that_a_lost_host_left_behind_takes_no_trial():
     """Idle workers wait inside the dispatcher for up to a minute; their host may go meanwhile, and come back."""
 
     async def scene(dispatcher):
-        ghost = asyncio.create_task(dispatcher.orders(0, None, 0, [], 60))
+        ghost = asyncio.create_task(dispatcher.orders(0, None, [], 60))
         await asyncio.sleep(0.01)
         await dispatcher.vacate(0, "controller")
         await dispatcher.enter(0)
-        await dispatcher.submit(job("a"))
+        await dispatcher.answer([], [job("a")], [])
         assert (await ghost).close
         assert await names(dispatcher, slot=0) == ["a"]
 
@@ -384,7 +328,7 @@ def test_a_question_that_a_lost_host_left_behind_takes_no_trial():
 def test_a_slot_that_may_come_back_keeps_the_sweep_from_failing():
     async def scene(dispatcher):
         await dispatcher.enter(1)
-        await dispatcher.submit(job("a"))
+        await dispatcher.answer([], [job("a")], [])
         await dispatcher.vacate(0, "controller")
         await dispatcher.leave(1, "slot 1 ended: out of luck")
         await dispatcher.enter(0)
@@ -396,7 +340,7 @@ def test_a_slot_that_may_come_back_keeps_the_sweep_from_failing():
 def test_when_a_slot_ends_the_others_take_over():
     async def scene(dispatcher):
         await dispatcher.enter(1)
-        await dispatcher.submit(job("a"))
+        await dispatcher.answer([], [job("a")], [])
         assert await names(dispatcher, slot=0) == ["a"]
         await dispatcher.leave(0, "slot 0 ended: out of luck")
         assert await names(dispatcher, slot=1) == ["a"]
@@ -406,11 +350,11 @@ def test_when_a_slot_ends_the_others_take_over():
 
 def test_when_the_last_slot_fails_every_trial_is_told_so():
     async def scene(dispatcher):
-        await dispatcher.submit(job("a"))
-        await dispatcher.submit(job("b"))
+        await dispatcher.answer([], [job("a")], [])
+        await dispatcher.answer([], [job("b")], [])
         await names(dispatcher)
         await dispatcher.leave(0, "slot 0 ended: no such device")
-        await dispatcher.submit(job("late"))
+        await dispatcher.answer([], [job("late")], [])
         for name in ("a", "b", "late"):
             told = await dispatcher.next_result(name, 1, 1)
             assert (told.state, told.reason) == ("failed", "slot 0 ended: no such device")
@@ -422,7 +366,7 @@ def test_a_slot_whose_disk_is_full_breaks_everything_off():
     async def scene(dispatcher):
         await dispatcher.enter(1)
         for name in "abcde":
-            await dispatcher.submit(job(name))
+            await dispatcher.answer([], [job(name)], [])
         await names(dispatcher, slot=0)
         await names(dispatcher, slot=1)
         await dispatcher.give_up(0, "disk full")
@@ -430,23 +374,62 @@ def test_a_slot_whose_disk_is_full_breaks_everything_off():
         for name in "abcde":
             told = await dispatcher.next_result(name, 1, 1)
             assert (told.state, told.reason) == ("interrupted", "disk full")
-        assert (await dispatcher.orders(1, "k", 1, ["c", "d"], 60)).close
+        assert (await dispatcher.orders(1, "k", ["c", "d"], 60)).close
 
     play(scene)
 
 
-@pytest.mark.parametrize("found", [{}, {2: "two"}])
-def test_a_trial_that_lost_its_checkpoints_says_that_it_begins_anew(found, monkeypatch):
+# --- rounds
+
+
+def test_a_round_is_taken_whole_and_once():
     async def scene(dispatcher):
-        await dispatcher.submit(job("a"))
+        await dispatcher.answer([], [job("a"), job("b")], [])
         await names(dispatcher)
-        await dispatcher.report(0, [result("a", 1), result("a", 2)])
-        monkeypatch.setattr(checkpoint, "positions", lambda folder: found)
-        await dispatcher.enter(0)
+        await dispatcher.report(0, [result("a", 1), result("b", 1)])
+        (taken,) = await dispatcher.take()
+        assert [one.trial for one in taken.results] == ["a", "b"]
+        assert await dispatcher.take() == []
+
+    play(scene)
+
+
+def test_a_slot_waits_where_a_search_decides_and_is_else_one_round_ahead():
+    async def scene(dispatcher):
+        await dispatcher.answer([], [job("a", rungs=(3,)), job("b")], [])
         await names(dispatcher)
-        await dispatcher.report(0, [result("a", 3)])
-        told = [(await dispatcher.next_result("a", 1, 1)).afresh for _ in range(3)]
-        assert told == [False, False, not found]
+        for epoch in (1, 2, 3):
+            await dispatcher.report(0, [result("a", epoch), result("b", epoch)])
+            orders = asyncio.create_task(dispatcher.orders(0, "k", ["a", "b"], 60))
+            await asyncio.sleep(0.01)
+            assert orders.done() == (epoch == 1), epoch
+            if epoch > 1:
+                rounds = await dispatcher.take()
+                await asyncio.sleep(0.01)
+                assert not orders.done()
+                stopped = [job("a")] if epoch == 3 else []
+                await dispatcher.answer([one.number for one in rounds], [job("c")] if stopped else [], stopped)
+            answer = await orders
+        assert (answer.drop, [one.trial for one in answer.admit]) == (["a"], ["c"])
+        told = [await dispatcher.next_result("a", 1, 1) for _ in range(4)]
+        assert [one.state for one in told] == ["running"] * 3 + ["stopped"]
+
+    play(scene)
+
+
+@pytest.mark.parametrize("state", ["finished", "diverged"])
+def test_a_slot_waits_after_the_end_of_a_trial_of_a_search_alone(state):
+    async def scene(dispatcher):
+        await dispatcher.answer([], [job("a", rungs=()), job("b")], [])
+        await names(dispatcher)
+        await dispatcher.report(0, [result("b", 1, state)])
+        assert await names(dispatcher, stream="k", live="a") == []
+        await dispatcher.report(0, [result("a", 1, state)])
+        waiting = asyncio.create_task(dispatcher.orders(0, "k", [], 0.01))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        await dispatcher.close()
+        assert (await waiting).close
 
     play(scene)
 
@@ -457,17 +440,17 @@ def test_a_trial_that_lost_its_checkpoints_says_that_it_begins_anew(found, monke
 @pytest.mark.parametrize("live", [[], ["a"]])
 def test_closing_sends_slots_home(live):
     async def scene(dispatcher):
-        await dispatcher.submit(job("a"))
+        await dispatcher.answer([], [job("a")], [])
         await names(dispatcher)
         await dispatcher.close()
-        assert (await dispatcher.orders(0, "k", 1, live, 60)).close
+        assert (await dispatcher.orders(0, "k", live, 60)).close
 
     play(scene)
 
 
 def test_closing_wakes_a_slot_that_waits():
     async def scene(dispatcher):
-        waiting = asyncio.create_task(dispatcher.orders(0, None, 0, [], 60))
+        waiting = asyncio.create_task(dispatcher.orders(0, None, [], 60))
         await asyncio.sleep(0.01)
         await dispatcher.close()
         assert (await waiting).close
@@ -493,17 +476,16 @@ def test_whatever_happens_every_trial_ends_once_and_seats_are_kept(events, pack,
 
         async def start(slot: int) -> None:
             await dispatcher.enter(slot)
-            cohorts[slot] = {"key": None, "position": 0, "live": {}}
+            cohorts[slot] = {"key": None, "live": {}}
 
         async def run(slot: int) -> None:
             cohort = cohorts[slot]
-            orders = await dispatcher.orders(slot, cohort["key"], cohort["position"], list(cohort["live"]), 0.001)
+            orders = await dispatcher.orders(slot, cohort["key"], list(cohort["live"]), 0.001)
             for name in orders.drop:
                 del cohort["live"][name]
             for one in orders.admit:
                 cohort["live"][one.trial] = one.reported
                 cohort["key"] = one.stream
-            cohort["position"] = orders.position
             assert len(cohort["live"]) <= pack
             assert set(dispatcher.seated[slot]) >= set(cohort["live"])
             everyone = [
@@ -522,8 +504,8 @@ def test_whatever_happens_every_trial_ends_once_and_seats_are_kept(events, pack,
                 if done:
                     del cohort["live"][name]
                     ended.add(name)
-            cohort["position"] += 1
             await dispatcher.report(slot, results)
+            await dispatcher.answer([one.number for one in await dispatcher.take()], [], [])
 
         for slot in range(count):
             await start(slot)
@@ -534,7 +516,7 @@ def test_whatever_happens_every_trial_ends_once_and_seats_are_kept(events, pack,
             if event == "submit":
                 submitted.append(f"{'xy'[pick % 2]}{len(submitted)}")
                 launches[submitted[-1]] = 1
-                await dispatcher.submit(job(submitted[-1], submitted[-1][0]))
+                await dispatcher.answer([], [job(submitted[-1], submitted[-1][0])], [])
             elif event == "run":
                 await run(pick % count)
             elif event == "drop" and submitted:
@@ -548,7 +530,7 @@ def test_whatever_happens_every_trial_ends_once_and_seats_are_kept(events, pack,
                 launches[name] += 1
                 calls = [
                     dispatcher.drop(name, launches[name] - 1),
-                    dispatcher.submit(job(name, name[0], submission=launches[name])),
+                    dispatcher.answer([], [job(name, name[0], submission=launches[name])], []),
                 ]
                 for call in calls if pick % 2 else reversed(calls):
                     await call
@@ -570,6 +552,6 @@ def test_whatever_happens_every_trial_ends_once_and_seats_are_kept(events, pack,
             assert epochs == sorted(set(epochs)) or told.state == "failed"
 
     async def main() -> None:
-        await asyncio.wait_for(scene(Dispatcher(pack, 0.01)), 20)
+        await asyncio.wait_for(scene(Dispatcher(pack)), 20)
 
     asyncio.run(main())

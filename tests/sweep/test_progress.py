@@ -12,7 +12,7 @@ MODELS = "parameters={student.model: {choices: [resnet8, resnet14, resnet20]}}"
 def finished(sweep, model: str, score: float) -> TrialRecord:
     planned = sweep.search_trial({"student.model": model})
     trial = planned.trial
-    epochs = [EpochResult(trial.id, "running", 1, 0, 1.0, {"val_top1": score})]
+    epochs = [EpochResult(trial.id, "running", 1, 1.0, {"val_top1": score})]
     config, levels = json.loads(trial.model_dump_json()), list(planned.levels)
     return TrialRecord(trial.id, trial.cell, "", "search", 0, 0, config, levels, state="finished", epochs=epochs)
 

@@ -29,7 +29,16 @@ import torch
 import torch.nn.functional as F
 from torch import Size, Tensor, nn
 
-from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, Side, aligned, directions, full_precision
+from msd_sweeps.distill.losses.distiller import (
+    Batch,
+    Distiller,
+    Losses,
+    Side,
+    aligned,
+    directions,
+    full_precision,
+    of_all_workers,
+)
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import MsdSettings
 
@@ -40,8 +49,9 @@ Contrast = Callable[[Tensor, Tensor, float], Tensor]
 def pool_scale(maps: Tensor, scale: int, stride: Stride) -> Tensor:
     """Average the windows of one scale: [B, C, H, W] -> [B, C, rows, columns].
 
-    Windows of scale k have 1/k of each side. `window` tiles the map with k × k of them (where k does not divide the
-    side, as adaptive_avg_pool2d does: neighbours may share a line); `half` slides by half a window.
+    Windows of scale k have 1/k of each side. `window` tiles the map with k × k of them, `half` slides by half a window,
+    which makes (2k − 1) × (2k − 1). Both cover the map: where a window would begin or end within a line, it takes the
+    whole line, as adaptive_avg_pool2d does, so neighbours may share lines.
     """
     height, width = maps.shape[-2:]
     finest = min(height, width)
@@ -49,8 +59,14 @@ def pool_scale(maps: Tensor, scale: int, stride: Stride) -> Tensor:
         raise ValueError(f"scale {scale} is finer than the {height} × {width} feature map; its finest is {finest}")
     if stride == "window":
         return F.adaptive_avg_pool2d(maps, scale)
-    window = (height // scale, width // scale)
-    return F.avg_pool2d(maps, window, stride=(max(1, window[0] // 2), max(1, window[1] // 2)))
+    return half_windows(half_windows(maps, scale, -1), scale, -2)
+
+
+def half_windows(maps: Tensor, scale: int, dim: int) -> Tensor:
+    """Averages of the 2k − 1 windows along one side, window i from i/2k to (i + 2)/2k of it, rounded outwards."""
+    side, halves = maps.shape[dim], 2 * scale
+    bounds = [(start * side // halves, -(-(start + 2) * side // halves)) for start in range(halves - 1)]
+    return torch.cat([maps.narrow(dim, low, high - low).mean(dim, keepdim=True) for low, high in bounds], dim)
 
 
 def common_grid(*maps: Size) -> tuple[int, int]:
@@ -165,10 +181,10 @@ class Msd(Distiller[MsdSettings]):
     def losses(self, student: Taps, teacher: Taps, batch: Batch) -> Losses:
         settings = self.settings
         pairs = self._pairs_of_rows(student, teacher)
-        weights = self._row_weights(teacher, batch)
+        weights, labels = self._row_weights(teacher, batch), of_all_workers(batch.labels)
         if weights is None:
             region_share = self.uniform_shares.squeeze(0)
-            row_share = region_share / len(batch.labels)
+            row_share = region_share / len(labels)
         else:
             row_share = region_shares(weights, self.counts, settings.scale_weights)
             region_share = row_share.sum(0)
@@ -179,7 +195,7 @@ class Msd(Distiller[MsdSettings]):
                 losses = [self._by_scale(across_regions, rows, temperature) for rows in pairs]
             else:
                 is_split = settings.negatives == "other_classes"
-                bias = other_class_bias(batch.labels, pairs[0][0].dtype) if is_split else None
+                bias = other_class_bias(labels, pairs[0][0].dtype) if is_split else None
                 losses = [sample_wise(*rows, temperature, bias) for rows in pairs]
             return torch.stack([(loss.t() * row_share).sum() for loss in losses]).mean()
 
@@ -215,7 +231,8 @@ class Msd(Distiller[MsdSettings]):
             if self.settings.projector == "heads":
                 student_rows = full_precision(self.classify_student(student_rows))
                 teacher_rows = full_precision(self.classify_teacher(teacher_rows)).detach()
-            pairs.append((self.projectors[position](student_rows), teacher_rows))
+            student_rows = self.projectors[position](student_rows)
+            pairs.append((of_all_workers(student_rows), of_all_workers(teacher_rows)))
         return pairs
 
     def _row_weights(self, teacher: Taps, batch: Batch) -> Tensor | None:
@@ -225,7 +242,7 @@ class Msd(Distiller[MsdSettings]):
         rows = self.decouple_labels(teacher.last)
         agrees = self.classify_teacher(rows).detach().argmax(-1) == batch.labels.unsqueeze(1)
         otherwise = self.settings.disagree_weight if self.settings.regions == "weighted" else 0.0
-        return torch.where(agrees, 1.0, otherwise).to(rows.dtype)
+        return of_all_workers(torch.where(agrees, 1.0, otherwise).to(rows.dtype))
 
     def _projector(self, student: Size, teacher: Size) -> nn.Module:
         if self.settings.projector == "linear":

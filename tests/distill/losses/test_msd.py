@@ -1,5 +1,6 @@
 """The reconstruction of multi-scale decoupling, against plain loops and by its identities."""
 
+import itertools
 import math
 
 import pytest
@@ -75,7 +76,7 @@ def test_the_feature_wise_loss_contrasts_columns_of_pooled_features(make_pair):
 def windows(stride: str, scale: int):
     """Top, left and side of the windows on a 4 × 4 map."""
     side = 4 // scale
-    step = side if stride == "window" else max(1, side // 2)
+    step = side if stride == "window" else side // 2
     starts = range(0, 4 - side + 1, step)
     return [(top, left, side) for top in starts for left in starts]
 
@@ -139,16 +140,33 @@ def test_the_mean_over_a_tiling_is_the_global_feature(scale):
     torch.testing.assert_close(regions.mean(1), maps.mean((2, 3)))
 
 
-@pytest.mark.parametrize(("stride", "scale"), [("window", 3), ("half", 2), ("half", 3), ("half", 7)])
-def test_regions_are_those_of_the_pooling_layers(stride, scale):
-    maps = rows(2, 3, 7, 7)
-    window = 7 // scale
-    if stride == "window":
-        expected = F.adaptive_avg_pool2d(maps, scale)
-    else:
-        expected = F.avg_pool2d(maps, window, stride=max(1, window // 2))
-    found = Decoupling(maps.shape, (7, 7), [scale], stride)(maps)
+@pytest.mark.parametrize("side", [7, 8, 14])
+def test_windows_cover_the_map_and_no_two_settings_share_them(side):
+    maps, seen = rows(1, 1, side, side), set()
+    for stride, scale in itertools.product(("window", "half"), range(1, side + 1)):
+        matrix = Decoupling(maps.shape, (side, side), [scale], stride).matrix
+        assert matrix.sum(1).allclose(torch.ones(len(matrix)))
+        assert (matrix > 0).any(0).all(), f"{stride}, scale {scale}: a pixel is in no window"
+        assert len(matrix) == (scale if stride == "window" else 2 * scale - 1) ** 2
+        windows_here = tuple(map(tuple, (matrix > 0).tolist()))
+        is_refused = stride == "half" and 2 * scale == side  # beside window at scale side - 1: see tests/space
+        assert windows_here not in seen or scale == 1 or is_refused
+        seen.add(windows_here)
+
+
+@pytest.mark.parametrize(("side", "scale"), [(8, 1), (8, 2), (8, 4), (14, 7)])
+def test_where_half_a_window_is_whole_lines_it_is_the_stride_of_a_pooling_layer(side, scale):
+    maps = rows(2, 3, side, side)
+    window = side // scale
+    expected = F.avg_pool2d(maps, window, stride=max(1, window // 2))
+    found = Decoupling(maps.shape, (side, side), [scale], "half")(maps)
     torch.testing.assert_close(found, expected.flatten(2).transpose(1, 2), rtol=1e-6, atol=1e-6)
+
+
+def test_a_tiling_is_that_of_the_pooling_layer():
+    maps = rows(2, 3, 7, 7)
+    found = Decoupling(maps.shape, (7, 7), [3])(maps)
+    torch.testing.assert_close(found, F.adaptive_avg_pool2d(maps, 3).flatten(2).transpose(1, 2), rtol=1e-6, atol=1e-6)
 
 
 def test_the_larger_map_is_pooled_down_first():
