@@ -7,20 +7,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag, field_validator, model_validator
 
 from msd_sweeps.space.conditions import parse_condition
+from msd_sweeps.space.seeds import Race, Seeds
 from msd_sweeps.space.settings import Changes, Count, Seed, Settings
 from msd_sweeps.space.trial import COSTS, Metric, MetricName
 
 MOST_CHOICES = 1000
-
-
-def _distinct(seeds: list[int]) -> list[int]:
-    for seed in seeds:
-        if seeds.count(seed) > 1:
-            raise ValueError(f"the seed {seed} is repeated; every replicate needs its own")
-    return seeds
-
-
-Seeds = Annotated[list[Seed], Field(min_length=1, max_length=1000), AfterValidator(_distinct)]
 
 
 class Search(Settings):
@@ -215,11 +206,31 @@ class Space(Settings):
     """With leave_one_out, each part by a label, and the changes that leave it out of the full configuration."""
     also: dict[str, Changes] = {}
     """Further cells by a label, and how they differ from the base."""
-    seeds: Seeds = [0]
-    """Every cell of a design other than a search is trained once with each."""
+    seeds: Annotated[
+        Annotated[Seeds, Tag("list")] | Annotated[Race, Tag("race")],
+        Discriminator(lambda value: "list" if isinstance(value, list) else "race"),
+    ] = [0]
+    """Every cell of a design other than a search is trained once with each; a race adds seeds as they are needed."""
     resources: Resources = Resources()
     report: ReportSettings = ReportSettings()
     tracking: Tracking = Tracking()
+
+    @property
+    def race(self) -> Race | None:
+        """How seeds are added to undecided comparisons; None where they are fixed."""
+        return self.seeds if isinstance(self.seeds, Race) else None
+
+    @property
+    def first_seeds(self) -> list[int]:
+        """The seeds that every reported cell gets; only a race adds others."""
+        if isinstance(self.seeds, Race):
+            return list(range(self.seeds.at_least))
+        return self.confirm.seeds if self.design == "search" else self.seeds
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """Seeds of a cell at every look at its results."""
+        return self.race.looks if self.race else (len(self.first_seeds),)
 
     @property
     def metrics(self) -> list[Metric]:
