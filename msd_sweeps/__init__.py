@@ -1,15 +1,22 @@
 """Sweeps and ablations for contrastive distillation through multi-scale feature decoupling (MSDCRD)."""
 
+import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["load"]
+
+_PLACES = {
+    "load": "report.frames",
+    **dict.fromkeys(("dataset", "method", "metric", "network"), "space.own_code"),
+    **dict.fromkeys(("LogitSettings", "MethodSettings"), "space.methods"),
+    **dict.fromkeys(("Batch", "Distiller", "Losses", "Side"), "distill.losses.distiller"),
+    **dict.fromkeys(("Network", "Taps"), "distill.models.network"),
+}
+__all__ = list(_PLACES)
 
 
 def __getattr__(name: str) -> Any:
-    # Imported when asked for: pandas has no place in the commands' first second.
-    if name == "load":
-        from msd_sweeps.report.frames import load
-
-        return load
-    raise AttributeError(f"module 'msd_sweeps' has no attribute '{name}'")
+    # Imported when asked for: torch and pandas have no place in the commands' first second.
+    if name not in _PLACES:
+        raise AttributeError(f"module 'msd_sweeps' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"msd_sweeps.{_PLACES[name]}"), name)

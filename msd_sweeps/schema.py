@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 from msd_sweeps.catalog.networks import FACTS_FILE, NETWORKS
+from msd_sweeps.space.errors import InputError
+from msd_sweeps.space.own_code import load_imports
 from msd_sweeps.space.schema import Space
-from msd_sweeps.space.settings import Settings
+from msd_sweeps.space.settings import Settings, refresh
 from msd_sweeps.space.trial import Trial
 
 FOLDER = Path(__file__).resolve().parent.parent / "search_spaces"
@@ -24,7 +26,14 @@ def main(arguments: list[str] | None = None) -> int:
     )
     command.add_argument("--check", action="store_true", help="write nothing; say which files are not current")
     command.add_argument("--folder", type=Path, metavar="DIR", help="keep all of them there instead of in their places")
+    command.add_argument("--imports", nargs="+", default=[], metavar="FILE", help="with code of one's own, in --folder")
     options = command.parse_args(arguments)
+    if options.imports:
+        try:
+            return _with_own(options.imports, options.folder or Path())
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
     folder, facts_folder = options.folder or FOLDER, options.folder or FACTS_FILE.parent
     texts = {folder / name: schema_text(model) for name, model in SCHEMAS.items()}
     texts[facts_folder / FACTS_FILE.name] = facts_text()
@@ -37,6 +46,17 @@ def main(arguments: list[str] | None = None) -> int:
             path.write_text(texts[path], encoding="utf-8")
             print(path)
     return int(options.check and bool(stale))
+
+
+def _with_own(imports: list[str], folder: Path) -> int:
+    """Write the schemas of spaces and bases that may name what these files register."""
+    load_imports(imports, Path(), lambda key: "--imports: ")
+    refresh()
+    for name, model in SCHEMAS.items():
+        path = folder / Path(name).name
+        path.write_text(schema_text(model), encoding="utf-8")
+        print(path)
+    return 0
 
 
 def schema_text(model: type[Settings]) -> str:
@@ -59,7 +79,8 @@ def facts_text() -> str:
                 raise
             print(f"{name}: not measured, its facts stay as they are: {error}", file=sys.stderr)
             facts = NETWORKS[name]
-        lines.append(f" {json.dumps(name)}: {json.dumps(facts._asdict())}")
+        shown = {fact: value for fact, value in facts._asdict().items() if value != ()}
+        lines.append(f" {json.dumps(name)}: {json.dumps(shown)}")
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 

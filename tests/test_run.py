@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from msd_sweeps import run
 from msd_sweeps.records.header import header_of
@@ -125,6 +126,32 @@ def finished(name: str, sweep) -> None:
         ledger.append("start", attempt=1, seed=trial.seed, config=trial.model_dump(mode="json"), **who)
         ledger.append("end", trial=trial.id, attempt=1, state="failed" if number else "finished", reason="")
     ledger.close()
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_sweep_of_other_code_does_not_go_on_unless_mixing_is_allowed(capsys, monkeypatch, allowed):
+    sweep = load("ablation", settings=["seeds=[0]"])
+    begun("mine", sweep)
+    ledger, planned = Ledger(Path("runs/mine") / FILE_NAME), sweep.fixed_trials[0]
+    trial = planned.trial
+    who = {"trial": trial.id, "cell": trial.cell, "label": planned.label, "phase": planned.phase, "number": 0}
+    who |= {"levels": [], "search_trial": "", "seed": 0, "config": trial.model_dump(mode="json")}
+    ledger.append("start", attempt=1, fingerprint={"torch": "0.1"}, **who)
+    ledger.append("end", trial=trial.id, attempt=1, state="finished", reason="")
+    ledger.close()
+    asked = []
+
+    def no_teacher(*arguments):
+        asked.append(arguments)
+        raise InputError("no teacher here")
+
+    monkeypatch.setattr("msd_sweeps.sweep.prepare.prepare_teacher", no_teacher)
+    assert run.main(["--resume", "--name", "mine", *["--allow-mixed"] * allowed]) == 2
+    assert bool(asked) == allowed, "the refusal comes before a teacher is trained"
+    said = capsys.readouterr().err
+    assert (f"torch: 0.1 there, {torch.__version__} here (1 trials)" in said) != allowed
+    assert ("--allow-mixed" in said) != allowed
+    assert len(header_of(Path("runs/mine") / FILE_NAME).launches) == 1
 
 
 def test_seeds_are_added_above_the_largest(capsys):

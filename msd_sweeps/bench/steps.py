@@ -111,7 +111,9 @@ def ratios(timings: Timings, peaks: dict[str, float]) -> list[Ratio]:
     for what, measured, most in (("time", timings, 0.1), ("memory", memory, 0.5)):
         if {"msd", "kd", "crd"} <= measured.keys():
             msd, crd = (map(operator.sub, measured[name], measured["kd"]) for name in ("msd", "crd"))
-            found.append(Ratio(f"{what} that msd adds to kd ÷ {what} that crd adds", list(msd), list(crd), most))
+            title = f"{what} that msd adds to kd ÷ {what} that crd adds"
+            raw = tuple(measured[name] for name in ("kd", "msd", "crd"))
+            found.append(Ratio(title, list(msd), list(crd), most, measured=raw))
     return found
 
 

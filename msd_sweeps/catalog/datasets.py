@@ -31,16 +31,16 @@ TEST_FOLDERS = {"folder": ("test", "val"), "imagenet": ("val", "test")}
 IMAGENET = "ILSVRC2012"
 """Stands for the fingerprint of the whole ImageNet, whose million files are counted, but not measured."""
 
-_HASHES: dict[tuple[str, int, int], str] = {}
+_HASHES: dict[tuple[str, int, int, int, int], str] = {}
 
 
 def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file, remembered while its size and time stamp stay; "absent" where there is none."""
+    """The SHA-256 of a file, remembered while its size, times and inode stay; "absent" where there is none."""
     try:
         status = path.stat()
     except OSError:
         return "absent"
-    key = (str(path), status.st_size, status.st_mtime_ns)
+    key = (str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
     if key not in _HASHES:
         with path.open("rb") as file:
             _HASHES[key] = hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,11 +3,12 @@
 import hashlib
 import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from msd_sweeps.catalog.datasets import DataError
+from msd_sweeps.catalog.file_hashes import file_hashes
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 """Files with other endings, and hidden files, are passed over."""
@@ -30,11 +31,16 @@ class ClassFolders(NamedTuple):
     test: ImageList
 
     def fingerprint(self, root: Path) -> str:
-        """A hash of all paths and file sizes: an image replaced by another of exactly the same size is not noticed."""
-        digest = hashlib.sha256()
-        for path in (*self.train.paths, *self.test.paths):
-            digest.update(f"{path}\0{(root / path).stat().st_size}\0".encode("utf-8", "surrogateescape"))
-        return digest.hexdigest()[:16]
+        """A hash of all paths and contents."""
+        return hash_of_images(root, [*self.train.paths, *self.test.paths])[:16]
+
+
+def hash_of_images(root: Path, paths: Sequence[str]) -> str:
+    """A hash of the paths and contents of images. paths: relative to `root`."""
+    digest = hashlib.sha256()
+    for path, content in zip(paths, file_hashes([root / path for path in paths]), strict=True):
+        digest.update(f"{path}\0{content}\0".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
 def find_images(root: Path, test_names: tuple[str, ...]) -> ClassFolders:

@@ -1,7 +1,6 @@
 """The only training loop: one teacher, one stream, one or many students in lockstep; and evaluation."""
 
 import time
-import traceback
 from collections.abc import Iterator
 from functools import partial
 
@@ -10,10 +9,12 @@ from torch import Tensor
 
 from msd_sweeps.distill.data.splits import Split, Splits, Stream, StreamBatch
 from msd_sweeps.distill.device import choose_dtype
+from msd_sweeps.distill.evaluation import own_scores
+from msd_sweeps.distill.graphs import Graphs, Recorder
 from msd_sweeps.distill.losses.distiller import Batch, Side
 from msd_sweeps.distill.models.network import Network, Taps
-from msd_sweeps.distill.stepping import InTurn, choose_stepping
-from msd_sweeps.distill.student import NonFiniteLoss, State, Student
+from msd_sweeps.distill.stepping import Failure, InTurn, Threads
+from msd_sweeps.distill.student import State, Student
 from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.trial import Trial
 
@@ -34,12 +35,14 @@ def train_epoch(cohort: "Cohort") -> Iterator[list[EpochResult]]:
 
     def learn(student: Student, batch: StreamBatch, teacher_taps: Taps) -> None:
         """One step of one student."""
+        started = time.perf_counter()
 
         def forward() -> tuple[dict[str, Tensor], Tensor]:
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 taps = student.network(batch.images)
-            terms = student.distiller(taps, teacher_taps, Batch(batch.labels, batch.index, student.epoch))
-            return terms, taps.logits
+            about = batch.labels, batch.index, batch.targets, student.trial.recipe.label_smoothing
+            terms = student.distiller(taps, teacher_taps, Batch(*about))
+            return terms, taps.logits.detach()
 
         terms, logits = student.learner(forward)  # the pass that DistributedDataParallel wraps
         loss = torch.stack(list(terms.values())).sum()
@@ -47,17 +50,19 @@ def train_epoch(cohort: "Cohort") -> Iterator[list[EpochResult]]:
         student.optimizer.step()
         student.optimizer.zero_grad(set_to_none=True)
         student.add_metrics(loss, terms, logits, batch.labels)
+        student.seconds += time.perf_counter() - started
 
     for student in cohort.students.values():
         student.start_epoch()
-    for batch in cohort.stream.epoch(cohort.position):
+    stepping.batch_seconds = stepping.teacher_seconds = 0.0
+    needs_teacher = any(student.trial.method.needs_teacher for student in cohort.students.values())
+    batches = stepping.batches(cohort.stream.epoch(cohort.position), teach if needs_teacher else None)
+    for batch, teacher_taps in batches:
         students = list(cohort.students.values())
-        needs_teacher = any(student.trial.method.needs_teacher for student in students)
-        batch, teacher_taps = stepping.load(batch, teach if needs_teacher else None)
         for student in students:
             student.set_learning_rate()
-        errors = stepping.step(students, partial(learn, batch=batch, teacher_taps=teacher_taps))
-        yield [cohort.lose(student, error) for student, error in errors]
+        failures = stepping.step(students, partial(learn, batch=batch, teacher_taps=teacher_taps))
+        yield [cohort.lose(student, failure) for student, failure in failures]
 
 
 class Cohort:
@@ -92,6 +97,7 @@ class Cohort:
         """The epoch of the stream that comes next."""
         self.students: dict[str, Student] = {}
         """By trial, in the order of admission."""
+        """What the batches and the teacher's passes of this epoch took."""
         self.teacher = teacher
         if teacher is not None:
             teacher.to(device, self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -139,6 +145,7 @@ class Cohort:
         measured: dict[str, dict[str, float]] = {}
 
         def measure(student: Student) -> None:
+            began = time.perf_counter()
             metrics = measured[student.trial.id] = student.training_metrics()
             student.epoch += 1
             # Validation after every epoch; the test set once, after the last, and never to choose.
@@ -146,31 +153,49 @@ class Cohort:
                 if part is not None:
                     scores = evaluate(student.network, self.splits, part, self.dtype, self.rank, self.world_size)
                     metrics[f"{name}_top1"], metrics[f"{name}_loss"] = scores
+                    metrics |= own_scores(student.network, self.splits, part, self.dtype, name)
+            student.seconds += time.perf_counter() - began
 
         students = list(self.students.values())
-        lost += [self.lose(student, error) for student, error in self.stepping.each(students, measure)]
+        lost += [self.lose(student, failure) for student, failure in self.stepping.each(students, measure)]
         share = (time.perf_counter() - started) / max(1, len(self.students) + len(lost))
         results = []
         for name, student in self.students.items():
             metrics = measured[name] | {"step_seconds": share / self.stream.steps_per_epoch}
+            metrics["alone_seconds"] = share  # a GPU does not tell students apart
+            if self.device.type == "cpu":
+                teaching = self.stepping.teacher_seconds if student.trial.method.needs_teacher else 0.0
+                metrics["alone_seconds"] = student.seconds + self.stepping.batch_seconds + teaching
             state = "finished" if student.is_done else "running"
             results.append(EpochResult(name, state, student.epoch, self.position, share, metrics))
             student.history.append(results[-1])
         self.position += 1
         return [*results, *lost]
 
-    def lose(self, student: Student, error: Exception) -> EpochResult:
-        """Remove a student that raised an exception, and return its last result; with several workers raise it."""
-        if self.world_size > 1 and not isinstance(error, NonFiniteLoss):
-            raise error
+    def lose(self, student: Student, failure: Failure) -> EpochResult:
+        """Remove a student that failed, and return its last result; with several workers raise RuntimeError."""
+        if self.world_size > 1 and failure.state != "diverged":
+            raise RuntimeError(failure.traceback)
         self.drop(student.trial.id)
         student.optimizer.zero_grad(set_to_none=True)  # frees memory before the other students go on
-        # The CPU's allocator raises a plain RuntimeError.
-        is_memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-        state = "diverged" if isinstance(error, NonFiniteLoss) else "out_of_memory" if is_memory else "failed"
-        trace = "" if state == "diverged" else "".join(traceback.format_exception(error))
-        reason = f"{type(error).__name__}: {error}" if state == "failed" else str(error).split("\n")[0]
-        return EpochResult(student.trial.id, state, student.epoch, self.position, 0.0, {}, reason, trace)
+        return EpochResult(
+            student.trial.id, failure.state, student.epoch, self.position, 0.0, {}, failure.reason, failure.traceback
+        )
+
+
+def choose_stepping(device: torch.device, world_size: int = 1, threads_per_student: int | None = None) -> InTurn:
+    """Graphs on a GPU; threads on a CPU where `threads_per_student` is given; otherwise one student after another.
+
+    Data-parallel workers always step in turn: their gradient reductions must meet in the same order on all ranks,
+    and are not captured.
+    """
+    if world_size > 1:
+        return InTurn()
+    if device.type == "cuda":
+        return Graphs(Recorder(device))
+    if threads_per_student is not None:
+        return Threads(max(1, torch.get_num_threads() // threads_per_student), threads_per_student)
+    return InTurn()
 
 
 @torch.no_grad()
@@ -180,12 +205,10 @@ def evaluate(
     """Top-1 accuracy in percent and mean cross-entropy in nats of a network on a part of `splits`, in evaluation mode.
 
     dtype: float32 weights compute under autocast to it; other weights compute in their own precision. Several workers
-    each take a part of the images, and all use the batch norms' statistics of rank 0.
+    each take a part of the images.
     """
     network.eval()
     if world_size > 1:
-        for buffer in network.buffers():
-            torch.distributed.broadcast(buffer, 0)
         part = part.select(torch.arange(rank, len(part), world_size))
     device, weights_dtype = part.labels.device, next(network.parameters()).dtype
     has_autocast = weights_dtype == torch.float32 and dtype != torch.float32

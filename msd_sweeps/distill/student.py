@@ -1,7 +1,9 @@
 """One student: its network, its method, its optimiser, its learning rate and the sums of its metrics."""
 
+import inspect
 import math
-from collections.abc import Callable
+import pkgutil
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 
 from msd_sweeps.distill import losses, models
 from msd_sweeps.distill.data.splits import Split
+from msd_sweeps.distill.draws import draw_masks
 from msd_sweeps.distill.losses.distiller import Distiller, Side
 from msd_sweeps.distill.models.network import Network
 from msd_sweeps.records.trial_record import EpochResult
@@ -56,19 +59,30 @@ class Student:
             self.distiller = losses.build(trial.method, side, teacher, train.labels)
         self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.distiller.to(device)
+        # A tensor, so that a captured step reads the current one.
+        self._drawn_step = torch.zeros((), dtype=torch.int64, device=device)
+        draw_masks(self.network, trial.seed, self._drawn_step)
         self.learner: nn.Module = Learner(self.network, self.distiller)
-        settings = recipe.model_dump(include={"lr", "momentum", "nesterov", "weight_decay"})
-        self.optimizer = torch.optim.SGD(self.learner.parameters(), fused=True, **settings)
+        if world_size > 1 and device.type == "cuda":  # there is none for processors
+            self.learner = nn.SyncBatchNorm.convert_sync_batchnorm(self.learner)
+        self.optimizer = build_optimizer(recipe, self.learner.parameters())
         if world_size > 1:
-            self.learner = nn.parallel.DistributedDataParallel(self.learner)
+            # Without them the loss may not reach the classifier.
+            reads_logits = any(trial.method.term_weights.get(f"{name}_weight") for name in ("ce", "kd"))
+            self.learner = nn.parallel.DistributedDataParallel(
+                self.learner, broadcast_buffers=False, find_unused_parameters=not reads_logits
+            )
         self.epoch = 0
         """Whole epochs behind it."""
         self.history: list[EpochResult] = []
         """One entry per epoch: what was reported of it."""
+        self.seconds = 0.0
+        """What its own steps and evaluation took in this epoch."""
         self._step = 0
         self._sums: dict[str, Tensor] = {}
-        # On a GPU the rate is a tensor, so that a captured step reads the current one.
-        self._rate = torch.zeros((), device=device) if device.type == "cuda" else None
+        # On the device, because a captured step reads the current one. Other optimisers may want a number on a CPU.
+        is_fused = recipe.optimizer in ("sgd", "adamw")
+        self._rate = torch.zeros((), device=device) if is_fused or device.type == "cuda" else None
 
     @property
     def is_done(self) -> bool:
@@ -76,6 +90,8 @@ class Student:
 
     def start_epoch(self) -> None:
         self.learner.train()
+        self.distiller.start_epoch(self.epoch)
+        self.seconds = 0.0
         for total in self._sums.values():
             total.zero_()
         self._step = self.epoch * self.steps_per_epoch
@@ -84,7 +100,8 @@ class Student:
         """Set the rate of the next step, and count the step."""
         rate = learning_rate(self.trial.recipe, self._step, self.steps_per_epoch)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate if self._rate is None else self._rate.fill_(rate)
+            group["lr"] = self._rate.fill_(rate)
+        self._drawn_step.fill_(self._step)
         self._step += 1
 
     def add_metrics(self, loss: Tensor, terms: dict[str, Tensor], logits: Tensor, labels: Tensor) -> None:
@@ -100,10 +117,17 @@ class Student:
                 self._sums[name] = value.detach().clone()
 
     def training_metrics(self) -> dict[str, float]:
-        """Means over the epoch's steps; the one place where the host waits for the device. Raises NonFiniteLoss."""
+        """Means over the epoch's steps; the one place where the host waits for the device. Raises NonFiniteLoss.
+
+        The statistics of batch norms, which workers on processors take of their own parts, are averaged meanwhile.
+        """
         sums = torch.stack(list(self._sums.values()))
         if self.world_size > 1:
             torch.distributed.all_reduce(sums)
+            for name, statistic in self.learner.named_buffers():
+                if name.endswith((".running_mean", ".running_var")):
+                    torch.distributed.all_reduce(statistic)
+                    statistic /= self.world_size
         means = dict(zip(self._sums, (sums / self.steps_per_epoch / self.world_size).tolist(), strict=True))
         if not math.isfinite(means["train_loss"]):
             raise NonFiniteLoss(f"the training loss of epoch {self.epoch + 1} is {means['train_loss']}")
@@ -126,6 +150,21 @@ class Student:
             getattr(self, part).load_state_dict(state[part])
         self.epoch = state["epoch"]
         self.history = [EpochResult(**result) for result in state["history"]]
+
+
+def build_optimizer(recipe: Recipe, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer of a recipe; its learning rate is set before each step."""
+    common: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    if recipe.optimizer == "sgd":
+        common |= {"momentum": recipe.momentum, "nesterov": recipe.nesterov}
+        return torch.optim.SGD(parameters, fused=True, **common)
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, fused=True, **common)
+    arguments = {name: value for name, value in recipe.optimizer.items() if name != "class"}
+    kind, rows = pkgutil.resolve_name(str(recipe.optimizer["class"])), list(parameters)
+    if rows[0].is_cuda and "capturable" in inspect.signature(kind).parameters:
+        common["capturable"] = True  # its steps become a part of a CUDA graph
+    return kind(rows, **common | arguments)
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:

@@ -4,33 +4,27 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from msd_sweeps.catalog.datasets import file_sha256
 from msd_sweeps.distill import checkpoint, models
 from msd_sweeps.distill.cohort import Cohort, evaluate
 from msd_sweeps.distill.data import loading as data
-from msd_sweeps.distill.device import choose_dtype
+from msd_sweeps.distill.device import choose_device, choose_dtype
+from msd_sweeps.distill.fingerprint import code_of, processor_of
+from msd_sweeps.distill.foreign import TeacherError, fitted, read_weights
 from msd_sweeps.distill.models.network import Network, fold_batch_norm
 from msd_sweeps.records.files import write_whole
 from msd_sweeps.records.header import TeacherRecord
 from msd_sweeps.records.object_store import Place
 from msd_sweeps.records.trial_record import EpochResult
-from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.methods import NoneSettings
 from msd_sweeps.space.trial import Student, Trial, identity, teacher_identity
 
 Progress = Callable[[EpochResult], None]
-
-
-class TeacherError(InputError):
-    """A teacher's file is absent, damaged, unsafe or of another network; the message says which and what to do."""
 
 
 class Teacher(TeacherRecord):
@@ -41,8 +35,13 @@ class Teacher(TeacherRecord):
 
 
 def cache_key(trial: Trial) -> str:
-    """Names the cached teacher: by the content of its file or by how it is trained, and what it is measured on."""
-    return identity([teacher_identity(trial), trial.data.source, trial.recipe.precision])
+    """Names the cached teacher: by the content of its file or by how it is trained, what it is measured on, and the
+    code and processor that train and measure it: with others it is made again."""
+    alone = trial.model_copy(
+        update={"method": NoneSettings(name="none"), "student": Student(model=trial.teacher.model)}
+    )
+    code = code_of(alone) | {"processor": processor_of(choose_device())}
+    return identity([teacher_identity(trial), trial.data.source, trial.recipe.precision, code])
 
 
 def prepare(
@@ -91,49 +90,17 @@ def load(trial: Trial, weights: Path) -> Network:
     return fold_batch_norm(_network(trial, weights))
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a weights file by name, without running anything that the file may hold.
-
-    Understands safetensors, and .pth or .pt state dictionaries, bare or under `model` or `state_dict`, with the
-    prefixes that data-parallel and distillation wrappers leave. Raises TeacherError.
-    """
-    if not path.is_file():
-        raise TeacherError(f"{path}: no such file; teacher.weights names the file of the teacher's weights")
-    try:
-        if path.suffix == ".safetensors":
-            content: Any = safetensors.torch.load_file(path)
-        else:
-            content = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # unpickling a foreign file can raise anything
-        first_line = str(error).split("\n")[0]
-        raise TeacherError(
-            f"{path}: cannot be read as weights, and nothing else in it was run ({type(error).__name__}: "
-            f"{first_line}); expected a .safetensors file or a state dictionary"
-        ) from error
-    for wrapper in ("model", "state_dict", "net"):
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise TeacherError(f"{path}: expected tensors by name, bare or under 'model' or 'state_dict'")
-    for prefix in ("module.student.", "module.", "student."):
-        if content and all(name.startswith(prefix) for name in content):
-            content = {name.removeprefix(prefix): tensor for name, tensor in content.items()}
-    return content
-
-
 def _network(trial: Trial, path: Path) -> Network:
     """The teacher's network with the weights of a file. Raises TeacherError that names a key that does not fit."""
     network = models.build(trial.teacher.model, trial.data.facts.num_classes)
-    expected, weights = network.state_dict(), read_weights(path)
-    missing = [name for name in expected if name not in weights and not name.endswith("num_batches_tracked")]
-    shapes = {name: (list(weights[name].shape), list(expected[name].shape)) for name in expected if name in weights}
-    problems = [f"'{name}' is missing" for name in missing]
-    problems += [f"'{name}' is {found}, expected {own}" for name, (found, own) in shapes.items() if found != own]
-    problems += [f"'{name}' has no place in it" for name in weights if name not in expected]
-    if problems:
-        raise TeacherError(f"{path}: not the weights of a {type(network).__name__} as configured: {problems[0]}")
-    network.load_state_dict(weights, strict=False)
+    network.load_state_dict(fitted(read_weights(path), network, path), strict=False)
     return network
+
+
+def check_file(trial: Trial) -> None:
+    """Open the file of a teacher and fit it to its network. Raises TeacherError."""
+    if trial.teacher.weights is not None:
+        _network(trial, Path(trial.teacher.weights))
 
 
 def _train(trial: Trial, folder: Place, device: torch.device, progress: Progress | None) -> tuple[Network, float]:

@@ -14,7 +14,8 @@ from msd_sweeps.distill import models
 from msd_sweeps.distill.cohort import Cohort, train_epoch
 from msd_sweeps.distill.data.splits import Images, Splits
 from msd_sweeps.distill.device import choose_device
-from msd_sweeps.distill.stepping import WARM_UP_STEPS
+from msd_sweeps.distill.graphs import WARM_UP_STEPS
+from msd_sweeps.distill.stepping import InTurn
 from msd_sweeps.space.trial import Trial, changed
 
 Step = Callable[[], object]
@@ -52,7 +53,7 @@ def measure_pack(trial: Trial, most: int) -> int:
         torch.cuda.reset_peak_memory_stats()
         step = cohort_step(replicates(trial, pack))
         seconds = statistics.median(time_in_turns({"step": step}, rounds=5, steps=4)["step"])
-        return seconds / pack, torch.cuda.max_memory_allocated()
+        return seconds / pack, torch.cuda.max_memory_reserved()  # the graphs' own pools are not in max_memory_allocated
 
     return worthwhile_pack(cost, most, torch.cuda.mem_get_info()[1])
 
@@ -88,27 +89,53 @@ def time_in_turns(
 def cohort_step(trials: list[Trial], threads_per_student: int | None = None) -> Step:
     """One step of a cohort of students, with its teacher pass and its batch.
 
-    threads_per_student: as in `Cohort`; slots on a processor give each student one.
+    threads_per_student: as in `Cohort`; slots on a processor give each student one. A step raises
+    torch.OutOfMemoryError and RuntimeError for a student that is lost.
+    """
+    return steps_of(random_cohort(trials, threads_per_student=threads_per_student))
+
+
+def random_cohort(
+    trials: list[Trial],
+    splits: Splits | None = None,
+    stepping: InTurn | None = None,
+    threads_per_student: int | None = None,
+) -> Cohort:
+    """A cohort of trials that share a stream, with a teacher of random weights.
+
+    splits: random ones where None. The other arguments are those of `Cohort`.
     """
     trial = trials[0]
-    teacher = models.fold_batch_norm(models.build(trial.teacher.model, trial.data.facts.num_classes))
-    cohort = Cohort(trial, teacher, random_splits(trial), choose_device(), threads_per_student=threads_per_student)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = models.build(trial.teacher.model, trial.data.facts.num_classes)
+    splits = random_splits(trial) if splits is None else splits
+    teacher, device = models.fold_batch_norm(network), choose_device()
+    cohort = Cohort(trial, teacher, splits, device, threads_per_student=threads_per_student, stepping=stepping)
     for one in trials:
         cohort.admit(one)
+    return cohort
+
+
+def steps_of(cohort: Cohort) -> Step:
+    """One step of a cohort, epoch after epoch."""
     steps = itertools.chain.from_iterable(train_epoch(cohort) for _ in itertools.count())
 
     def step() -> None:
         for lost in next(steps):
-            raise RuntimeError(f"a step of {lost.trial} failed: {lost.reason}\n{lost.traceback}")
+            error = torch.OutOfMemoryError if lost.state == "out_of_memory" else RuntimeError
+            raise error(f"a step of {lost.trial} failed: {lost.reason}\n{lost.traceback}")
 
     return step
 
 
-def random_splits(trial: Trial) -> Splits:
-    """Random images of the shape of a trial's data, to train and to test on."""
+def random_splits(trial: Trial, most: int | None = None) -> Splits:
+    """Random images of the shape of a trial's data, to train and to test on.
+
+    most: images; None: as many as the data set has, because a memory bank has a row for each, and at most 256 MiB.
+    """
     facts = trial.data.facts
-    # As many as there are, because a memory bank has a row for each; at most 256 MiB.
-    count = min(trial.train_images, 2**28 // (3 * facts.image_size**2))
+    count = min(trial.train_images, most or 2**28 // (3 * facts.image_size**2))
     generator = torch.Generator().manual_seed(0)
     shape = (count, 3, facts.image_size, facts.image_size)
     images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)

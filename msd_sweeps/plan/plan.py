@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from msd_sweeps.plan.slots import Node, SlotPlan, packing_of, plan_slots
+from msd_sweeps.catalog.networks import NETWORKS
+from msd_sweeps.plan.slots import Node, SlotPlan, largest_trial, packing_of, plan_slots
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.durations import duration
 from msd_sweeps.space.schema import Choices, Parameter, Space
@@ -22,6 +23,8 @@ class Plan:
     sweep: Sweep
     step_seconds: float | None = None
     """Seconds per student and step, where the pair of networks has been timed."""
+    start_seconds: float | None = None
+    """Seconds from the start of Ray to the first epoch's end, where they have been measured."""
     measured_pack: int | None = None
     """The pack that was measured to be best on this machine's GPU; takes the place of the estimated one."""
 
@@ -51,14 +54,17 @@ class Plan:
         lines = [
             f"sweep      {self.sweep.name}: {space.design.replace('_', ' ')} by {_metrics(space)}, base {space.base}",
             f"pair       {base.teacher.model} -> {base.student.model} on {base.data.name}, method {base.method.name}, "
-            f"{base.recipe.epochs} epochs of {base.steps_per_epoch} steps at batch size {base.recipe.batch_size}",
+            f"{base.recipe.epochs} epochs of {base.steps_per_epoch} steps at batch size {base.recipe.batch_size}, "
+            f"{base.recipe.precision}",
         ]
         lines += [f"parameter  {name}: {_values(parameter)}" for name, parameter in space.parameters.items()]
+        lines += [f"bound      {one.set} where {one.when}" for one in space.bound]
         lines += [f"cell       without {label}" for label in space.without]
         lines += [f"cell       {label}" for label in space.also]
         lines.append(f"trials     {self._trials_by_part()}")
         lines.append(f"slots      {slots or 'as many as the cluster has room for'}")
         lines.append(f"time       {self._time(slots)}")
+        lines.append(f"weights    {self._kept()}")
         return "\n".join(lines)
 
     def _trials_by_part(self) -> str:
@@ -78,13 +84,26 @@ class Plan:
             f"{confirm.top_k + len(confirm.baselines)} cells ({names}) x {len(confirm.seeds)} seeds"
         )
 
+    def _kept(self) -> str:
+        keep, searched = self.sweep.space.keep, self.sweep.space.design == "search"
+        kept = 0 if keep == "none" else self.trials
+        kept -= self.sweep.space.search.num_samples if searched and keep == "reported" else 0
+        if not kept:
+            return "none are kept"
+        size = 4 * NETWORKS[largest_trial(self.sweep).student.model].parameters / 1e6
+        return f"of {kept} students are kept, at most about {kept * size:.1f} MB (keep: {keep})"
+
     def _time(self, slots: SlotPlan | None) -> str:
         if self.step_seconds is None:
             return "unknown: no step of this pair has been timed here yet (--estimate times some)"
         base = self.sweep.base
         seconds = self.trials * base.recipe.epochs * base.steps_per_epoch * self.step_seconds
         seconds /= slots.slots if slots else 1
-        return f"at most about {duration(seconds)}, from {self.step_seconds * 1000:.0f} ms a step"
+        training = f"{duration(seconds)} of training at {self.step_seconds * 1000:.0f} ms a step"
+        if self.start_seconds is None:
+            return f"about {training}, and Ray's start-up, which has not been timed here yet"
+        start = duration(self.start_seconds)
+        return f"about {duration(seconds + self.start_seconds)}: {start} of start-up, as last time here, and {training}"
 
 
 def _metrics(space: Space) -> str:

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, ValidationError
 from msd_sweeps.records import ledger
 from msd_sweeps.records.ledger import LAYOUT, LedgerError, Record
 from msd_sweeps.space.designs import Sweep
+from msd_sweeps.space.own_code import stand_in
 from msd_sweeps.space.schema import Space
 from msd_sweeps.space.settings import Settings
 from msd_sweeps.space.trial import Trial
@@ -48,6 +49,8 @@ class Launch(Entry):
     """Whether the code differed from the commit."""
     host: str
     device: str
+    own: dict[str, Any] = {}
+    """The sources of one's own code, and what they have registered (`space.own_code.recorded`)."""
     layout: int = LAYOUT
     """The layout of the ledger's records."""
 
@@ -127,6 +130,8 @@ class Header:
         if record["event"] not in lists:
             return False
         kind, entries = lists[record["event"]]
+        if record.get("own"):
+            stand_in(record["own"])
         try:
             entries.append(kind.model_validate_json(json.dumps(record)))
         except ValidationError as error:

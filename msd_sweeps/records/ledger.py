@@ -21,7 +21,7 @@ Record = dict[str, Any]
 
 FILE_NAME = "ledger.jsonl"
 _START = b'{"crc":"'
-LAYOUT = 3
+LAYOUT = 4
 """The layout of the records, which every "sweep" record names; a ledger of another layout is refused."""
 
 

@@ -11,12 +11,11 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
 
 from msd_sweeps.records import ledger
 from msd_sweeps.records.ledger import Record
 from msd_sweeps.records.mlflow_writer import Writer
-from msd_sweeps.records.object_store import without_secrets
+from msd_sweeps.space.secrets import hidden, without_secrets
 
 DATABASE = "mlflow.db"
 _REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE")
@@ -37,15 +36,6 @@ def how_to_open(uri: str) -> str:
     """The command that shows the runs, or the address of the page that does."""
     shown = without_secrets(uri)
     return shown if uri.startswith(("http:", "https:")) else f"mlflow ui --backend-store-uri {shlex.quote(shown)}"
-
-
-def _hidden(text: str, uri: str) -> str:
-    """A text, such as an error that quotes the address of a store, without the secrets of that address."""
-    parts = urlsplit(uri)
-    text = text.replace(uri, without_secrets(uri))
-    for secret in filter(None, [parts.password, parts.query, *(value for _, value in parse_qsl(parts.query))]):
-        text = text.replace(secret, "***")
-    return text
 
 
 class Mirror:
@@ -117,7 +107,7 @@ class Mirror:
                 return True
             self._writer.write(record)
         except Exception as error:  # stores and networks raise errors of all kinds
-            lines = _hidden(str(error), self.uri).strip().splitlines() or ["no reason given"]
+            lines = hidden(str(error), self.uri).strip().splitlines() or ["no reason given"]
             self.trouble = f"{type(error).__name__}: {lines[0]}"[:200]
             if self._writer is None or record is None or not _is_refusal(error):
                 # The store may have taken the record all the same; a new writer looks before sending it again.

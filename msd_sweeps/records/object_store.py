@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from msd_sweeps.records.files import write_whole
 from msd_sweeps.records.ledger import FILE_NAME
+from msd_sweeps.space.secrets import secrets_in, without_secrets
 
 COPIES = (FILE_NAME, "ledger.second.jsonl")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|(s3|gs|gcs|abfss?|hdfs|viewfs|file):")
-_SECRET = re.compile("key|secret|token|password|signature|sas|credential", re.IGNORECASE)
 _PAUSES_SECONDS = (1.0, 5.0, 20.0)
 _EXPECTED = (
     "expected a folder, or a URI such as s3://BUCKET/FOLDER, gs://BUCKET/FOLDER, "
@@ -67,10 +67,9 @@ class StorePath:
 
     def checked(self) -> "StorePath":
         """This path. Raises StoreError where it is not a valid URI or holds secrets; the store is not asked."""
+        secrets = secrets_in(self.uri)
         try:
             parts = urlsplit(self.uri)
-            secrets = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True) if _SECRET.search(name)]
-            secrets += ["a password"] * (parts.password is not None)
         except ValueError as error:
             raise StoreError(f"{without_secrets(self.uri)}: {error}; {_EXPECTED}") from error
         if secrets:
@@ -163,13 +162,6 @@ def working_folder(store: StorePath) -> Path:
     """The folder on this machine for the working files of a store: another one for each URI."""
     readable = re.sub(r"[^\w.-]+", "-", store.uri.partition("?")[0].partition("://")[2]).strip("-.")[-60:]
     return Path("runs/copies") / f"{readable}-{hashlib.sha256(store.uri.encode()).hexdigest()[:8]}"
-
-
-def without_secrets(uri: str) -> str:
-    """A URI without user, password and query."""
-    scheme, slashes, rest = uri.partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}{slashes}{host.rpartition('@')[2]}{slash}{path}".partition("?")[0]
 
 
 def patient(action: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from msd_sweeps import __version__
 from msd_sweeps.records.header import Launch
 from msd_sweeps.space.designs import Sweep
+from msd_sweeps.space.own_code import recorded
 
 _PACKAGES = ("torch", "ray", "optuna", "mlflow", "numpy")
 
@@ -42,4 +43,5 @@ def this_launch(sweep: Sweep, device: str) -> Launch:
         dirty=dirty,
         host=socket.gethostname(),
         device=device,
+        own=recorded(),
     )

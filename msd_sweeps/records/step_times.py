@@ -11,6 +11,7 @@ from msd_sweeps.records.trial_record import TrialRecord
 from msd_sweeps.space.trial import Trial
 
 _TIMINGS = "timings.json"
+_START_UP = "start-up"
 
 
 def _timing_key(trial: Trial) -> str:
@@ -23,14 +24,23 @@ def recorded_step_seconds(storage: Path, trial: Trial) -> float | None:
     return _known_times(storage / _TIMINGS).get(_timing_key(trial))
 
 
-def record_step_seconds(storage: Path, trials: Iterable[TrialRecord]) -> None:
-    """Keep the median step time of each pair for later plans; where the disk refuses, they do without."""
+def recorded_start_seconds(storage: Path) -> float | None:
+    """Seconds from the start of Ray to the first epoch's end, as the last sweep in this store measured them."""
+    return _known_times(storage / _TIMINGS).get(_START_UP)
+
+
+def record_step_seconds(storage: Path, trials: Iterable[TrialRecord], start_seconds: float | None = None) -> None:
+    """Keep the median step time of each pair for later plans; where the disk refuses, they do without.
+
+    start_seconds: from the start of Ray to the first epoch's end; None where no epoch was trained.
+    """
     path = storage / _TIMINGS
     measured: dict[str, list[float]] = {}
     for trial in trials:
         times = [time for epoch in trial.epochs if (time := epoch.metrics.get("step_seconds"))]
         measured.setdefault(_timing_key(trial.configuration), []).extend(times)
     known = _known_times(path) | {key: statistics.median(times) for key, times in measured.items() if times}
+    known |= {_START_UP: start_seconds} if start_seconds else {}
     with contextlib.suppress(OSError):
         write_whole(path, (json.dumps(known, indent=1, sort_keys=True) + "\n").encode())
 

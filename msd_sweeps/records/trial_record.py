@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from msd_sweeps.records.fingerprint import Fingerprint
 from msd_sweeps.records.ledger import Record
 from msd_sweeps.space.trial import Trial
 
@@ -68,6 +69,8 @@ class TrialRecord:
     attempts: int = 0
     source: str = ""
     """The sweep that trained it, where it was taken over from another's ledger; empty for one that was trained here."""
+    fingerprints: list[Fingerprint] = field(default_factory=list)
+    """What its attempts ran with, each once: several where a sweep went on with `--allow-mixed`."""
     epochs: list[EpochResult] = field(default_factory=list)
     """One per epoch, in order; epochs count from 1. One whose line was lost is missing."""
 
@@ -110,10 +113,14 @@ class TrialRecord:
         """Take in one more record of this trial."""
         if record["event"] == "start":
             self.attempts = record["attempt"]
+            fingerprint = _PARTS.setdefault(json.dumps(found := record.get("fingerprint", {})), found)
+            if fingerprint not in self.fingerprints:
+                self.fingerprints.append(fingerprint)
             self.state, self.reason, self.traceback = "running", "", ""
             source = record.get("source", "")
             if self.source and not source:  # a take-over that broke off: it is trained here after all
                 self.epochs.clear()
+                self.fingerprints = [fingerprint]
             self.source = source
         elif record["event"] == "epoch":
             # A worker that went back to its last checkpoint reports an epoch again; the later record counts.

@@ -13,6 +13,7 @@ from msd_sweeps.report.cells import Cell
 from msd_sweeps.report.comparisons import Samples, difference_columns, distinct
 from msd_sweeps.report.document import Column, Table
 from msd_sweeps.report.formats import capital, rounded_frame, short
+from msd_sweeps.report.published import UNKNOWN, what_differs, what_differs_in_teacher
 from msd_sweeps.report.results import Results
 from msd_sweeps.report.stats import mean_ranks, stratified_mean
 from msd_sweeps.report.tables import Row, difference_cell, difference_text, mean_text, p_text
@@ -37,7 +38,7 @@ _OVER_TASKS = ["method", "tasks", "n", "score", "score_low", "score_high", "rank
 _COMPARED = ["label", "other_label", "cell", "n", "mean", "low", "high"]
 _COMPARED += ["other_n", "other_mean", "other_low", "other_high", "equal_runs"]
 _PUBLISHED = ["label", "method", "published", "published_std", "epoch_rule", "source"]
-_PUBLISHED += ["mean", "low", "high", "n", "epochs", "difference"]
+_PUBLISHED += ["mean", "low", "high", "n", "epochs", "difference", "differs"]
 
 
 class Beside(NamedTuple):
@@ -157,6 +158,8 @@ def compare_sweeps(ours: Results, theirs: Results) -> Beside:
 def read_published(path: Path) -> pd.DataFrame:
     """The published figures: a row each, columns as in the file's header. Raises OSError, ValueError."""
     figures = pd.read_csv(path, dtype="str", keep_default_na=False)
+    if "settings" not in figures:
+        figures = figures.assign(settings=UNKNOWN)
     return figures.assign(top1=figures["top1"].astype(float), std=pd.to_numeric(figures["std"]))
 
 
@@ -164,7 +167,8 @@ def beside_published(results: Results, published: pd.DataFrame) -> Beside:
     """A row a published figure of the same data set, pair and method as one of our cells, ours beside it.
 
     The teacher alone counts as a method. Columns: label, method, published, published_std, epoch_rule, source,
-    mean, low, high, n, epochs, difference (ours - published, no interval: the published runs are not at hand).
+    mean, low, high, n, epochs, difference (ours - published, no interval: the published runs are not at hand; NaN
+    where ours did not run as theirs), differs (in what it did not).
     """
     base, key = results.frames.sweep.base, ["dataset", "teacher", "student", "method"]
     rows: list[tuple[object, ...]] = [
@@ -181,7 +185,15 @@ def beside_published(results: Results, published: pd.DataFrame) -> Beside:
         frame[key] = frame[key].apply(lambda column: column.str.casefold().replace(_NETWORKS))
     found = ours.merge(theirs, on=key).assign(method=lambda both: both["name"])
     found = found.rename(columns={"top1": "published", "std": "published_std"})
-    found = found.assign(difference=found["mean"] - found["published"])[_PUBLISHED]
+    trials = {cell.label: cell.trial for cell in results.cells}
+    found["differs"] = [
+        what_differs(trial, row["settings"], row["epoch_rule"])
+        if (trial := trials.get(row["label"]))
+        else what_differs_in_teacher(base, row["epoch_rule"])
+        for row in found.to_dict("records")
+    ]
+    found["difference"] = (found["mean"] - found["published"]).where(found["differs"] == "")
+    found = found[_PUBLISHED]
 
     def figure(row: Row) -> str:
         spread = "" if math.isnan(row["published_std"]) else f" (std {row['published_std']:.2f})"
@@ -195,11 +207,12 @@ def beside_published(results: Results, published: pd.DataFrame) -> Beside:
         ("source", False, lambda row: short(row["source"], 60)),
         ("ours, last epoch", True, mean_text),
         ("n", True, "n"),
-        ("our epochs", True, lambda row: "" if pd.isna(row["epochs"]) else f"{int(row['epochs'])}"),
+        ("difference, or what differs", True, lambda row: row["differs"] or difference_text(row["difference"])),
     ]
     note = (
-        "Published figures follow the epoch rule of their source; a best epoch is chosen on the test set and stands "
-        "0.3 point higher on average than the last. Recipes may differ: compare the epochs."
+        "A difference stands where settings, images, recipe and epoch are the published ones; elsewhere the cell says "
+        "what differs, with the published value in brackets. A best epoch is chosen on the test set and stands "
+        "0.3 point higher on average than the last."
     )
     if found.empty:
         note = "No published figure is known for this data set, pair of networks and method."

@@ -72,6 +72,7 @@ class Cell:
     """The compared metric after the last epoch, by seed."""
     validation: dict[int, float] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
+    """What each of these trials costs alone."""
     states: Counter[str] = field(default_factory=Counter)
     sources: Counter[str] = field(default_factory=Counter)
     """Sweeps whose trials were taken over, and how many of them."""
@@ -99,7 +100,7 @@ def cells_of(frames: Frames, value: Value) -> list[Cell]:
     space, base = frames.sweep.space, frames.sweep.base.model_dump(mode="json")
     trials, metric = frames.trials, frames.metric.name
     scores = dict(zip(trials["trial"], trials[metric], strict=True)) if metric in trials.columns else {}
-    columns = ["trial", "state", "reason", "seconds", value.name, value.validation]
+    columns = ["trial", "state", "reason", "alone_seconds", value.name, value.validation]
     found: dict[tuple[str, int | None], Cell] = {}
     for row in trials[trials["phase"] != "search"].reindex(columns=columns).to_dict("records"):
         record = frames.records[row["trial"]]
@@ -123,7 +124,7 @@ def _take(cell: Cell, seed: int, row: Mapping[Any, Any], value: Value) -> None:
     cell.states[state] += 1
     if state == "finished" and math.isfinite(row[value.name]):
         cell.values[seed] = row[value.name]
-        cell.seconds.append(row["seconds"])
+        cell.seconds.append(row["alone_seconds"])
         if math.isfinite(row[value.validation]):
             cell.validation[seed] = row[value.validation]
     else:

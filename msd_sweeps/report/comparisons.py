@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from msd_sweeps.report.cells import Cell, short_path, value_text
-from msd_sweeps.report.stats import Family, Interval, estimates
+from msd_sweeps.report.stats import Difference, Family, estimates
 from msd_sweeps.space.designs import LEFT_OUT, Sweep, Values, changes_of
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.schema import Choices
@@ -43,19 +43,17 @@ def distinct(pairs: Iterable[Samples]) -> int:
 
 
 def equal_within(margin: float) -> str:
-    """What a difference is called whose interval lies between -margin and margin."""
+    """What a difference is called that lies between -margin and margin."""
     return f"equal within {margin:g}"
 
 
-def decision(interval: Interval, sign: int, margin: float | None = None) -> str:
-    """What the interval of a difference says; empty where there is none. sign: 1 where more is better, else -1."""
-    if math.isnan(interval.low):
+def decision(found: Difference, sign: int, margin: float | None = None) -> str:
+    """What is decided about a difference; empty where it has no interval. sign: 1 where more is better, else -1."""
+    if math.isnan(found.interval.low):
         return ""
-    if interval.excludes_zero:
-        return BETTER if sign * interval.mean > 0 else WORSE
-    # Two one-sided tests (Schuirmann 1987), here at the level of the interval.
-    is_within = margin is not None and interval.high > interval.low and max(-interval.low, interval.high) < margin
-    return equal_within(margin) if is_within and margin is not None else UNDECIDED
+    if found.interval.excludes_zero:
+        return BETTER if sign * found.interval.mean > 0 else WORSE
+    return equal_within(margin) if margin is not None and found.reach < margin else UNDECIDED
 
 
 def difference_columns(
@@ -63,7 +61,7 @@ def difference_columns(
 ) -> dict[str, list[Any]]:
     """The columns of a table that has these differences, ours less theirs."""
     rows = [
-        (*found.interval, found.p, found.paired, decision(found.interval, sign, margin))
+        (*found.interval, found.p, found.paired, decision(found, sign, margin))
         for found in family.differences(estimates(pairs))
     ]
     return {name: [row[place] for row in rows] for place, name in enumerate(DIFFERENCE)}

@@ -15,6 +15,7 @@ from msd_sweeps.report.formats import csv_bytes, parquet_bytes, text_bytes
 from msd_sweeps.report.frames import read
 from msd_sweeps.report.page import page_of
 from msd_sweeps.report.results import Results, results_of
+from msd_sweeps.report.rows import ROWS, base_files
 from msd_sweeps.report.tables import result_table, summary_table
 from msd_sweeps.report.verdict import question, verdict
 
@@ -58,9 +59,10 @@ def compile_report(ledger_path: Path, out: Path, compare: Path | None = None, pu
         "history.parquet": parquet_bytes(frames.history),
         "summary.json": text_bytes(json.dumps(summary, indent=2, ensure_ascii=False)),
     }
-    files = pages | table_files(results) | files | data
+    files = pages | table_files(results) | files | data | base_files(results)
     # What this ledger does not give must not stay from an earlier one.
-    shutil.rmtree(out / "figures", ignore_errors=True)
+    for folder in ("figures", ROWS):
+        shutil.rmtree(out / folder, ignore_errors=True)
     for name in ("effects", "aggregate", "compared", "published"):
         (out / f"{name}.csv").unlink(missing_ok=True)
     for name, content in files.items():

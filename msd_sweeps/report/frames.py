@@ -34,9 +34,10 @@ class Frames:
     """A sweep as data.
 
     `trials` has a row a trial: its records, the metrics of its last epoch (`test_top1` in percent, losses
-    in nats), and its configuration under dotted paths (lists as JSON text); also the student's cost where the
-    space has it as a metric. `history` has a row an epoch: `trial`, `epoch` from 1, `position` in the stream, `slot`,
-    `seconds`, and the metrics. Times are seconds since 1970.
+    in nats), the sums of `seconds` (its share of its slot's time) and of `alone_seconds` (what it costs alone), and
+    its configuration under dotted paths (lists as JSON text); also the student's cost where the space has it as a
+    metric. `history` has a row an epoch: `trial`, `epoch` from 1, `position` in the stream, `slot`, `seconds`, and the
+    metrics. Times are seconds since 1970.
     """
 
     trials: pd.DataFrame
@@ -136,6 +137,8 @@ def _trials(found: list[TrialRecord], times: Record, epochs: pd.DataFrame, kept:
     columns["lost_seconds"] = lost.round(6).where([not trial.source for trial in found], 0.0).to_numpy()
     last = by_code.tail(1).set_index("code").reindex(every).drop(columns=["epoch", "position", "slot", "seconds"])
     columns |= times | {name: last[name].to_numpy() for name in last.columns}
+    alone = by_code["alone_seconds" if "alone_seconds" in kept else "seconds"].sum()
+    columns["alone_seconds"] = alone.reindex(every, fill_value=0.0).round(6).to_numpy()
     configs = [flatten(trial.config) for trial in found]
     for path in sorted({path for config in configs for path in config} - set(columns)):
         columns[path] = column_of([config.get(path) for config in configs])

@@ -64,9 +64,13 @@ def page_of(results: Results, drawings: Sequence[tuple[Plot, str]], more: Iterab
 def _design(results: Results) -> list[tuple[str, str]]:
     space, recipe = results.frames.sweep.space, results.frames.sweep.base.recipe
     training = f"{recipe.epochs} epochs, batches of {recipe.batch_size}, learning rate {recipe.lr}, {recipe.schedule}"
+    training += f", in {recipe.precision}"
     facts = [("Design", space.design.replace("_", " ")), ("Training", training.replace("_", " "))]
     for path, parameter in space.parameters.items():
         facts.append((short_path(path), short(_parameter_text(parameter), 300)))
+    for bound in space.bound:
+        beside = "; ".join(f"{short_path(name)} {', '.join(map(value_text, of))}" for name, of in bound.when.items())
+        facts.append(("bound", short(f"{changes_text(bound.set)} where {beside}", 300)))
     for part, changes in space.without.items():
         facts.append((f"without {short(part)}", short(changes_text(changes), 300)))
     facts += _search_facts(space) if space.design == "search" else [("Seeds", _seeds_text(space))]
@@ -102,7 +106,7 @@ def _search_facts(space: Space) -> list[tuple[str, str]]:
         facts.append(("Several metrics", f"{modes}; the search looks for their Pareto front"))
         best = "of the Pareto front the best by the first metric, at most"
     rule = f"asha, grace period {scheduler.grace_period}, reduction factor {scheduler.reduction_factor}"
-    confirmed = f"{best} {confirm.top_k}, seeds {confirm.seeds}, on the whole training set"
+    confirmed = f"{best} {confirm.top_k}, seeds {confirm.seeds}, on all images that may be trained on"
     return [*facts, ("Early stopping", rule if scheduler.type == "asha" else "none"), ("Confirmation", confirmed)]
 
 
@@ -163,6 +167,7 @@ def _launches(header: Header) -> Table:
         ("launched", False, lambda launch: datetime.fromtimestamp(launch.time, UTC).strftime("%Y-%m-%d %H:%M UTC")),
         ("command", False, lambda launch: short(command_text(launch.command), 700)),
         ("commit", False, commit),
+        ("torch", False, lambda launch: launch.versions.get("torch", "")),
         ("device", False, lambda launch: launch.device),
     ]
     return Table(header.launches, columns)

@@ -60,6 +60,8 @@ class Difference(NamedTuple):
     interval: Interval
     p: float
     """0.05 or less exactly where the interval excludes zero."""
+    reach: float
+    """How far from zero it may be, by two one-sided tests at the level of the interval (Schuirmann 1987)."""
     paired: bool
 
 
@@ -201,7 +203,7 @@ class Family(NamedTuple):
         """Estimates with the intervals and p that hold together over this family."""
         result = []
         for mean, error, freedom, n, paired in found:
-            low = high = p = math.nan
+            low = high = p = reach = math.nan
             if error == 0:  # equal differences show no spread to judge by
                 low = high = mean
                 p = math.nan if mean else 1.0
@@ -209,9 +211,10 @@ class Family(NamedTuple):
                 level = self.level(n)
                 half = error * float(scipy_stats.t.isf(level / 2, freedom))
                 low, high = mean - half, mean + half
+                reach = abs(mean) + error * float(scipy_stats.t.isf(level, freedom))
                 scaled = 2 * float(scipy_stats.t.sf(abs(mean) / error, freedom)) * self.alone / level
                 p = 1 - (1 - min(1.0, scaled)) ** max(1, self.size)
-            result.append(Difference(Interval(mean, low, high, n), p, paired))
+            result.append(Difference(Interval(mean, low, high, n), p, reach, paired))
         return result
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from msd_sweeps.records.fingerprint import mixtures
 from msd_sweeps.report.cells import PRIVATE, changes_text, metric_title, value_text
 from msd_sweeps.report.comparisons import BETTER, WORSE
 from msd_sweeps.report.document import Column, Table
@@ -124,6 +125,7 @@ def _notes(results: Results) -> list[str]:
         notes.append("No baseline is among the cells, so no differences are shown.")
     elif (frame["pairs"] > 0).any():
         notes += family_notes(results, frame)
+    notes += [_images_text(results), f"s/trial: {what_is_charged(results)}", *mixture_notes(results)]
     for cell in results.cells:
         for sweep, count in sorted(cell.sources.items()):
             of = f"{count} of its {cell.states.total()} trials"
@@ -131,6 +133,33 @@ def _notes(results: Results) -> list[str]:
     return notes + [
         f"{short(cell.label)}: {short('; '.join(cell.faults), 200)}." for cell in results.cells if cell.faults
     ]
+
+
+def what_is_charged(results: Results) -> str:
+    """What the time of a trial holds."""
+    if any(facts.get("device") == "cuda" for one in results.frames.records.values() for facts in one.fingerprints):
+        return "an equal part of the time of those that trained together, because a GPU's is not told apart."
+    return "a trial's own steps and evaluation, the batches, and the teacher where its method needs it, as if alone."
+
+
+def _images_text(results: Results) -> str:
+    """How many images each row, and the search, trained on."""
+    rows: dict[int, list[str]] = {}
+    for cell in results.cells:
+        if cell.trial is not None:
+            rows.setdefault(cell.trial.train_images, []).append(short(cell.label))
+    parts = [f"{count:,} in {'all rows' if len(rows) == 1 else ', '.join(labels)}" for count, labels in rows.items()]
+    searched = {record.cell: record for record in results.frames.records.values() if record.phase == "search"}
+    found = {(trial.train_images, trial.val_images) for trial in (one.configuration for one in searched.values())}
+    parts += [f"{train:,} in the search, which held {val:,} out" for train, val in sorted(found)[:3]]
+    return f"Images trained on: {'; '.join(parts) or 'none yet'}."
+
+
+def mixture_notes(results: Results) -> list[str]:
+    """What the trials of the rows, and of the search, did not have in common although they should have."""
+    trials = results.frames.records.values()
+    rows = ((trial.label or "the search", trial.fingerprints) for trial in trials)
+    return [f"Rows mix {short(text, 2000)}: their differences hold this one too." for text in mixtures(rows)]
 
 
 def summary_table(results: Results, title: str) -> Table:
@@ -171,7 +200,7 @@ def effects_table(results: Results) -> Table:
     if results.design == "grid":
         notes.append("Each seed's mean over the blocks (levels of the other factors) in which both levels finished.")
     rows = [] if results.effects_are_rows else results.effects.to_dict("records")
-    return Table(rows, columns, notes, excluding_zero(rows, 2))
+    return Table(rows, columns, notes + mixture_notes(results), excluding_zero(rows, 2))
 
 
 def front_table(results: Results) -> Table:
@@ -195,7 +224,7 @@ def front_table(results: Results) -> Table:
     ]
     if len(front) > MOST_OF_FRONT:
         notes.append(f"{len(front) - MOST_OF_FRONT} more are in figures/pareto.csv.")
-    return Table(front.head(MOST_OF_FRONT).to_dict("records"), columns, notes)
+    return Table(front.head(MOST_OF_FRONT).to_dict("records"), columns, notes + mixture_notes(results))
 
 
 def confirmation_table(results: Results) -> Table:
@@ -209,7 +238,7 @@ def confirmation_table(results: Results) -> Table:
     ]
     note = (
         "The search's score is the best of many on one seed and on held-out images; the confirmed one is on fresh "
-        "seeds and the test set, after training on all images. Their gap holds selection, other images and more data "
-        "together."
+        "seeds and the test set, after training on the held-out images too. Their gap holds selection, other images to "
+        "test on and more to train on together."
     )
-    return Table(results.confirmation.to_dict("records"), columns, [note])
+    return Table(results.confirmation.to_dict("records"), columns, [note, *mixture_notes(results)])

@@ -28,7 +28,7 @@ def check_reachable(sweep: Sweep, where: Where, in_base: Where, set_in_base: Cha
     where, in_base: places of the keys of space and base. set_in_base: the base's settings from the command line.
     """
     written = list(_written(sweep))
-    _refuse(where, _condition_problems(sweep), _path_problems(sweep, written))
+    _refuse(where, _condition_problems(sweep), _bound_problems(sweep), _path_problems(sweep, written))
     _check_base(sweep, in_base, set_in_base, written)
     _refuse(where, _label_problems(sweep, written), _count_problems(sweep))
     full = changed(sweep.base, sweep.space.full, where(("full",)))
@@ -36,6 +36,9 @@ def check_reachable(sweep: Sweep, where: Where, in_base: Where, set_in_base: Cha
         start = full if key[0] == "without" else sweep.base
         if key[0] == "parameters":  # beside values with which the parameter counts
             start = changed(sweep.base, changes_of(sweep.space, sweep.conditions.example(str(key[1]))))
+        if key[0] == "bound":  # beside the first choices that it is bound to
+            beside = {name: levels[0] for name, levels in sweep.space.bound[int(key[1])].when.items()}
+            start = changed(sweep.base, changes_of(sweep.space, beside), where(key))
         check_weights(changed(start, changes, where(key)), where(key))
     _refuse(where, _unmeasured(sweep))
     try:  # building a trial checks it
@@ -62,6 +65,8 @@ def check_weights(trial: Trial, where: str) -> None:
 
 def _written(sweep: Sweep) -> Iterator[tuple[KeyPath, Changes]]:
     space = sweep.space
+    for index, bound in enumerate(space.bound):
+        yield ("bound", index, "set"), bound.set
     for name, parameter in space.parameters.items():
         for index, level in enumerate(levels_of(parameter)):
             place: KeyPath = ("low", "high")[index : index + 1]
@@ -125,6 +130,25 @@ def _never_holds(sweep: Sweep, condition: Condition) -> str:
     if not any(map(condition.holds, levels)):
         return f"'{condition}' never holds: '{name}' is {found}; remove the parameter, or change the condition or base"
     return ""
+
+
+def _bound_problems(sweep: Sweep) -> Problems:
+    """Settings are bound to choices that the space has."""
+    parameters = sweep.space.parameters
+    for index, bound in enumerate(sweep.space.bound):
+        for name, levels in bound.when.items():
+            key: KeyPath = ("bound", index, "when", name)
+            if not isinstance(parameters.get(name), Choices):
+                known = [one for one, parameter in parameters.items() if isinstance(parameter, Choices)]
+                yield key, f"'{name}' is not a parameter with choices; {nearest(name, known)}"
+                continue
+            known = levels_of(parameters[name])
+            for place, level in enumerate(levels):
+                if level not in known:
+                    yield (
+                        (*key, place),
+                        f"{shown(level)} is not one of its choices; {nearest(str(level), map(str, known))}",
+                    )
 
 
 def _decided(sweep: Sweep) -> dict[str, str]:

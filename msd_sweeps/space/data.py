@@ -1,13 +1,17 @@
 """Which images a student is trained on: the data set, and the part of it that is used."""
 
+import functools
+import inspect
+import operator
+import pkgutil
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from msd_sweeps.catalog import image_folders, tensor_files
 from msd_sweeps.catalog.datasets import DATASETS, IMAGENET, TEST_FOLDERS, DataError, Dataset
-from msd_sweeps.space.settings import Count, Seed, Settings
+from msd_sweeps.space.settings import Count, Positive, Seed, Settings, Where
 
 _IMAGENET = Dataset(num_classes=1000, image_size=224, train_images=1_281_167, test_images=50_000)
 _LARGEST_RESIDENT_BYTES = 16 * 2**30
@@ -21,6 +25,16 @@ class Content(Settings):
     image_size: Count
     train_images: Count
     test_images: Count
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Normalize(Settings):
+    """Mean and standard deviation of each channel, on the scale 0 to 1."""
+
+    mean: tuple[Share, Share, Share]
+    std: tuple[Positive, Positive, Positive]
 
 
 class Data(Settings):
@@ -38,10 +52,12 @@ class Data(Settings):
     loader_workers: Annotated[int, Field(ge=1, le=128)] = 4
     """Threads per worker that decode images, for `imagenet`; not part of a trial's identity."""
     train_samples: Count | None = None
-    """Use only so many training images, the same share of every class."""
+    """Use only so many training images, of every class the same share; a search holds out a part of them."""
     val_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    """Share of the training set that is held out, stratified. A search sets it; a confirmation trains on everything."""
+    """Share of these images that is held out, stratified. A search sets it; a confirmation trains on all of them."""
     split_seed: Seed = 0
+    normalize: Normalize | None = None
+    """What images are normalised by, where a teacher was trained with other than the published or measured numbers."""
     content: Content | None = None
     """Found in the files, not written by hand: with it a trial keeps its id on machines without the files."""
 
@@ -58,11 +74,15 @@ class Data(Settings):
             if self.name == "folder" and self.image_size is None:
                 raise ValueError("image_size: missing; folder needs the side of its images in pixels, such as 32 or 64")
             try:
-                content = _examine(self.name, self.path, self.image_size)
+                content = self._examined()
             except DataError as error:
                 raise ValueError(f"root: {error}") from error
             object.__setattr__(self, "content", content)  # frozen, but still under construction
         return self
+
+    def _examined(self) -> Content:
+        """What is in its files. Raises DataError."""
+        return _examine(self.name, self.path, self.image_size)
 
     @property
     def path(self) -> Path:
@@ -78,6 +98,11 @@ class Data(Settings):
         return Dataset(**self.content.model_dump(exclude={"fingerprint"}))
 
     @property
+    def used_images(self) -> int:
+        """Training images that are trained on or held out."""
+        return min(self.facts.train_images, self.train_samples or self.facts.train_images)
+
+    @property
     def whole(self) -> "Data":
         """The same images without a selection: a teacher is trained and measured on them."""
         return self.model_copy(update={"train_samples": None, "val_fraction": 0.0, "split_seed": 0})
@@ -85,15 +110,47 @@ class Data(Settings):
     @property
     def source(self) -> dict[str, Any]:
         """The settings and hashes that decide the bytes of the images, wherever they lie."""
+        own = {} if self.normalize is None else {"normalize": self.normalize.model_dump(mode="json")}
         if self.content is not None:
-            return {"name": self.name, **self.content.model_dump(include={"fingerprint", "image_size"})}
+            return {"name": self.name, **self.content.model_dump(include={"fingerprint", "image_size"}), **own}
         is_scaled = self.facts != DATASETS[self.name]
-        return {"name": self.name} | ({"image_size": self.image_size} if is_scaled else {})
+        return {"name": self.name, **own} | ({"image_size": self.image_size} if is_scaled else {})
 
     @property
     def identified(self) -> dict[str, Any]:
         """The settings and hashes that decide which images a student is trained on."""
         return self.source | self.model_dump(mode="json", include={"train_samples", "val_fraction", "split_seed"})
+
+
+class OwnData(Data):
+    """A data set of one's own: a function gives its images, and its arguments are settings beside the others."""
+
+    name: str  # type: ignore[assignment]  # each has its own, as a Literal
+    function: ClassVar[Any] = None
+
+    def _examined(self) -> Content:
+        return pkgutil.resolve_name(_OWN_CONTENT)(self)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What its function is called with."""
+        return {name: getattr(self, name) for name in inspect.signature(self.function).parameters}
+
+
+DATA: dict[str, type[Data]] = {}
+"""The settings of the data sets of one's own by name."""
+_OWN_CONTENT = "msd_sweeps.distill.data.own:content"
+"""What calls a function of one's own and measures the images that it gives."""
+
+
+def data_of(tree: dict[str, Any], where: Where) -> Data:
+    """The data that a tree describes, built-in or of one's own. Raises InputError."""
+    return DATA.get(str(tree.get("name")), Data).of_tree(tree, where)
+
+
+def data_type() -> Any:
+    """The union of the built-in data sets and those of one's own."""
+    return functools.reduce(operator.or_, DATA.values(), Data)
 
 
 def _examine(name: str, root: Path, image_size: int | None) -> Content:

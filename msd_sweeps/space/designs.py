@@ -199,7 +199,7 @@ class Sweep:
                 raise InputError(f"{cell_label(values)}: {error}") from error
 
     def confirm_trials(self, winners: Iterable[PlannedTrial]) -> tuple[PlannedTrial, ...]:
-        """The winners of the search, best first, on the whole training set and on fresh seeds."""
+        """The winners of the search, best first, on all images that may be trained on and on fresh seeds."""
         fraction: Changes = {"data.val_fraction": self.base.data.val_fraction}
         cells = [
             PlannedTrial(changed(won.trial, fraction), f"winner {rank}", "confirm", won.levels, won.trial.id)
@@ -237,11 +237,14 @@ def fresh_seeds(space: Space, count: int) -> list[int]:
 
 
 def changes_of(space: Space, values: Values) -> Changes:
-    """The changes of the base that give it these values."""
+    """The changes of the base that give it these values, with the settings that are bound to them."""
     changes: Changes = {}
     for name, value in values.items():
         labels = getattr(space.parameters[name], "labels", {})
         changes |= labels[value] if labels else {name: value}
+    for bound in space.bound:
+        if all(name in values and values[name] in levels for name, levels in bound.when.items()):
+            changes |= bound.set
     return changes
 
 

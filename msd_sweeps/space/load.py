@@ -8,6 +8,7 @@ from typing import Any
 from msd_sweeps.space.checks import check_reachable, check_weights
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.errors import InputError, KeyPath, nearest
+from msd_sweeps.space.own_code import find_named, load_imports
 from msd_sweeps.space.schema import Space
 from msd_sweeps.space.settings import Changes, Where, overlap, paths
 from msd_sweeps.space.strict_yaml import Document, parse, parse_scalar
@@ -29,6 +30,8 @@ def load(
     overrides = dict(map(setting, settings))
     of_space = {key: value for key, value in overrides.items() if key.split(".")[0] in Space.model_fields}
     of_base = {key: value for key, value in overrides.items() if key not in of_space}
+    load_imports(document.data.get("imports"), file.parent, document.where)
+    find_named(document.data, document.where)
     tree = document.data | ({} if base is None else {"base": base})
     checked = Space.of_tree(tree, document.where)
     if num_samples is not None:
@@ -73,6 +76,8 @@ def setting(text: str) -> tuple[str, Any]:
 
 def _base_trial(document: Document, overrides: Changes) -> Trial:
     """A base with its overrides."""
+    load_imports(document.data.get("imports"), document.path.parent, document.where)
+    find_named(document.data, document.where)
     tree, data = document.data, document.data.get("data")
     # The location in the file may be of another machine, and reading the base looks for the images.
     located = {path: value for path, value in overrides.items() if path in ("data.root", "data.image_size")}
@@ -93,7 +98,7 @@ def _where(document: Document, overrides: Changes) -> Where:
 
 def find(name: str, folder: Path, near: Path | None = None) -> Path:
     """A file by its path, or by its name in a folder here or beside the package. Raises InputError."""
-    file_name = name if name.endswith((".yaml", ".yml")) else f"{name}.yaml"
+    file_name = name if name.endswith((".yaml", ".yml", ".json")) else f"{name}.yaml"
     package_root = Path(__file__).resolve().parents[2]
     folders = [Path(), *([near, near / "bases"] if near else []), folder, package_root / folder]
     for candidate in folders:

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_a
 from pydantic import Field, model_validator
 
 from msd_sweeps.catalog.networks import NETWORKS, Pair
-from msd_sweeps.space.settings import Count, Positive, Settings, Weight
+from msd_sweeps.space.settings import Count, Positive, Scales, Settings, Weight
 
-Scales = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 Epochs = Annotated[int, Field(ge=0)]
 
 METHODS: dict[str, type["MethodSettings"]] = {}
@@ -28,6 +27,10 @@ class MethodSettings(Settings):
     distiller: ClassVar[str] = "msd_sweeps.distill.losses.distiller:Distiller"
     """Where the loss is: `module:Class`, with a subclass of this one, which computes cross-entropy and kd."""
     needs_teacher: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ()
+    """What it reads of both networks besides their logits: stages, last, pooled (see `Taps`)."""
+    reads_labels: ClassVar[bool] = False
+    """Whether its own terms read labels or the index of images, which mixed images do not have."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
@@ -45,6 +48,11 @@ class MethodSettings(Settings):
     def term_weights(self) -> dict[str, float]:
         """The weights of the terms by the names of their settings."""
         return {name: getattr(self, name) for name in type(self).model_fields if name.endswith("_weight")}
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether `reads_labels` holds with these settings."""
+        return self.reads_labels
 
     def check_pair(self, pair: Pair) -> None:
         """Raises ValueError, which begins with the key, where the method cannot compare these networks."""
@@ -86,23 +94,29 @@ class MsdSettings(LogitSettings):
 
     name: Literal["msd"]
     distiller = "msd_sweeps.distill.losses.msd:Msd"
+    needs = ("last",)
     scales: Scales = (1, 2, 4)
     """Windows of scale k have 1/k of the map's side; 1 is the global feature."""
     scale_weights: tuple[Weight, ...] | None = None
-    """One weight per scale; equal when absent."""
+    """One weight per scale; equal when absent, and equal ones become absent."""
     stride: Literal["window", "half"] = "window"
-    """window: the windows tile the map. half: they slide by half a window."""
+    """window: the windows tile the map. half: they slide by half a window, of which scale 1 alone makes `window`."""
     projector: Literal["linear", "none", "heads"] = "linear"
     """How unequal widths are bridged; heads: each network's own classifier."""
     regions: Literal["all", "agree", "weighted"] = "all"
     """Which regions count: all, or by whether the teacher's classifier finds the label in them."""
     disagree_weight: Weight = 2.0
     """With `regions: weighted`, the weight of regions in which the teacher does not find the label."""
-    negatives: Literal["other_samples", "other_classes"] = "other_samples"
+    negatives: Literal["other_samples", "other_classes", "all_regions"] = "other_samples"
+    """The sample-wise loss contrasts a region with the same region of other samples, or of samples of other classes, or
+    with all regions of its scale in all samples."""
     sample_weight: Weight = 1.0
     sample_temperature: Positive = 0.1
     feature_weight: Weight = 1.0
     feature_temperature: Positive = 0.5
+    feature_pairs: Literal["channels", "regions"] = "channels"
+    """What the feature-wise loss contrasts, two readings of the paper: the channels over the batch, or the regions of
+    one sample at each scale above 1."""
     tap: Literal["last", "stages"] = "last"
 
     @model_validator(mode="after")
@@ -112,24 +126,33 @@ class MsdSettings(LogitSettings):
             raise ValueError(f"scale_weights: {len(weights)} weights for {len(self.scales)} scales")
         if weights is not None and not any(weights):
             raise ValueError("scale_weights: cannot all be 0")
+        shares = weights or (1.0,) * len(self.scales)
+        has_pairs = any(scale > 1 and share > 0 for scale, share in zip(self.scales, shares, strict=True))
+        if self.feature_pairs == "regions" and self.feature_weight > 0 and not has_pairs:
+            raise ValueError("feature_pairs: 'regions' needs a scale above 1: scale 1 has a single region in a sample")
         if self.projector == "heads" and self.tap == "stages":
             raise ValueError("projector: 'heads' reads the last feature map only; use tap: last")
+        # What means the same becomes the same, and so one cell. Frozen, but still under construction.
+        object.__setattr__(self, "stride", "window" if self.scales == (1,) else self.stride)
+        object.__setattr__(self, "scale_weights", weights if len(set(weights or (1,))) > 1 else None)
         return self
 
     @property
     def term_weights(self) -> dict[str, float]:
         return {name: weight for name, weight in super().term_weights.items() if name != "disagree_weight"}
 
+    @property
+    def needs_labels(self) -> bool:
+        return self.regions != "all" or self.negatives == "other_classes"
+
     def check_pair(self, pair: Pair) -> None:
-        pair.check_scales(self.scales)
+        pair.check_scales(self.scales, self.stride)
         student, teacher = NETWORKS[pair.student].channels, NETWORKS[pair.teacher].channels
         if self.projector == "none" and student != teacher:
             found = f"{pair.teacher} -> {pair.student} taps {teacher} and {student} channels"
             raise ValueError(f"method.projector: 'none' needs equal widths, but {found}; use 'linear' or 'heads'")
-        if self.projector == "heads":
-            pair.check_classifiers("student", "teacher")
-        elif self.regions != "all":
-            pair.check_classifiers("teacher")
+        if self.projector == "heads" or self.regions != "all":
+            pair.check_classifiers(*["student"] * (self.projector == "heads"), "teacher")
 
 
 class DkdSettings(MethodSettings):
@@ -137,6 +160,7 @@ class DkdSettings(MethodSettings):
 
     name: Literal["dkd"]
     distiller = "msd_sweeps.distill.losses.dkd:Dkd"
+    reads_labels = True
     ce_weight: Weight = 1.0
     target_weight: Weight = 1.0
     """α, of the target class against the rest."""
@@ -151,6 +175,7 @@ class FitNetSettings(LogitSettings):
 
     name: Literal["fitnet"]
     distiller = "msd_sweeps.distill.losses.fitnet:FitNet"
+    needs = ("stages",)
     hint_weight: Weight = 100.0
     stage: Count = 2
     """Which stage is compared, counted from 1."""
@@ -161,6 +186,7 @@ class AtSettings(LogitSettings):
 
     name: Literal["at"]
     distiller = "msd_sweeps.distill.losses.attention:AttentionTransfer"
+    needs = ("stages",)
     attention_weight: Weight = 1000.0
 
 
@@ -169,6 +195,7 @@ class SpSettings(LogitSettings):
 
     name: Literal["sp"]
     distiller = "msd_sweeps.distill.losses.similarity:SimilarityPreserving"
+    needs = ("last",)
     similarity_weight: Weight = 3000.0
 
 
@@ -177,6 +204,7 @@ class RkdSettings(LogitSettings):
 
     name: Literal["rkd"]
     distiller = "msd_sweeps.distill.losses.relation:Relational"
+    needs = ("pooled",)
     distance_weight: Weight = 25.0
     angle_weight: Weight = 50.0
 
@@ -186,6 +214,7 @@ class PktSettings(LogitSettings):
 
     name: Literal["pkt"]
     distiller = "msd_sweeps.distill.losses.pkt:Pkt"
+    needs = ("pooled",)
     probability_weight: Weight = 30000.0
 
 
@@ -194,6 +223,7 @@ class VidSettings(LogitSettings):
 
     name: Literal["vid"]
     distiller = "msd_sweeps.distill.losses.vid:Vid"
+    needs = ("stages",)
     information_weight: Weight = 1.0
     initial_variance: Annotated[float, Field(gt=1e-5, allow_inf_nan=False)] = 5.0
 
@@ -219,6 +249,8 @@ class CrdSettings(MemorySettings):
 
     name: Literal["crd"]
     distiller = "msd_sweeps.distill.losses.crd:Crd"
+    needs = ("pooled",)
+    reads_labels = True
     contrast_weight: Weight = 0.8
     contrast_temperature: Positive = 0.07
 
@@ -231,6 +263,8 @@ class WcordSettings(MemorySettings):
 
     name: Literal["wcord"]
     distiller = "msd_sweeps.distill.losses.wcord:Wcord"
+    needs = ("pooled",)
+    reads_labels = True
     global_weight: Weight = 0.8
     local_weight: Weight = 0.05
     entropy: Positive = 0.05
@@ -244,6 +278,7 @@ class ReviewKdSettings(LogitSettings):
 
     name: Literal["reviewkd"]
     distiller = "msd_sweeps.distill.losses.reviewkd:ReviewKd"
+    needs = ("stages", "pooled")
     review_weight: Weight = 1.0
     """Depends on the pair: mdistiller uses 5.0 for resnet32x4 to resnet8x4."""
     warmup_epochs: Epochs = 20
@@ -269,6 +304,8 @@ class SddSettings(MethodSettings):
 
     name: Literal["sdd"]
     distiller = "msd_sweeps.distill.losses.sdd:Sdd"
+    needs = ("last",)
+    reads_labels = True
     form: Literal["kd", "dkd"] = "kd"
     """What is computed for each region; kd has ce_weight and kd_weight, dkd the other weights and the warm-up."""
     scales: Scales = (1, 2)
@@ -294,7 +331,12 @@ class SddSettings(MethodSettings):
         pair.check_classifiers("student", "teacher")
 
 
+def method_type() -> Any:
+    """The union of all methods."""
+    return functools.reduce(operator.or_, METHODS.values())
+
+
 if TYPE_CHECKING:
     Method = MethodSettings
 else:
-    Method = Annotated[functools.reduce(operator.or_, METHODS.values()), Field(discriminator="name")]
+    Method = Annotated[method_type(), Field(discriminator="name")]

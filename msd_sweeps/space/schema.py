@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag, field_validator, model_validator
 
 from msd_sweeps.space.conditions import parse_condition
-from msd_sweeps.space.seeds import Race, Seeds
+from msd_sweeps.space.secrets import holds_user, secrets_in
+from msd_sweeps.space.seeds import Confirm, Race, SeedsOrRace
 from msd_sweeps.space.settings import Changes, Count, Seed, Settings
-from msd_sweeps.space.trial import COSTS, Metric, MetricName
+from msd_sweeps.space.trial import COSTS, Metric, MetricName, metric_type
 
 MOST_CHOICES = 1000
 
@@ -93,6 +94,15 @@ class Choices(Settings):
         return self
 
 
+class Bound(Settings):
+    """Settings that go with choices, such as a weight that a method's authors publish for some pairs of networks."""
+
+    when: Annotated[dict[str, Annotated[list[JsonValue], Field(min_length=1)]], Field(min_length=1)]
+    """By parameter the choices, or their labels, beside which the settings count; all parameters have to fit."""
+    set: Changes
+    """Changes that are applied after those of the parameters."""
+
+
 class Scheduler(Settings):
     """When a search trial is stopped early."""
 
@@ -100,14 +110,6 @@ class Scheduler(Settings):
     grace_period: Count = 1
     """Epochs that every trial gets."""
     reduction_factor: Annotated[int, Field(ge=2)] = 3
-
-
-class Confirm(Settings):
-    """The winners of a search, trained again on the whole training set, beside the baselines."""
-
-    top_k: Count = 2
-    seeds: Seeds = [1, 2, 3]
-    baselines: dict[str, Changes] = {"none": {"method": {"name": "none"}}, "kd": {"method": {"name": "kd"}}}
 
 
 class Resources(Settings):
@@ -150,6 +152,8 @@ class Resources(Settings):
 class ReportSettings(Settings):
     """The comparison in the tables."""
 
+    widened = {"value": metric_type}
+
     value: MetricName = "test_top1"
     baseline: str | None = "kd"
     """The label of the cell that the others are compared with."""
@@ -165,7 +169,7 @@ class Tracking(Settings):
     @classmethod
     def _refuse_secrets(cls, uri: str | None) -> str | None:
         """A space is recorded in the ledger and shown in reports."""
-        if uri is not None and "@" in uri.partition("://")[2].partition("/")[0]:
+        if uri is not None and (holds_user(uri) or secrets_in(uri)):
             hint = "MLFLOW_TRACKING_URI in the environment, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
             raise ValueError(f"keep user and password out of the space; set {hint}")
         return uri
@@ -186,6 +190,8 @@ Parameter = Annotated[
 class Space(Settings):
     """The description of a sweep, as in its file."""
 
+    imports: list[str] = []
+    """Files (beside this one) and installed modules with methods, networks, data sets and metrics of one's own."""
     base: str
     """The name of a base in search_spaces/bases, or a path."""
     design: Literal["search", "grid", "one_at_a_time", "leave_one_out"]
@@ -197,6 +203,8 @@ class Space(Settings):
     """The metric that a search optimises; of a list of two or three it looks for the Pareto front."""
     parameters: dict[str, Parameter] = {}
     """The settings that are varied: paths of the base, or names of labelled choices."""
+    bound: list[Bound] = []
+    """Settings that hold only beside some choices of the parameters."""
     search: Search = Search()
     scheduler: Scheduler = Scheduler()
     confirm: Confirm = Confirm()
@@ -206,11 +214,11 @@ class Space(Settings):
     """With leave_one_out, each part by a label, and the changes that leave it out of the full configuration."""
     also: dict[str, Changes] = {}
     """Further cells by a label, and how they differ from the base."""
-    seeds: Annotated[
-        Annotated[Seeds, Tag("list")] | Annotated[Race, Tag("race")],
-        Discriminator(lambda value: "list" if isinstance(value, list) else "race"),
-    ] = [0]
+    seeds: SeedsOrRace = [0]
     """Every cell of a design other than a search is trained once with each; a race adds seeds as they are needed."""
+    keep: Literal["reported", "all", "none"] = "reported"
+    """Whose final weights are kept, in the sweep's folder: those of the trials that tables show, of the samples of a
+    search too, or of none."""
     resources: Resources = Resources()
     report: ReportSettings = ReportSettings()
     tracking: Tracking = Tracking()
@@ -223,9 +231,8 @@ class Space(Settings):
     @property
     def first_seeds(self) -> list[int]:
         """The seeds that every reported cell gets; only a race adds others."""
-        if isinstance(self.seeds, Race):
-            return list(range(self.seeds.at_least))
-        return self.confirm.seeds if self.design == "search" else self.seeds
+        fixed = self.seeds if isinstance(self.seeds, list) else list(range(self.seeds.at_least))
+        return self.confirm.seeds if self.design == "search" else fixed
 
     @property
     def looks(self) -> tuple[int, ...]:
@@ -262,6 +269,8 @@ class Space(Settings):
                 raise ValueError(f"{section}: has no meaning in a {self.design} design; {hint}")
         if self.design == "leave_one_out" and not self.without:
             raise ValueError("without: a leave_one_out design needs at least one part to leave out")
+        if self.race and self.design == "grid" and (len(self.parameters) > 1 or not self.report.baseline):
+            raise ValueError("seeds: a race in a grid compares rows with report.baseline along one parameter")
         if self.design != "leave_one_out" and not self.parameters:
             raise ValueError(f"parameters: a {self.design} design needs at least one")
         for path, parameter in self.parameters.items():
@@ -271,7 +280,7 @@ class Space(Settings):
         value, seed = self.report.value, self.search.seed
         if self.design == "search" and value.startswith("val_"):
             hint = f"where {value} is not measured; use {value.replace('val_', 'test_')}"
-            raise ValueError(f"report.value: winners are confirmed on the whole training set, {hint}")
+            raise ValueError(f"report.value: winners are confirmed without a held-out part, {hint}")
         if self.design == "search" and seed in self.confirm.seeds:
             raise ValueError(f"confirm.seeds: {seed} is the seed of the search; winners are confirmed on fresh seeds")
         return self
@@ -280,6 +289,7 @@ class Space(Settings):
 _LAID_OUT = ("grid", "one_at_a_time", "leave_one_out")
 _DESIGNS_OF: dict[str, tuple[tuple[str, ...], str]] = {
     "parameters": (("search", "grid", "one_at_a_time"), "the parts that are left out stand under 'without'"),
+    "bound": (("search", "grid", "one_at_a_time"), "settings are bound to choices of parameters"),
     "search": (("search",), "only a search samples"),
     "scheduler": (("search",), "only a search stops trials early, comparisons need every trial whole"),
     "confirm": (("search",), "only a search has winners to confirm; its fresh seeds are like 'seeds' here"),

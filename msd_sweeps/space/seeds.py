@@ -1,10 +1,10 @@
-"""The seeds of the cells: a list, or a race that adds seeds to the comparisons that are undecided."""
+"""The seeds of the cells: a list, or a race that adds seeds to undecided comparisons; and those of winners."""
 
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from msd_sweeps.space.settings import Count, Seed, Settings
+from msd_sweeps.space.settings import Changes, Count, Seed, Settings
 
 
 def _distinct(seeds: list[int]) -> list[int]:
@@ -44,3 +44,17 @@ class Race(Settings):
     def looks(self) -> tuple[int, ...]:
         """Seeds at every look."""
         return (*range(self.at_least, self.at_most, self.step), self.at_most)
+
+
+SeedsOrRace = Annotated[
+    Annotated[Seeds, Tag("list")] | Annotated[Race, Tag("race")],
+    Discriminator(lambda value: "list" if isinstance(value, list) else "race"),
+]
+
+
+class Confirm(Settings):
+    """The winners of a search, trained again with the held-out images too, beside the baselines."""
+
+    top_k: Count = 2
+    seeds: Seeds = [1, 2, 3]
+    baselines: dict[str, Changes] = {"none": {"method": {"name": "none"}}, "kd": {"method": {"name": "kd"}}}

@@ -3,10 +3,10 @@
 import json
 import re
 import types
-from collections.abc import Callable, Iterable
-from typing import Annotated, Any, Self, Union, get_args, get_origin
+from collections.abc import Callable, Iterable, Iterator
+from typing import Annotated, Any, ClassVar, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, Tag, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
 from msd_sweeps.space.errors import InputError, KeyPath, nearest
@@ -15,6 +15,16 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+def _increasing(numbers: tuple[int, ...]) -> tuple[int, ...]:
+    if list(numbers) != sorted(set(numbers)):
+        raise ValueError(f"expected numbers in increasing order, each once, such as {sorted(set(numbers))}")
+    return numbers
+
+
+Scales = Annotated[tuple[Count, ...], Field(min_length=1), AfterValidator(_increasing)]
+"""In one order only, so that the same windows have the same trial id."""
 
 Changes = dict[str, JsonValue]
 """Dotted paths of a trial and the values they get."""
@@ -48,15 +58,47 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
+    widened: ClassVar[dict[str, Callable[[], Any]]] = {}
+    """Fields whose type grows with what own code registers, and what gives their type now."""
+
     @classmethod
     def of_tree(cls, tree: dict[str, Any], where: Where) -> Self:
         """The model of nested dictionaries and lists. Raises InputError with a line for each mistake."""
+        refresh()
         try:
             return cls.model_validate_json(json.dumps(tree))
         except ValidationError as error:
             messages = _messages(cls, error.errors()[: 4 * _MOST_ERRORS], tree)
         lines = [where(key) + message for key, message in messages[:_MOST_ERRORS]]
         raise InputError("\n".join(lines + ["and more"] * (len(messages) > _MOST_ERRORS)))
+
+
+_stale = False
+
+
+def mark_stale() -> None:
+    """The types of some fields have grown."""
+    global _stale
+    _stale = True
+
+
+def refresh() -> None:
+    """Rebuild all models where the types of some fields have grown."""
+    global _stale
+    if _stale:
+        _stale = False
+        models = list(_subclasses(Settings))
+        for model in models:
+            for name, kind in vars(model).get("widened", {}).items():
+                model.__pydantic_fields__[name].annotation = kind()
+        for model in models:  # in the order of their definition, those that are parts of others first
+            model.model_rebuild(force=True)
+
+
+def _subclasses(model: type[Settings]) -> Iterator[type[Settings]]:
+    for below in model.__subclasses__():
+        yield below
+        yield from _subclasses(below)
 
 
 def dotted(prefix: str = "") -> Where:
@@ -157,6 +199,13 @@ def _members(kind: Any) -> dict[Any, Any]:
         tags = [note.tag for note in notes if isinstance(note, Tag)]
         return dict.fromkeys(tags, inner) or _members(inner)
     if get_origin(kind) in (Union, types.UnionType):
-        return {tag: one for part in get_args(kind) if part is not type(None) for tag, one in _members(part).items()}
+        parts = [part for part in get_args(kind) if part is not type(None)]
+        names = {tag: part for part in parts for tag in _tags(part)}
+        return names or {tag: one for part in parts for tag, one in _members(part).items()}
+    return {(_tags(kind) or [kind])[0]: kind}
+
+
+def _tags(kind: Any) -> tuple[Any, ...]:
+    """The names by which a union tells this model."""
     name = getattr(kind, "model_fields", {}).get("name")
-    return {get_args(name.annotation)[0] if name else kind: kind}
+    return get_args(name.annotation) if name else ()

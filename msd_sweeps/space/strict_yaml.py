@@ -1,5 +1,6 @@
 """A strict subset of YAML: 1.2 scalars, no tags, aliases or repeated keys; the line of every value is known."""
 
+import json
 import math
 import re
 from collections.abc import Callable
@@ -66,6 +67,12 @@ def parse(path: Path) -> Document:
 def parse_scalar(text: str, where: str) -> Any:
     """One value as it would stand in a YAML file, for `--set path=value`. Raises InputError that begins `where`."""
     return _read(text, lambda line: f"{where}: ", {})
+
+
+def dump(tree: dict[str, Any]) -> str:
+    """The text of a file that `parse` reads as the same tree of plain JSON types."""
+    plain = json.loads(json.dumps(tree))  # equal lists are not one object, which YAML would show as an alias
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
 
 
 def _read(text: str, place: Place, lines: dict[KeyPath, int]) -> Any:

@@ -7,6 +7,7 @@ ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",  # said aloud, so that local sessions and clusters agree
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_COLOR_PREFIX": "0",  # the logs of batch jobs are no terminals
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",

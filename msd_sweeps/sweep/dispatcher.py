@@ -16,8 +16,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from msd_sweeps.distill import checkpoint
+from msd_sweeps.records.fingerprint import Fingerprint
 from msd_sweeps.records.object_store import StoreError, place
 from msd_sweeps.records.trial_record import EpochResult
+from msd_sweeps.space.own_code import Source
 
 MOST_ATTEMPTS = 3
 """A trial whose workers, or whose Tune actor, die this often has failed."""
@@ -29,6 +31,9 @@ class Inputs(NamedTuple):
     data_sha256: str
     weights: str
     weights_sha256: str
+    fingerprint: Fingerprint = {}
+    code: tuple[Source, ...] = ()
+    """The modules of one's own."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,8 @@ class Job:
     folder: str
     """The trial's checkpoints, a path or a URI."""
     inputs: Inputs
+    keep: str = ""
+    """Where the weights are kept when it has finished, a path or a URI; empty: nowhere."""
     submission: int = 1
     """The attempt with which the driver submitted the trial; a resubmitted trial has a larger number."""
     attempt: int = 1

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -41,8 +41,9 @@ def run_sweep(plan: Plan, options: Options, signals: Signals, trainer: "Distilla
         if not run.is_complete:
             from msd_sweeps.sweep.prepare import Distillation  # imported late: a complete sweep needs no torch
 
-            _train(run, replace(plan, sweep=run.sweep), trainer or Distillation())
-            record_step_seconds(options.storage, [trial for trial in run.trials.values() if not trial.source])
+            start_seconds = _train(run, replace(plan, sweep=run.sweep), trainer or Distillation())
+            trained = [trial for trial in run.trials.values() if not trial.source]
+            record_step_seconds(options.storage, trained, start_seconds)
     return run
 
 
@@ -81,8 +82,11 @@ def _finish_copy(sync: StoreSync, again: str) -> None:
         print(f"error: {sync.trouble}{'' if sync.taken else hint}", file=sys.stderr)
 
 
-def _train(run: Run, plan: Plan, trainer: "Distillation") -> None:
-    """Record the launch, train what no other sweep has finished, and record how the launch ended."""
+def _train(run: Run, plan: Plan, trainer: "Distillation") -> float | None:
+    """Record the launch, train what no other sweep has finished, and record how the launch ended.
+
+    Gives the seconds from the start of Ray to the end of the first epoch; None where none was trained.
+    """
     # Imported late: a complete sweep needs no Ray.
     from msd_sweeps.sweep.ray_session import plan_for_cluster, session
     from msd_sweeps.sweep.reuse import FinishedTrials
@@ -92,20 +96,24 @@ def _train(run: Run, plan: Plan, trainer: "Distillation") -> None:
     started, options = time.time(), run.options
     progress = Progress(run.sweep, run.trials, plan.trials)
     run.say, run.show = progress.say, progress.update
-    with progress.live:
+    cluster = session(options.address, options.num_cpus, options.verbose) if options.address else nullcontext()
+    with progress.live, cluster:  # a cluster is joined first, to see whether its nodes have GPUs
         if run.store_sync is not None:
             run.store_sync.say = run.say
         entries = trainer.prepare(run)
         for entry in (this_launch(run.sweep, trainer.device), *entries):
             run.record(entry.event, **entry.record())
         reuse = None if options.fresh else FinishedTrials(options.storage, run.sweep.name, options.store)
-        outcome = "failed"
+        outcome, told, ready = "failed", "", time.time()
         try:
             queue = TrialQueue(run, trainer.inputs, reuse)
             queue.reuse_fixed_trials()
+            told = reuse.left_out if reuse is not None else ""
+            if told:
+                run.say(told)
             if not run.is_complete:
                 plan = replace(plan, measured_pack=trainer.pack)
-                with session(options.address, options.num_cpus, options.verbose):
+                with nullcontext() if options.address else session(None, options.num_cpus, options.verbose):
                     slots = plan_for_cluster(plan, run.say) if options.address else plan.slots_here(options.num_cpus)
                     run_trials(run, queue, trainer, slots)
             outcome = "complete"
@@ -116,7 +124,10 @@ def _train(run: Run, plan: Plan, trainer: "Distillation") -> None:
             close = CloseRecord(outcome=outcome, seconds=round(time.time() - started, 1))
             run.record(close.event, **close.record())
             copied = f", {run.copied} taken over" if run.copied else ""
+            if reuse is not None and reuse.left_out != told:  # a search has come upon more of them
+                run.say(reuse.left_out)
             run.say(f"{len(run.started) - run.copied} trials trained{copied} in {duration(close.seconds)}")
+    return run.first_trained and run.first_trained - ready
 
 
 def finish(run: Run) -> int:

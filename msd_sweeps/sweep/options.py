@@ -43,6 +43,7 @@ class Options(argparse.Namespace):
     sync_mlflow: bool = False
     estimate: bool = False
     fresh: bool = False
+    allow_mixed: bool = False
     resume: bool = False
     verbose: bool = False
 
@@ -53,9 +54,10 @@ class Options(argparse.Namespace):
 
     def command(self, name: str, what: str = "--resume") -> str:
         """The command that goes on with the sweep `name`, or does something else with it."""
-        fresh = " --fresh" if self.fresh and what == "--resume" else ""
+        flags = {" --fresh": self.fresh, " --allow-mixed": self.allow_mixed}
+        chosen = "".join(flag for flag, given in flags.items() if given and what == "--resume")
         storage = f" --storage {shlex.quote(str(self.kept_in))}" if str(self.kept_in) != "runs" else ""
-        return f"python -m msd_sweeps.run {what}{fresh} --name {name}{storage}"
+        return f"python -m msd_sweeps.run {what}{chosen} --name {name}{storage}"
 
 
 def parse_options(arguments: list[str] | None = None) -> Options:
@@ -85,6 +87,7 @@ def parse_options(arguments: list[str] | None = None) -> Options:
         "--sync-mlflow": "only send MLflow what it has missed of the sweep --name, from its ledger",
         "--estimate": "time some steps for the plan's estimate",
         "--fresh": "train everything here, also what another sweep of this store has finished",
+        "--allow-mixed": "go on although code, torch or machine have changed; tables say which rows mix",
         "--resume": "go on with a sweep that must exist; --space may be left out",
     }
     for flag, help_text in flags.items():

@@ -9,15 +9,21 @@ import torch
 
 from msd_sweeps.distill import checkpoint, teacher
 from msd_sweeps.distill.data import loading as data
-from msd_sweeps.distill.device import choose_device, device_name
+from msd_sweeps.distill.device import choose_device, choose_dtype, device_name
+from msd_sweeps.distill.fingerprint import code_of, processor_of
 from msd_sweeps.distill.timing import measure_pack
 from msd_sweeps.plan.slots import MOST, largest_trial
+from msd_sweeps.records.fingerprint import Fingerprint
 from msd_sweeps.records.header import DataRecord, TeacherRecord
 from msd_sweeps.records.object_store import StoreError, StorePath
 from msd_sweeps.records.trial_record import EpochResult
+from msd_sweeps.space import own_code
 from msd_sweeps.space.errors import InputError
-from msd_sweeps.space.trial import Trial
+from msd_sweeps.space.schema import Resources
+from msd_sweeps.space.trial import Trial, identity, teacher_identity
 from msd_sweeps.sweep.dispatcher import Inputs
+from msd_sweeps.sweep.ray_session import nodes
+from msd_sweeps.sweep.resume import check_fingerprints
 from msd_sweeps.sweep.run_state import Run, SweepStopped
 from msd_sweeps.sweep.store_sync import fetch_teacher, keep_teacher
 from msd_sweeps.sweep.worker import WorkerGroups
@@ -33,6 +39,7 @@ class Distillation:
     """Starts the slots of a plan."""
 
     def __init__(self) -> None:
+        self._resources, self._device = Resources(), choose_device()
         self.device = ""
         """The device's name, for the ledger; known once it is prepared."""
         self.pack: int | None = None
@@ -44,11 +51,17 @@ class Distillation:
     def prepare(self, run: Run) -> list[DataRecord | TeacherRecord]:
         """Make data and teachers ready, and measure a GPU's pack; what to record. Raises InputError, SweepStopped."""
         self._store, sweep = run.options.store, run.sweep
-        device = choose_device(sweep.space.resources.use_gpu)
+        self._resources = sweep.space.resources
+        self._device = device = _slots_device(self._resources.use_gpu, joined=bool(run.options.address))
+        known = list(run.trials.values())
+        if not run.options.allow_mixed:
+            check_fingerprints(known, self.fingerprint)  # before a teacher is trained for nothing
         corners = sweep.search_corners() if sweep.space.design == "search" else ()
         planned = [planned.trial for planned in (*sweep.fixed_trials, *corners)]
         records: list[DataRecord | TeacherRecord] = []
-        for trial in [sweep.base, *planned, *(known.configuration for known in run.trials.values())]:
+        for trial in [sweep.base, *planned, *(trial.configuration for trial in known)]:
+            if not run.options.address:
+                choose_dtype(trial.recipe.precision, device)
             data_key, teacher_key = _data_key(trial), teacher.cache_key(trial)
             try:
                 if data_key not in self._data:
@@ -61,8 +74,10 @@ class Distillation:
                 raise InputError(str(error)) from error
             except (StoreError, checkpoint.CheckpointError) as error:
                 raise SweepStopped(str(error)) from error
-        self.device = device_name(device)
-        if device.type == "cuda" and sweep.space.resources.pack == "auto":
+        if not run.options.allow_mixed:
+            check_fingerprints(known, self.fingerprint)
+        self.device = device_name(device) if device.type == choose_device().type else "the cluster's GPUs"
+        if device.type == choose_device().type == "cuda" and sweep.space.resources.pack == "auto":
             self.pack = measure_pack(largest_trial(sweep), MOST)
             run.say(f"packs of {self.pack}: more students gain little on {self.device}")
             torch.cuda.empty_cache()  # the slots need it
@@ -72,7 +87,30 @@ class Distillation:
         """The data and the teacher of a trial."""
         ready, store = self._teachers[teacher.cache_key(trial)], self._store
         weights = ready.weights.resolve() if store is None else store / TEACHERS / ready.key / ready.weights.name
-        return Inputs(self._data[_data_key(trial)].sha256, str(weights), ready.weights_sha256)
+        hashes = self._data[_data_key(trial)].sha256, str(weights), ready.weights_sha256
+        return Inputs(*hashes, self.fingerprint(trial), tuple(own_code.SOURCES.values()))
+
+    def fingerprint(self, trial: Trial) -> Fingerprint:
+        """The facts that decide the numbers of a trial, as far as they are known: data and teacher may not be ready."""
+        resources, is_cpu = self._resources, self._device.type == "cpu"
+        facts = code_of(trial) | {"device": self._device.type, "precision": trial.recipe.precision}
+        facts["workers"] = str(resources.num_workers)
+        if is_cpu or torch.cuda.is_available():
+            facts["processor"] = processor_of(self._device)
+        if is_cpu:
+            facts["threads of a student"] = str(resources.threads_per_student)
+        if data_ready := self._data.get(key := _data_key(trial)):
+            facts[f"data {trial.data.name} {identity(key)[:4]}"] = data_ready.sha256[:12]
+        if trial.method.needs_teacher and (ready := self._teachers.get(teacher.cache_key(trial))):
+            name = f"teacher {trial.teacher.model} {identity(teacher_identity(trial))[:4]}"
+            facts[name] = ready.weights_sha256[:12]
+        return facts
+
+
+def _slots_device(use_gpu: bool | str, joined: bool) -> torch.device:
+    """The kind of device that slots will train on. joined: whether the nodes of a cluster count, not this machine."""
+    has_gpu = any(node.get("GPU") for node in nodes()) if joined else torch.cuda.is_available()
+    return torch.device("cuda" if use_gpu is True or (use_gpu == "auto" and has_gpu) else "cpu")
 
 
 def _data_key(trial: Trial) -> str:

@@ -3,12 +3,13 @@
 import contextlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from msd_sweeps.records import ledger
+from msd_sweeps.records.fingerprint import Fingerprint, counted, differences
 from msd_sweeps.records.header import Launch, header_of
 from msd_sweeps.records.ledger import FILE_NAME
 from msd_sweeps.records.object_store import StoredLedger
@@ -17,13 +18,16 @@ from msd_sweeps.records.trial_record import TrialRecord, trials_of
 from msd_sweeps.space.designs import PlannedTrial, Sweep, fresh_seeds
 from msd_sweeps.space.errors import InputError, nearest
 from msd_sweeps.space.load import checked_name, load
+from msd_sweeps.space.own_code import restore
 from msd_sweeps.space.schema import Space
+from msd_sweeps.space.trial import Trial
 from msd_sweeps.sweep.options import Options
+from msd_sweeps.sweep.racing import raced_trials
 
 Trials = dict[str, TrialRecord]
 """The trials of a ledger by their ids, in the order of their first start."""
 
-_FREE = ("space.resources.", "space.tracking.", "space.report.")
+_FREE = ("space.resources.", "space.tracking.", "space.report.", "space.keep.")
 """Sections that may change under a name: they decide no number."""
 _LOCATIONS = ("base.data.root", "base.data.loader_workers", "base.teacher.weights")
 """Settings of the base that may change: another machine has the same files elsewhere."""
@@ -69,6 +73,10 @@ def _recorded(options: Options, flag: str) -> Sweep:
     launches = header_of(path).launches
     if not launches:
         raise InputError(f"{path}: the sweep stopped before it began; start it with --space")
+    if launches[-1].own:  # now the code itself, and the settings by its models
+        last = launches[-1]
+        restore(last.own, last.space.model_dump(mode="json"), last.base.model_dump(mode="json"))
+        launches = header_of(path).launches
     return replace(launches[-1].sweep, name=str(options.name))
 
 
@@ -80,6 +88,11 @@ def _extended(options: Options, count: int) -> Sweep:
     name = sweep.name
     if not is_complete(sweep, trials_of(ledger.read(options.storage / name / FILE_NAME))):
         raise InputError(f"--add-seeds: the sweep '{name}' is not finished; go on with --resume --name {name} first")
+    if sweep.space.race:
+        raise InputError(
+            f"--add-seeds: the race '{name}' has ended at its last look; start one with a larger seeds.at_most under "
+            "another --name, which takes over what has been trained"
+        )
     tree = sweep.space.model_dump(mode="json")
     owner = tree["confirm"] if sweep.space.design == "search" else tree
     owner["seeds"] += fresh_seeds(sweep.space, count)
@@ -108,11 +121,32 @@ def continued(sweep: Sweep, launches: list[Launch]) -> Sweep:
     confirmed = list(dict.fromkeys([*newest.confirm.seeds, *space.confirm.seeds]))
     samples = max(newest.search.num_samples, space.search.num_samples)
     grown = {
-        "seeds": list(dict.fromkeys([*newest.seeds, *space.seeds])),
+        "seeds": space.race or list(dict.fromkeys([*newest.first_seeds, *space.first_seeds])),
         "confirm": space.confirm.model_copy(update={"seeds": confirmed}),
         "search": space.search.model_copy(update={"num_samples": samples}),
     }
     return replace(sweep, space=space.model_copy(update=grown))
+
+
+def check_fingerprints(trials: Iterable[TrialRecord], now: Callable[[Trial], Fingerprint]) -> None:
+    """Raises InputError, with what differs, where trials were trained with other facts than they would be now.
+
+    now: the facts that are known so far.
+    """
+    known: dict[str, list[str]] = {}
+    found = []
+    for trial in trials:
+        key = f"{trial.cell} {trial.config['data']} {trial.fingerprints}"
+        if key not in known:
+            here = now(trial.configuration)
+            then = [{name: fact for name, fact in there.items() if name in here} for there in trial.fingerprints]
+            known[key] = [text for there in then if there for text in differences(there, here)]
+        found.append(known[key])
+    if any(found):
+        raise InputError(
+            f"results of this sweep would come out otherwise now: {counted(found)}. Go back to what it began with, "
+            "give another --name, or go on with --allow-mixed; the tables then say which rows mix"
+        )
 
 
 def _differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -158,6 +192,8 @@ def reported_trials(sweep: Sweep, trials: Trials) -> list[PlannedTrial]:
 
     A winner that is a baseline at the same time is one trial that names both: `winner 1 = kd`.
     """
+    if sweep.space.race:
+        return raced_trials(sweep, trials)
     if sweep.space.design != "search":
         return list(sweep.fixed_trials)
     planned = {baseline.trial.id: baseline for baseline in sweep.fixed_trials}

@@ -8,6 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from msd_sweeps.records import ledger
+from msd_sweeps.records.fingerprint import Fingerprint, counted, differences
 from msd_sweeps.records.object_store import StorePath
 from msd_sweeps.records.trial_record import TrialRecord, trials_of
 from msd_sweeps.sweep.store_sync import fetch_others
@@ -23,12 +24,27 @@ class FinishedTrials:
     def __init__(self, storage: Path, name: str, store: StorePath | None = None):
         """store: the object store that `storage` is the working copy of; newer ledgers are fetched from there."""
         self._storage, self._name, self._store = storage, name, store
+        self.differing: dict[str, list[str]] = {}
+        """How the fingerprints of finished trials differ that could not be taken over, by their ids."""
 
-    def find(self, trial: str) -> TrialRecord | None:
-        """The finished trial with all its epochs; `source` is the sweep that trained it. None if there is none."""
-        if trial not in self._lines:
-            return None
-        path, offsets = self._lines[trial]
+    def find(self, trial: str, fingerprint: Fingerprint) -> TrialRecord | None:
+        """The finished trial with all its epochs; `source` is the sweep that trained it. None if there is none.
+
+        One whose fingerprint is another is none: its numbers would be others here.
+        """
+        for path, offsets in self._lines.get(trial, []):
+            found = self._read(trial, path, offsets)
+            if found is None:
+                continue
+            differing = [text for there in found.fingerprints for text in differences(there, fingerprint)]
+            if not differing:
+                self.differing.pop(trial, None)
+                return found
+            self.differing.setdefault(trial, differing)
+        return None
+
+    def _read(self, trial: str, path: Path, offsets: "array[int]") -> TrialRecord | None:
+        """A trial of a ledger, if it has finished."""
         records = []
         with contextlib.suppress(OSError), path.open("rb") as file:
             for offset in offsets:
@@ -43,12 +59,21 @@ class FinishedTrials:
         found.source = found.source or path.parent.name
         return found
 
+    @property
+    def left_out(self) -> str:
+        """How many finished trials are trained again, and what differs; empty where there is none."""
+        if not self.differing:
+            return ""
+        return (
+            f"{len(self.differing)} trials that other sweeps have are trained again: {counted(self.differing.values())}"
+        )
+
     @functools.cached_property
-    def _lines(self) -> dict[str, tuple[Path, "array[int]"]]:
-        """Of each finished trial: its ledger, and the offset of each of its lines."""
+    def _lines(self) -> dict[str, list[tuple[Path, "array[int]"]]]:
+        """Of each finished trial: the ledgers that have it, and the offset of each of its lines there."""
         if self._store is not None:
             fetch_others(self._store, self._storage, self._name)
-        lines: dict[str, tuple[Path, array[int]]] = {}
+        lines: defaultdict[str, list[tuple[Path, array[int]]]] = defaultdict(list)
         for path in sorted(self._storage.glob(f"*/{ledger.FILE_NAME}")):
             if path.parent.name == self._name:
                 continue
@@ -63,5 +88,6 @@ class FinishedTrials:
                         if b'"event":"end"' in line[:_HEAD] and b'"state":"finished"' in line:
                             finished.append(trial)
                     offset += len(line)
-            lines = {trial: (path, offsets[trial]) for trial in finished} | lines
+            for trial in dict.fromkeys(finished):
+                lines[trial].append((path, offsets[trial]))
         return lines

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from msd_sweeps.distill import checkpoint
+from msd_sweeps.records.kept import FOLDER as WEIGHTS
 from msd_sweeps.records.ledger import Ledger, Record
 from msd_sweeps.records.mlflow_sync import Mirror
 from msd_sweeps.records.object_store import Place, StoreError
@@ -97,6 +99,9 @@ class Run:
     started: dict[str, str] = field(default_factory=dict)
     """Trials that this launch began or continued; the sweep that each was copied from, empty where it was trained."""
 
+    first_trained: float | None = None
+    """When the first epoch was recorded that this launch trained, in seconds since 1970."""
+
     @property
     def copied(self) -> int:
         """Trials that this launch copied from other sweeps of the storage."""
@@ -117,6 +122,8 @@ class Run:
         written = self.ledger.append(event, **fields)
         if event == "start":
             self.started[fields["trial"]] = fields.get("source", "")
+        elif event == "epoch" and not self.started.get(fields["trial"]):
+            self.first_trained = self.first_trained or time.time()
         if self.mirror is not None:
             self.mirror.more()
         self.show(written)
@@ -125,7 +132,16 @@ class Run:
     @property
     def checkpoints(self) -> Place:
         """The folder with a folder of checkpoints for each trial: in the object store where there is one."""
-        return (self.folder.resolve() if self.store_sync is None else self.store_sync.store) / CHECKPOINTS
+        return self._kept_in / CHECKPOINTS
+
+    @property
+    def weights(self) -> Place:
+        """The folder with a folder of final weights for each trial that keeps them."""
+        return self._kept_in / WEIGHTS
+
+    @property
+    def _kept_in(self) -> Place:
+        return self.folder.resolve() if self.store_sync is None else self.store_sync.store
 
     def remove_checkpoints(self, of_trial: Place) -> None:
         """Delete the checkpoints of a trial that has ended, in a store once the store's ledger has that end."""

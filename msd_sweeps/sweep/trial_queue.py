@@ -95,15 +95,26 @@ class TrialQueue:
             if not is_recorded(planned, self.trials):  # a baseline that began before the search ended has won, too
                 names = {"label": planned.label, "levels": list(planned.levels), "search_trial": planned.search_trial}
                 self.trials[planned.trial.id].apply(self.run.record("label", trial=planned.trial.id, **names))
-        # A trial that runs may have to be given out again.
-        return Pause.WAIT if self.running else Pause.DONE
+        if self.running:  # a trial that runs may have to be given out again
+            return Pause.WAIT
+        if self.sweep.space.race and self._look():
+            return self._begin_next()
+        return Pause.DONE
+
+    def _look(self) -> bool:
+        """Look at the results of a race; whether that asks for more trials."""
+        every = reported_trials(self.sweep, self.trials)
+        self._planned = [one for one in every if one.trial.id not in self.trials]
+        rows = list(dict.fromkeys(one.label for one in self._planned))
+        self.run.record("look", trials=len(self.trials), undecided=rows)
+        return bool(rows)
 
     def reuse_fixed_trials(self) -> None:
         """Copy from other sweeps what they have finished of the trials that are known without a search."""
         if self._reuse is None:
             return
         for planned in self.sweep.fixed_trials:
-            if planned.trial.id not in self.trials and self._reuse.find(planned.trial.id) is not None:
+            if planned.trial.id not in self.trials and self._found(planned.trial) is not None:
                 self._start(planned)
 
     @property
@@ -166,7 +177,7 @@ class TrialQueue:
 
     def _copied(self, trial: TrialRecord) -> bool:
         """Copy the records of a trial that another sweep has finished; False where there is none."""
-        found = self._reuse.find(trial.trial) if self._reuse is not None else None
+        found = self._found(trial.configuration)
         if found is None:
             return False
         self._record_start(trial, 1, source=found.source)
@@ -174,6 +185,10 @@ class TrialQueue:
             self._record_epoch(trial, replace(epoch, attempt=1))
         self._record_end(trial, found.state)
         return True
+
+    def _found(self, trial: Trial) -> TrialRecord | None:
+        """The trial as another sweep has finished it, with the same fingerprint."""
+        return None if self._reuse is None else self._reuse.find(trial.id, self._inputs(trial).fingerprint)
 
     def _job(self, trial: TrialRecord) -> Job:
         """All that a worker needs. Raises StoreError where the trial's checkpoints cannot be looked for."""
@@ -191,11 +206,18 @@ class TrialQueue:
             stream=planned.stream_key,
             folder=str(folder),
             inputs=self._inputs(planned),
+            keep=self._kept_in(trial),
             submission=trial.attempts,
             attempt=trial.attempts,
             reported=len(trial.epochs),
             positions=positions,
         )
+
+    def _kept_in(self, trial: TrialRecord) -> str:
+        """Where the weights of a trial are kept; empty where the space keeps none of it."""
+        wanted = self.sweep.space.keep
+        is_kept = wanted == "all" or (wanted == "reported" and trial.phase != "search")
+        return str(self.run.weights / trial.trial) if is_kept else ""
 
     def result(self, result: EpochResult) -> None:
         """Record what a slot has reported of a trial that runs, and its end where it has ended."""
@@ -237,7 +259,8 @@ class TrialQueue:
         return job
 
     def _record_start(self, trial: TrialRecord, attempt: int, **source: str) -> None:
-        trial.apply(self.run.record("start", attempt=attempt, **trial.start_fields(), **source))
+        facts = {"fingerprint": self._inputs(trial.configuration).fingerprint, **source}
+        trial.apply(self.run.record("start", attempt=attempt, **trial.start_fields(), **facts))
 
     def _record_epoch(self, trial: TrialRecord, result: EpochResult) -> None:
         if result.attempt > trial.attempts:  # its workers died in between

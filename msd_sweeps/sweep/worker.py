@@ -15,15 +15,18 @@ from ray.train import UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from msd_sweeps.catalog.datasets import file_sha256
-from msd_sweeps.distill import checkpoint, teacher
+from msd_sweeps.distill import checkpoint, kept, teacher
 from msd_sweeps.distill.cohort import Cohort
 from msd_sweeps.distill.data import loading as data
 from msd_sweeps.distill.data.splits import Splits
 from msd_sweeps.distill.device import choose_device
+from msd_sweeps.distill.fingerprint import code_of
 from msd_sweeps.distill.models.network import Network
 from msd_sweeps.plan.slots import SlotPlan
+from msd_sweeps.records.fingerprint import differences
 from msd_sweeps.records.object_store import StoreError, local_file, place
 from msd_sweeps.records.trial_record import EpochResult
+from msd_sweeps.space import own_code
 from msd_sweeps.space.trial import Trial
 from msd_sweeps.sweep.dispatcher import Job, Orders
 
@@ -169,6 +172,7 @@ class Worker:
         results = self.cohort.run_epoch()
         for result in results:
             result.metrics["wait_seconds"] = waited
+        self._keep_finished(results)
         self.save()
         self.cohort.retire()
         self._trained = time.monotonic()
@@ -192,7 +196,7 @@ class Worker:
         A trial that cannot be seated has failed, which is its one result. Raises StoreError.
         """
         try:
-            trial = Trial.model_validate_json(job.config)
+            trial = own_code.trial_of(job.config, job.inputs.code)
             if self.cohort is None or self.cohort.key != job.stream:
                 self.cohort = self._new_cohort(trial, job)
             found = checkpoint.positions(place(job.folder)).get(position) if job.positions else None
@@ -212,6 +216,12 @@ class Worker:
     def _new_cohort(self, trial: Trial, job: Job) -> Cohort:
         """A cohort of the trial's stream. Data and teacher stay loaded while only the stream changes."""
         self.cohort = None
+        own = code_of(trial) | {"device": self.device.type}
+        expected = {name: fact for name, fact in job.inputs.fingerprint.items() if name in own}
+        if expected and (differing := differences(expected, own)):
+            raise RuntimeError(
+                f"{socket.gethostname()} is not as the driver: {'; '.join(differing)} (there: the driver)"
+            )
         wanted = trial.data.model_dump_json()
         if wanted not in self._splits:
             splits = data.load(trial.data)
@@ -242,6 +252,16 @@ class Worker:
                     raise
                 return  # the other students would wait as long for the same answer
         self._saved = time.monotonic()
+
+    def _keep_finished(self, results: list[EpochResult]) -> None:
+        """Keep the weights of students that have finished, before anyone hears that they have. Raises as `save`."""
+        cohort = self.cohort
+        if self.rank != 0 or cohort is None:
+            return
+        for result in results:
+            folder = self.jobs[result.trial].keep if result.state == "finished" else ""
+            if folder:
+                kept.keep(place(folder), cohort.students[result.trial], cohort.splits, cohort.dtype)
 
     def _report(self, results: list[EpochResult]) -> None:
         if self.rank == 0 and results:

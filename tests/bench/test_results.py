@@ -24,6 +24,16 @@ def test_a_target_is_kept_where_the_rounds_agree(over, under, kept):
     assert Ratio("a ÷ b", over, under, 1.1).kept == kept
 
 
+def test_rounds_of_a_busy_machine_are_not_judged():
+    busy = [1932.0, 61.0, 900.0, 3100.0, 62.0]
+    ours = [62.0, 70.0, 61.0, 63.0, 62.0]
+    assert Ratio("a ÷ floor", ours, [61.0, 62.0, 61.0, 60.0, 61.0], 1.2).kept == "yes"
+    assert Ratio("a ÷ floor", ours, busy, 1.2).kept == "too noisy to judge", "although every ratio is below it"
+    differences = [0.1, 0.4, 0.2, 0.3, 0.1]
+    assert Ratio("a ÷ b", differences, [20.0] * 5, 0.1).kept == "too noisy to judge"
+    assert Ratio("a ÷ b", differences, [20.0] * 5, 0.1, measured=([60.0] * 5, ours)).kept == "yes"
+
+
 def test_a_lower_bound_is_judged_from_the_other_side():
     assert Ratio("a ÷ b", [3.0] * 3, [2.0] * 3, 1.4, at_least=True).cells == [
         *("a ÷ b", "1.500", "1.500 to 1.500", "≥ 1.4", "yes")

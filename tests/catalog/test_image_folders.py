@@ -30,7 +30,7 @@ def test_images_come_by_class_and_path(root, monkeypatch):
 
 def test_a_fingerprint_is_what_it_was(root):
     """Trials are kept under names that contain it."""
-    assert find_images(root, ("test", "val")).fingerprint(root) == "f409b63b3dcba4d9"
+    assert find_images(root, ("test", "val")).fingerprint(root) == "71145d9c3e2d5f0e"
 
 
 def test_the_first_test_folder_that_exists_is_read(root):

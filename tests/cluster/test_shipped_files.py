@@ -240,13 +240,11 @@ _SRUN = """#!/usr/bin/env bash
 # The step on this machine alone: options away, the rest is run.
 printf '%s\\n' "srun $*" >> "$ASKED"
 while [[ "$1" == --* ]]; do shift; done
-exec "$@"
+SLURM_NODEID=0 exec "$@"
 """
 _RAY = """#!/usr/bin/env bash
 printf '%s\\n' "ray $*" >> "$ASKED"
-while [[ "$1" != -- ]]; do shift; done
-shift
-"$@"
+if [[ "$1" == start ]]; then exec sleep 60; fi
 """
 _SCONTROL = """#!/usr/bin/env bash
 printf '%s\\n' "scontrol $*" >> "$ASKED"
@@ -304,8 +302,9 @@ def test_slurm_starts_ray_on_every_node_and_the_sweep_on_the_first(slurm):
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 0, out
     assert "srun --nodes=2 --ntasks-per-node=1" in slurm.asked
-    assert "ray symmetric-run --address 127.0.0.1:20077 --min-nodes 2 --num-cpus=4 --num-gpus=0" in slurm.asked
-    assert "python -m msd_sweeps.run --address auto --space a space.yaml" in slurm.asked
+    assert "ray start --block --num-cpus=4 --num-gpus=0 --head --node-ip-address=127.0.0.1 --port=20077" in slurm.asked
+    assert "python -m msd_sweeps.run --address 127.0.0.1:20077 --space a space.yaml" in slurm.asked
+    assert "ray stop" not in slurm.asked  # it would end the user's other jobs on the node
     assert "requeue" not in slurm.asked
     assert not list(slurm.folder.glob(".slurm-*")), "the token does not outlive the job"
 

@@ -44,7 +44,7 @@ TRIALS = {
 
 def numbers(result: EpochResult) -> dict[str, float]:
     """What must not depend on who trains beside a student."""
-    return {name: value for name, value in result.metrics.items() if name != "step_seconds"}
+    return {name: value for name, value in result.metrics.items() if not name.endswith("_seconds")}
 
 
 def run_alone(cohort: Cohort, trial: Trial, position: int = 0) -> list[dict[str, float]]:
@@ -76,6 +76,26 @@ def test_a_full_cohort_gives_the_numbers_of_trials_alone(new_cohort, alone, thre
             packed[result.trial].append(numbers(result))
     for name, trial in TRIALS.items():
         assert packed[trial.id] == alone(name, 0), name
+
+
+def test_each_student_is_charged_its_own_steps_and_the_teacher_where_it_needs_it(new_cohort, monkeypatch):
+    now = [0.0]
+
+    def takes(seconds: float) -> Callable[..., None]:
+        return lambda *_: now.__setitem__(0, now[0] + seconds)
+
+    monkeypatch.setattr("msd_sweeps.distill.cohort.time.perf_counter", lambda: now[0])
+    cohort = new_cohort(TRIALS["msd"])
+    for name, seconds in (("none", 1.0), ("kd", 2.0), ("msd", 3.0)):
+        cohort.admit(TRIALS[name])
+        cohort.students[TRIALS[name].id].network.register_forward_pre_hook(takes(seconds))
+    handle = cohort.teacher.register_forward_pre_hook(takes(100.0))
+    results = {result.trial: result for result in cohort.run_epoch()}
+    handle.remove()  # other tests have the same teacher
+    costs = {name: results[TRIALS[name].id].metrics["alone_seconds"] for name in ("none", "kd", "msd")}
+    passes = 3 + 1  # steps of an epoch, and the validation
+    assert costs == {"none": passes * 1.0, "kd": 300 + passes * 2.0, "msd": 300 + passes * 3.0}
+    assert {result.seconds for result in results.values()} == {(300 + passes * 6.0) / 3}, "the slot's time is shared"
 
 
 def test_the_position_of_the_stream_matters(alone):

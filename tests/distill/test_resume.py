@@ -11,7 +11,7 @@ METHODS = {"msd": {"name": "msd", "scales": (1, 2), "projector": "none"}, "crd":
 
 def outcome(cohort, trial) -> tuple[list[dict], dict]:
     student = cohort.students[trial.id]
-    metrics = [{**one.metrics, "step_seconds": 0} for results in cohort.epochs() for one in results]
+    metrics = [{**one.metrics, "step_seconds": 0, "alone_seconds": 0} for results in cohort.epochs() for one in results]
     return metrics, student.network.state_dict()
 
 

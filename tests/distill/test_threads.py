@@ -5,7 +5,9 @@ import threading
 import pytest
 import torch
 
-from msd_sweeps.distill.stepping import Graphs, InTurn, Threads, choose_stepping
+from msd_sweeps.distill.cohort import choose_stepping
+from msd_sweeps.distill.graphs import Graphs
+from msd_sweeps.distill.stepping import InTurn, Threads
 from tests.distill.conftest import CPU
 
 STUDENTS = [f"student {number}" for number in range(5)]
@@ -20,8 +22,8 @@ def test_errors_come_in_the_order_of_the_students(stepping):
         if student in (STUDENTS[1], STUDENTS[3]):
             raise ValueError(f"{student} fails")
 
-    told = [(student, str(error)) for student, error in stepping.each(STUDENTS, work)]
-    assert told == [("student 1", "student 1 fails"), ("student 3", "student 3 fails")]
+    told = [(student, failure.reason) for student, failure in stepping.each(STUDENTS, work)]
+    assert told == [("student 1", "ValueError: student 1 fails"), ("student 3", "ValueError: student 3 fails")]
     assert sorted(done) == STUDENTS
 
 

@@ -56,7 +56,12 @@ def test_time_is_trials_by_epochs_by_steps_over_slots():
     sweep = load("ablation", settings=["seeds=[0]", "recipe.epochs=10"])
     slots = Plan(sweep).slots_on([{"CPU": 4}])
     seconds = 7 * 10 * sweep.base.steps_per_epoch * 2.0 / slots.slots
-    assert lines_of(sweep, slots, 2.0)["time"] == [f"at most about {duration(seconds)}, from 2000 ms a step"]
+    assert lines_of(sweep, slots, 2.0)["time"] == [
+        f"about {duration(seconds)} of training at 2000 ms a step, "
+        "and Ray's start-up, which has not been timed here yet"
+    ]
+    text = Plan(sweep, 2.0, start_seconds=50.0).text(slots)
+    assert f"about {duration(seconds + 50)}: 50 s of start-up, as last time here, and {duration(seconds)} of tr" in text
     assert lines_of(sweep, slots)["time"][0].startswith("unknown: no step of this pair has been timed here yet")
 
 

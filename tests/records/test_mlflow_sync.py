@@ -11,16 +11,9 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException, RestException
 
 from msd_sweeps.records import ledger
-from msd_sweeps.records.mlflow_sync import (
-    DATABASE,
-    Mirror,
-    choose_uri,
-    default_uri,
-    how_to_open,
-    is_synced,
-    without_secrets,
-)
+from msd_sweeps.records.mlflow_sync import DATABASE, Mirror, choose_uri, default_uri, how_to_open, is_synced
 from msd_sweeps.space.load import load_base
+from msd_sweeps.space.secrets import without_secrets
 
 PAUSES = (0.01, 0.02)
 BASE = load_base("digits")

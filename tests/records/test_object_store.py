@@ -7,15 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from msd_sweeps.records.object_store import (
-    StoreError,
-    StorePath,
-    local_folder,
-    patient,
-    place,
-    without_secrets,
-    working_folder,
-)
+from msd_sweeps.records.object_store import StoreError, StorePath, local_folder, patient, place, working_folder
+from msd_sweeps.space.secrets import without_secrets
 from tests.stores import flaky_store
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from msd_sweeps.records.step_times import record_step_seconds, recorded_step_seconds
+from msd_sweeps.records.step_times import record_step_seconds, recorded_start_seconds, recorded_step_seconds
 from msd_sweeps.records.trial_record import EpochResult, TrialRecord
 from msd_sweeps.space.load import load
 
@@ -30,6 +30,15 @@ def test_step_times_are_kept_by_pair(tmp_path):
     assert recorded_step_seconds(tmp_path, theirs.base) == 3.0
     record_step_seconds(tmp_path, [record(ours)])
     assert recorded_step_seconds(tmp_path, ours.base) == 0.5
+
+
+def test_the_start_up_is_kept_until_it_is_measured_again(tmp_path):
+    base = load("scales")
+    assert recorded_start_seconds(tmp_path) is None
+    record_step_seconds(tmp_path, [record(base, 0.1)], 50.0)
+    record_step_seconds(tmp_path, [record(base, 0.2)])
+    assert recorded_start_seconds(tmp_path) == 50.0
+    assert recorded_step_seconds(tmp_path, base.base) == 0.2
 
 
 def test_a_store_that_takes_no_times_stops_nothing(tmp_path):

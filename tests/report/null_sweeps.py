@@ -145,7 +145,8 @@ def main() -> None:
     law = sys.argv[4] if len(sys.argv) > 4 else "equal"
     if law == "differing":
         print(
-            f"| {kind} | {seeds} | {law} | {sweeps} | found {100 * found_better(pages(kind, sweeps, seeds, law)):.1f} % |"
+            f"| {kind} | {seeds} | {law} | {sweeps} | "
+            f"{100 * found_better(pages(kind, sweeps, seeds, law)):.1f} % of those found |"
         )
         return
     if kind == "peeking":

@@ -69,7 +69,7 @@ def test_variances_are_shared_where_rows_spread_alike_and_hardly_where_they_do_n
 
 
 def test_a_comparison_by_itself_is_the_paired_t_test():
-    ours, theirs = np.random.default_rng(1).normal(size=(2, 6)) + [[1.0], [0.0]]
+    ours, theirs = np.random.default_rng(1).normal(size=(2, 6)) + np.array([[1.0], [0.0]])
     found = stats.paired_difference(ours, theirs)
     expected = scipy_stats.ttest_rel(ours, theirs)
     # Of the 5 % error 4 are spent at the first look.

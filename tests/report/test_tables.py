@@ -3,9 +3,11 @@
 import csv
 import io
 import math
+import re
 import shutil
 import statistics
 import subprocess
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -17,7 +19,7 @@ from msd_sweeps.records.trial_record import trials_of
 from msd_sweeps.report.compiling import plain_text, table_files
 from msd_sweeps.report.frames import read
 from msd_sweeps.report.results import results_of
-from msd_sweeps.report.tables import difference_text, effects_table, result_table
+from msd_sweeps.report.tables import confirmation_table, difference_text, effects_table, result_table
 from tests.synthetic_ledger import HOSTILE, Recipe, every_third_stopped, make_sweep, records, write
 
 
@@ -58,6 +60,43 @@ def test_every_number_can_be_found_in_the_ledger(tmp_path, design):
             assert row["difference"] == pytest.approx(expected)
         assert f"{row['mean']:.2f} ± {half:.2f}" in text
     assert all(len(line) <= 100 for line in text.splitlines())
+
+
+@pytest.mark.parametrize("design", ["search", "grid"])
+def test_every_table_of_rows_that_mix_says_which(tmp_path, design):
+    """The search and some rows ran with an older torch; methods differ in what is their own."""
+
+    def with_facts(record):
+        if record["event"] == "start":
+            is_old = record["phase"] == "search" or (design == "grid" and record["seed"] == 3)
+            name = record["config"]["method"]["name"]
+            facts = {"torch": "2.7" if is_old else "2.8", f"method {name}": name, "device": "cpu"}
+            record["fingerprint"] = facts
+        return record
+
+    every = [with_facts(record) for record in records(make_sweep(design), Recipe(), 0)]
+    results = results_of(read(write(tmp_path / "mixed", every)))
+    shown = [
+        table for table in (result_table(results), effects_table(results), confirmation_table(results)) if table.rows
+    ]
+    assert len(shown) == 2
+    for table in shown:
+        (note,) = [note for note in table.notes if note.startswith("Rows mix")]
+        assert re.search("torch: .*2.7 in ", note)
+        assert ("the search" in note) == (design == "search")
+        assert "method" not in note.replace("method=", "")
+    alike = [{**record, "fingerprint": {"torch": "2.8"}} if record["event"] == "start" else record for record in every]
+    assert "Rows mix" not in plain_text(results_of(read(write(tmp_path / "alike", alike))))
+
+
+def test_the_table_says_how_many_images_each_row_saw(tmp_path):
+    _, text, _ = compiled(tmp_path / "search", make_sweep("search"))
+    assert "Images trained on: 400 in all rows; 300 in the search, which held 100 out." in text.replace("\n", " ")
+    sweep = make_sweep("one_at_a_time")
+    fewer = {"data.train_samples": 128}
+    sweep = replace(sweep, space=sweep.space.model_copy(update={"also": {"fewer": fewer}}))
+    _, text, _ = compiled(tmp_path / "fewer", sweep)
+    assert "; 128 in fewer." in text.replace("\n", " ")
 
 
 def test_winners_carry_the_search_score_they_were_chosen_by(tmp_path):

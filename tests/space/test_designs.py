@@ -4,12 +4,12 @@ from tests.space.spaces import BASE, grid_of, make
 
 
 def test_a_grid_has_every_combination_on_every_seed():
-    sweep = make("grid", parameters=grid_of(scales=[[1], [2]], stride=["window", "half"]), seeds=[3, 5])
+    sweep = make("grid", parameters=grid_of(scales=[[1, 4], [2]], stride=["window", "half"]), seeds=[3, 5])
     planned = sweep.fixed_trials
     assert len(planned) == 8
     assert [trial.trial.seed for trial in planned] == [3] * 4 + [5] * 4  # what shares a stream stands together
     assert {trial.label for trial in planned} == {
-        f"scales={scales}, stride={stride}" for scales in ("[1]", "[2]") for stride in ("window", "half")
+        f"scales={scales}, stride={stride}" for scales in ("[1, 4]", "[2]") for stride in ("window", "half")
     }
     assert {trial.phase for trial in planned} == {"design"}
 
@@ -21,6 +21,14 @@ def test_one_at_a_time_varies_one_and_counts_the_base_once():
     assert [trial.label for trial in planned] == [joined, "scales=[1]", "stride=half"]
     assert planned[0].levels == ({}, {"method.scales": [1, 2, 4]}, {"method.stride": "window"})
     assert planned[1].levels == ({"method.scales": [1]},)
+
+
+def test_settings_that_give_the_same_windows_are_one_cell_that_names_both():
+    planned = make("grid", parameters=grid_of(scales=[[1], [2]], stride=["window", "half"])).fixed_trials
+    joined = "scales=[1], stride=window = scales=[1], stride=half"
+    assert [trial.label for trial in planned] == [joined, "scales=[2], stride=window", "scales=[2], stride=half"]
+    alike = grid_of(scales=[[1, 2]], scale_weights=[None, [1.0, 1.0], [3.0, 3.0], [1.0, 2.0]])
+    assert len(make("grid", parameters=alike).fixed_trials) == 2
 
 
 def test_levels_of_a_grid_that_give_the_same_trial_are_one_row():
@@ -70,3 +78,15 @@ def test_labelled_choices_change_several_settings():
     small, large = (planned.trial for planned in sweep.fixed_trials)
     assert (small.method.scales, small.recipe.lr) == ((1,), 0.2)
     assert large.recipe.lr == BASE.recipe.lr
+
+
+def test_settings_are_bound_to_choices_of_several_parameters():
+    parameters = {
+        "method": {"choices": {"kd": {"method": {"name": "kd"}}, "dkd": {"method": {"name": "dkd"}}}},
+        "recipe.lr": {"choices": [0.1, 0.2, 0.3]},
+    }
+    bound = [{"when": {"method": ["dkd"], "recipe.lr": [0.1, 0.3]}, "set": {"method.non_target_weight": 2.0}}]
+    cells = [planned.trial for planned in make("grid", parameters=parameters, bound=bound).fixed_trials]
+    weights = {trial.recipe.lr: trial.method.non_target_weight for trial in cells if trial.method.name == "dkd"}
+    assert weights == {0.1: 2.0, 0.2: 8.0, 0.3: 2.0}
+    assert sum(trial.method.name == "kd" for trial in cells) == 3

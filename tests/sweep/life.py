@@ -72,8 +72,8 @@ def no_inputs(trial: Trial) -> Inputs:
 class Life:
     """A sweep over the lives of several drivers: the ledger is all that outlasts one."""
 
-    def __init__(self, sweep: Sweep, folder: Path, reuse: FinishedTrials | None = None):
-        self.sweep, self.folder, self.reuse = sweep, folder, reuse
+    def __init__(self, sweep: Sweep, folder: Path, reuse: FinishedTrials | None = None, inputs=no_inputs):
+        self.sweep, self.folder, self.reuse, self.inputs = sweep, folder, reuse, inputs
         self.records: list[dict] = []
         self.resume()
 
@@ -82,7 +82,7 @@ class Life:
         trials = trials_of(json.loads(json.dumps(self.records)))
         ledger = SimpleNamespace(append=self._append)
         run = Run(self.sweep, self.folder, trials, ledger)  # type: ignore[arg-type]
-        self.queue = TrialQueue(run, no_inputs, self.reuse)
+        self.queue = TrialQueue(run, self.inputs, self.reuse)
 
     def _append(self, event: str, **fields) -> dict:
         self.records.append({"event": event, **fields})

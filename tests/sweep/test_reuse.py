@@ -9,7 +9,7 @@ from msd_sweeps.records.ledger import FILE_NAME, Ledger
 from msd_sweeps.records.trial_record import trials_of
 from msd_sweeps.sweep.reuse import FinishedTrials
 from msd_sweeps.sweep.trial_queue import Pause
-from tests.sweep.life import GRID, SAME_AS_BASELINE, SEARCH, SMALL, Life, finish_with_kd_first, make
+from tests.sweep.life import GRID, NO_INPUTS, SAME_AS_BASELINE, SEARCH, SMALL, Life, finish_with_kd_first, make
 
 
 def write(storage, name: str, records: list[dict]) -> None:
@@ -43,10 +43,36 @@ def test_finished_trials_are_found_by_their_id_with_every_epoch(tmp_path):
     write(tmp_path, "first", life.records)
     finished = FinishedTrials(tmp_path, "second")
     for name, trial in life.queue.trials.items():
-        found = finished.find(name)
+        found = finished.find(name, {})
         assert (found.source, found.epochs, found.state) == ("first", trial.epochs, "finished")
-    assert finished.find("0" * 12) is None
-    assert FinishedTrials(tmp_path, "first").find(name) is None  # its own ledger is no other sweep's
+    assert finished.find("0" * 12, {}) is None
+    assert FinishedTrials(tmp_path, "first").find(name, {}) is None  # its own ledger is no other sweep's
+
+
+def test_results_of_other_code_are_trained_again_and_what_differs_is_counted(tmp_path):
+    tree = GRID | {"parameters": {"method.scales": {"choices": [[1], [2]]}}}
+
+    def facts(**others):
+        return lambda trial: NO_INPUTS._replace(fingerprint={"torch": "2.8", "training code": "a"} | others)
+
+    before = Life(with_epochs(make(tree)), tmp_path, inputs=facts())
+    before.run()
+    write(tmp_path, "first", before.records)
+    again = Life(with_epochs(make(tree)), tmp_path, FinishedTrials(tmp_path, "second"), facts())
+    assert again.run() == [], "equal facts: everything is taken over"
+    reuse = FinishedTrials(tmp_path, "second")
+    other = Life(with_epochs(make(tree)), tmp_path, reuse, facts(**{"training code": "b"}))
+    other.queue.reuse_fixed_trials()
+    assert reuse.left_out == (
+        "4 trials that other sweeps have are trained again: training code: a there, b here (4 trials)"
+    )
+    assert len(other.run()) == 4
+    assert all(trial.fingerprints == [{"torch": "2.8", "training code": "b"}] for trial in other.queue.trials.values())
+    write(tmp_path, "third", other.records)  # of two ledgers the one that fits
+    assert (
+        Life(with_epochs(make(tree)), tmp_path, FinishedTrials(tmp_path, "x"), facts(**{"training code": "b"})).run()
+        == []
+    )
 
 
 @pytest.mark.parametrize("state", ["stopped", "diverged", "failed", "out_of_memory", "interrupted"])
@@ -57,7 +83,7 @@ def test_only_what_finished_is_taken_over(tmp_path, state):
     life.epoch(trial)
     life.end(trial, state)
     write(tmp_path, "first", life.records)
-    assert FinishedTrials(tmp_path, "second").find(trial.trial) is None
+    assert FinishedTrials(tmp_path, "second").find(trial.trial, {}) is None
 
 
 def test_a_trial_with_a_lost_epoch_or_a_damaged_line_is_trained(tmp_path):
@@ -71,8 +97,8 @@ def test_a_trial_with_a_lost_epoch_or_a_damaged_line_is_trained(tmp_path):
     lines[place] = lines[place].replace(b'"seconds":1.0', b'"seconds":2.0')
     path.write_bytes(b"".join(lines))
     finished = FinishedTrials(tmp_path, "second")
-    assert finished.find(first) is None
-    assert finished.find(second) is None
+    assert finished.find(first, {}) is None
+    assert finished.find(second, {}) is None
 
 
 def test_a_design_trains_only_what_no_other_sweep_has_finished(tmp_path):

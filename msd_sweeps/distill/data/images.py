@@ -105,6 +105,18 @@ def squares(read: Callable[[Item], Image.Image], items: Sequence[Item], side: in
     return images
 
 
+def rgb_squares(images: np.ndarray, side: int) -> Tensor:
+    """An array of images (see catalog.tensor_files), scaled and cut: uint8 [N, 3, side, side]; grey becomes RGB."""
+    if images.ndim == 3:
+        images = images[..., None]
+    elif images.shape[3] not in (1, 3):
+        images = images.transpose(0, 2, 3, 1)
+    images = np.broadcast_to(images, (*images.shape[:3], 3))
+    if images.shape[1:3] == (side, side):
+        return torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+    return squares(lambda image: Image.fromarray(np.ascontiguousarray(image)), list(images), side)
+
+
 def in_threads(work: Callable[[Item], Tensor], batches: Iterable[Iterable[Item]], threads: int) -> Iterator[Tensor]:
     """The results of `work` for each batch of items, stacked, in order, while later batches are being worked on.
 

@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from msd_sweeps.catalog import image_folders, tensor_files
 from msd_sweeps.catalog.datasets import IMAGENET, TEST_FOLDERS, DataError
-from msd_sweeps.distill.data.images import decode, squares
+from msd_sweeps.distill.data import own
+from msd_sweeps.distill.data.images import decode, rgb_squares, squares
 from msd_sweeps.distill.data.splits import ImageFiles, Images, Split, Splits
 from msd_sweeps.distill.models.imagenet import torchvision
 from msd_sweeps.space.data import Data
@@ -82,22 +82,10 @@ def _tensors(data: Data) -> tuple[Images, Images]:
             named = [(image, f"{root}: {split} image {number}") for number, image in enumerate(images)]
             pixels = squares(lambda encoded: decode(*encoded), named, side)
         else:
-            pixels = _rgb_squares(images, side)
+            pixels = rgb_squares(images, side)
         return Images(pixels, torch.from_numpy(labels))
 
     return part("train"), part("test")
-
-
-def _rgb_squares(images: np.ndarray, side: int) -> Tensor:
-    """An array of images (see catalog.tensor_files), scaled and cut: uint8 [N, 3, side, side]; grey becomes RGB."""
-    if images.ndim == 3:
-        images = images[..., None]
-    elif images.shape[3] not in (1, 3):
-        images = images.transpose(0, 2, 3, 1)
-    images = np.broadcast_to(images, (*images.shape[:3], 3))
-    if images.shape[1:3] == (side, side):
-        return torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
-    return squares(lambda image: Image.fromarray(np.ascontiguousarray(image)), list(images), side)
 
 
 def _check_unchanged(data: Data, found: str) -> None:
@@ -131,22 +119,24 @@ def load(data: Data) -> Splits:
     """The splits that `data` describes, on the CPU.
 
     One order of the training set, fixed by `split_seed` and balanced over the classes at every length, decides all: its
-    end is held out and its beginning is the student's part, so that the student sees the same images whether or not a
-    part is held out. Raises DataError.
+    first `train_samples` are used, of which the last are held out. Raises DataError.
     """
-    train, test = LOADERS[data.name](data)
+    train, test = LOADERS.get(data.name, own.images)(data)
     facts = data.facts
     if (len(train), len(test)) != (facts.train_images, facts.test_images):
         raise DataError(
             f"{data.root}: {data.name} has {len(train)} training and {len(test)} test images here; "
             f"expected {facts.train_images} and {facts.test_images}"
         )
-    mean, std = STATISTICS[data.name] if data.name in STATISTICS else _measured(train)
-    order = stratified_order(train.labels, data.split_seed)
-    num_val = round(len(train) * data.val_fraction)
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    if data.normalize is not None:
+        mean, std = data.normalize.mean, data.normalize.std
+    else:
+        mean, std = STATISTICS[data.name] if data.name in STATISTICS else _measured(train)
+    order = stratified_order(train.labels, data.split_seed)[: data.used_images]
+    num_val = round(len(order) * data.val_fraction)
     kept, held_out = order[: len(order) - num_val], order[len(order) - num_val :]
-    if data.train_samples is not None:
-        kept = kept[: data.train_samples]
     val = train.select(held_out.sort().values) if num_val else None
     return Splits(train.select(kept.sort().values), val, test, mean, std)
 
@@ -177,17 +167,15 @@ def stratified_order(labels: Tensor, seed: int) -> Tensor:
 
 
 def content_hash(splits: Splits) -> str:
-    """SHA-256 of all splits, to tell whether two machines see the same data.
+    """SHA-256 of the images and labels of all splits, to tell whether two machines see the same data.
 
-    It covers labels, and images where they are resident; else the paths and sizes of the files, because reading a
-    million images would take an hour.
+    Of files that are not resident, paths and contents: a machine reads a million images once, and then knows them.
     """
     digest = hashlib.sha256()
     for split in (splits.train, *([splits.val] if splits.val else []), splits.test):
         if isinstance(split, Images):
             digest.update(split.images.cpu().numpy().tobytes())
         else:
-            for path in split.paths:
-                digest.update(f"{path}\0{(split.root / path).stat().st_size}\0".encode("utf-8", "surrogateescape"))
+            digest.update(image_folders.hash_of_images(split.root, split.paths).encode())
         digest.update(split.labels.cpu().numpy().tobytes())
     return digest.hexdigest()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from msd_sweeps.distill.data.images import as_tensor, augmented, centre, chunked, decode, in_threads
+from msd_sweeps.distill.data.mixing import Mixing
 from msd_sweeps.space.trial import Recipe
 
 
@@ -151,11 +152,15 @@ class Splits(NamedTuple):
 
 
 class StreamBatch(NamedTuple):
-    """images: [B, 3, H, W], normalised, channels last. labels, index: [B], int64; index counts training images."""
+    """images: [B, 3, H, W], normalised, channels last. labels, index: [B], int64; index counts training images.
+
+    targets: the labels, or [B, K], float32, where images are mixed.
+    """
 
     images: Tensor
     labels: Tensor
     index: Tensor  # type: ignore[assignment]  # tuple.index, which nobody calls
+    targets: Tensor
 
 
 class Stream:
@@ -174,6 +179,8 @@ class Stream:
         self.rank, self.world_size = rank, world_size
         self.steps_per_epoch = len(splits.train) // recipe.batch_size
         self._normalise = splits.normaliser()
+        num_classes = 1 + int(max(splits.train.labels.max(), splits.test.labels.max()))
+        self._mix = Mixing(recipe.mixup, recipe.cutmix, num_classes) if recipe.mixup or recipe.cutmix else None
 
     def epoch(self, epoch: int) -> Iterator[StreamBatch]:
         """This worker's batches of an epoch, counted from 0. Raises DataError at the batch that cannot be read."""
@@ -184,5 +191,7 @@ class Stream:
         whole = order[: self.steps_per_epoch * self.recipe.batch_size].view(-1, self.recipe.batch_size)
         batches = whole[:, self.rank :: self.world_size]
         augmented = self.train.augmented(batches, self.recipe, generator, f"{self.data_seed} {epoch}")
-        for index, images in zip(batches.to(self.train.labels.device), augmented, strict=True):
-            yield StreamBatch(self._normalise(images), self.train.labels[index], index)
+        for number, (index, pixels) in enumerate(zip(batches.to(self.train.labels.device), augmented, strict=True)):
+            images, labels = self._normalise(pixels), self.train.labels[index]
+            mixed = (images, labels) if self._mix is None else self._mix(images, labels, (seed, number, self.rank))
+            yield StreamBatch(mixed[0], labels, index, mixed[1])

@@ -4,22 +4,21 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
-from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, Side, directions, full_precision
+from msd_sweeps.distill.device import workers
+from msd_sweeps.distill.draws import LOW_32_BITS, scrambled
+from msd_sweeps.distill.losses.distiller import (
+    Batch,
+    Distiller,
+    Losses,
+    Side,
+    directions,
+    full_precision,
+    of_all_workers,
+)
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import CrdSettings
-
-_LOW_32_BITS = 0xFFFFFFFF
-
-
-def scrambled(numbers: Tensor) -> Tensor:
-    """Integers in [0, 2³²), int64, made to look random: an invertible mixing of their bits."""
-    mixed = numbers ^ (numbers >> 16)
-    mixed.mul_(0x21F0AAAD).bitwise_and_(_LOW_32_BITS)
-    mixed.bitwise_xor_(mixed >> 15)
-    mixed.mul_(0x735A2D97).bitwise_and_(_LOW_32_BITS)
-    return mixed.bitwise_xor_(mixed >> 15)
 
 
 class Memory(nn.Module):
@@ -49,9 +48,11 @@ class Memory(nn.Module):
     def draw(self, index: Tensor) -> Tensor:
         """Positions [B, 1 + M]: each image's own, then its negatives, uniform over the images of other classes and not
         distinct."""
-        count = len(index) * self.num_negatives
-        key = scrambled(self.step & _LOW_32_BITS)
-        numbers = scrambled(torch.arange(count, device=index.device)).add_(key).bitwise_and_(_LOW_32_BITS)
+        rank, count = workers()
+        rows = torch.arange(rank, len(index) * count, count, device=index.device).unsqueeze(1)  # in the whole batch
+        numbers = (rows * self.num_negatives + torch.arange(self.num_negatives, device=index.device)).flatten()
+        key = scrambled(self.step & LOW_32_BITS)
+        numbers = scrambled(numbers).add_(key).bitwise_and_(LOW_32_BITS)
         siblings = self.siblings[index].unsqueeze(1)
         others = len(self.student) - siblings
         places = scrambled(numbers).view(len(index), -1).mul_(others).bitwise_right_shift_(32)
@@ -71,20 +72,11 @@ class Memory(nn.Module):
     @torch.no_grad()
     def remember(self, student: Tensor, teacher: Tensor, index: Tensor) -> None:
         """Move the rows of a batch, over all workers, towards its features and count the step."""
-        student, teacher, index = _of_all_workers(student), _of_all_workers(teacher), _of_all_workers(index)
+        student, teacher, index = of_all_workers(student), of_all_workers(teacher), of_all_workers(index)
         for table, features in ((self.student, student), (self.teacher, teacher)):
             rows = table[index].lerp(features.to(table.dtype), 1 - self.momentum)
             table.index_copy_(0, index, directions(rows))
         self.step.add_(1)
-
-
-def _of_all_workers(part: Tensor) -> Tensor:
-    """The parts of a batch that data-parallel workers hold, so that their memories stay the same."""
-    if not distributed.is_initialized() or distributed.get_world_size() == 1:
-        return part
-    parts = [torch.empty_like(part) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(parts, part.contiguous())
-    return torch.cat(parts)
 
 
 def noise_contrast(scores: Tensor, log_normaliser: Tensor, num_train: int) -> Tensor:
@@ -137,6 +129,7 @@ class Crd(Distiller[CrdSettings]):
     @torch.no_grad()
     def _fix_normalisers(self, scores: list[Tensor]) -> None:
         """Estimate log Z from the first batch; later ones leave it, without asking the device which one it is."""
-        estimates = [side.flatten().logsumexp(0) - math.log(side.numel() / self.num_train) for side in scores]
-        estimate = torch.stack(estimates).to(self.log_normalisers.dtype)
+        rows = of_all_workers(torch.stack([side.logsumexp(1) for side in scores], dim=1))  # [B, 2]
+        estimate = rows.logsumexp(0) - math.log(len(rows) * scores[0].shape[1] / self.num_train)
+        estimate = estimate.to(self.log_normalisers.dtype)
         self.log_normalisers.copy_(torch.where(self.memory.step == 0, estimate, self.log_normalisers))

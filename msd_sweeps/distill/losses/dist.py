@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, directions, full_precision
+from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, directions, full_precision, of_all_workers
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import DistSettings
 
@@ -30,5 +30,5 @@ class Dist(Distiller[DistSettings]):
         target = (full_precision(teacher.logits) / self.settings.temperature).softmax(-1)
         return {
             "inter": lambda: correlation_loss(own, target).mean(),
-            "intra": lambda: correlation_loss(own.t(), target.t()).mean(),
+            "intra": lambda: correlation_loss(of_all_workers(own).t(), of_all_workers(target).t()).mean(),
         }

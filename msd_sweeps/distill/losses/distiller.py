@@ -5,8 +5,9 @@ from typing import Generic, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
-from torch import Size, Tensor, nn
+from torch import Size, Tensor, distributed, nn
 
+from msd_sweeps.distill.device import workers
 from msd_sweeps.distill.models.network import Network, Taps
 from msd_sweeps.space.methods import LogitSettings, MethodSettings
 
@@ -20,12 +21,14 @@ class Batch(NamedTuple):
     """One step of the stream, as a loss sees it.
 
     labels: [B], int64. index: [B], int64, position of each image in the training set that is in use.
-    epoch: how many whole epochs this student has behind it, for losses that warm up.
+    targets: of the cross-entropy: the labels, or [B, K], float32, of mixed images. smoothing: the share of it that is
+    spread over all classes.
     """
 
     labels: Tensor
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nothing calls
-    epoch: int
+    targets: Tensor | None = None
+    smoothing: float = 0.0
 
 
 class Side(NamedTuple):
@@ -65,6 +68,8 @@ class Distiller(nn.Module, Generic[AnySettings]):
         """train_labels: [N], int64, of the training images in use."""
         super().__init__()
         self.settings = settings
+        # On the device, because a captured step reads the current one.
+        self.factor = nn.Buffer(torch.tensor(self.scale(0)), persistent=False)
 
     def losses(self, student: Taps, teacher: Taps, batch: Batch) -> Losses:
         """The method's own terms: for its setting `x_weight` a function "x" that computes the unweighted term.
@@ -77,26 +82,49 @@ class Distiller(nn.Module, Generic[AnySettings]):
         """A factor of the method's own terms in an epoch, counted from 0: a warm-up, for instance."""
         return 1.0
 
+    def start_epoch(self, epoch: int) -> None:
+        """Called before the first step of an epoch, counted from 0. No other number may change between steps."""
+        self.factor.fill_(self.scale(epoch))
+
     def forward(self, student: Taps, teacher: Taps, batch: Batch) -> dict[str, Tensor]:
         """The weighted terms by name, each a float32 scalar; their sum is minimised. Those of weight 0 are absent."""
         given = self.settings.term_weights
         weights = {key.removesuffix("_weight"): weight for key, weight in given.items() if weight > 0}
         terms: dict[str, Tensor] = {}
         if "ce" in weights:
-            terms["ce"] = weights["ce"] * F.cross_entropy(full_precision(student.logits), batch.labels)
+            targets = batch.labels if batch.targets is None else batch.targets
+            cross_entropy = F.cross_entropy(full_precision(student.logits), targets, label_smoothing=batch.smoothing)
+            terms["ce"] = weights["ce"] * cross_entropy
         if "kd" in weights and isinstance(self.settings, LogitSettings):
             logits = full_precision(student.logits), full_precision(teacher.logits.detach())
             terms["kd"] = weights["kd"] * soft_divergence(*logits, self.settings.temperature).mean()
         if weights.keys() > terms.keys():
             fixed = Taps.of([tap.detach() for tap in teacher.tensors])
-            losses, scale = self.losses(student, fixed, batch), self.scale(batch.epoch)
-            terms |= {name: weight * scale * losses[name]() for name, weight in weights.items() if name not in terms}
+            losses = self.losses(student, fixed, batch)
+            terms |= {n: weight * self.factor * losses[n]() for n, weight in weights.items() if n not in terms}
         return terms
 
 
 def full_precision(tensor: Tensor) -> Tensor:
     """The tensor in float32, or as it is in float64: losses are never computed in bfloat16."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def of_all_workers(part: Tensor) -> Tensor:
+    """The rows [B, ...] of the whole batch, in its order, of which each data-parallel worker holds a part.
+
+    For terms that compare the samples of a batch: every worker computes the same one. The gradient reaches its own
+    rows, and is multiplied by the number of workers, because their gradients are averaged.
+    """
+    rank, count = workers()
+    if count == 1:
+        return part
+    parts = [torch.empty_like(part, memory_format=torch.contiguous_format) for _ in range(count)]
+    distributed.all_gather(parts, part.detach().contiguous())
+    if part.requires_grad and torch.is_grad_enabled():
+        parts[rank] = part.view_as(part)
+        parts[rank].register_hook(lambda gradient: gradient * count)
+    return torch.stack(parts, dim=1).flatten(0, 1)
 
 
 def soft_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

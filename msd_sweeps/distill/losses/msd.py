@@ -16,9 +16,12 @@ and over the scales. Where regions carry weights, a scale's average is divided b
 region counts), and the columns of the feature-wise loss weigh their samples accordingly. Regions that do not count as
 anchors remain negatives of others. Rows are normalised for the sample-wise loss, columns (not of normalised rows) for
 the feature-wise one.
+
+What the feature-wise loss contrasts is read in two ways (`feature_pairs`): the channels over the batch, or the regions
+of one sample, which a second-hand description of the paper names. Neither is certain.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -26,18 +29,29 @@ import torch
 import torch.nn.functional as F
 from torch import Size, Tensor, nn
 
-from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, Side, aligned, directions, full_precision
+from msd_sweeps.distill.losses.distiller import (
+    Batch,
+    Distiller,
+    Losses,
+    Side,
+    aligned,
+    directions,
+    full_precision,
+    of_all_workers,
+)
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import MsdSettings
 
 Stride = Literal["window", "half"]
+Contrast = Callable[[Tensor, Tensor, float], Tensor]
 
 
 def pool_scale(maps: Tensor, scale: int, stride: Stride) -> Tensor:
     """Average the windows of one scale: [B, C, H, W] -> [B, C, rows, columns].
 
-    Windows of scale k have 1/k of each side. `window` tiles the map with k × k of them (where k does not divide the
-    side, as adaptive_avg_pool2d does: neighbours may share a line); `half` slides by half a window.
+    Windows of scale k have 1/k of each side. `window` tiles the map with k × k of them, `half` slides by half a window,
+    which makes (2k − 1) × (2k − 1). Both cover the map: where a window would begin or end within a line, it takes the
+    whole line, as adaptive_avg_pool2d does, so neighbours may share lines.
     """
     height, width = maps.shape[-2:]
     finest = min(height, width)
@@ -45,8 +59,14 @@ def pool_scale(maps: Tensor, scale: int, stride: Stride) -> Tensor:
         raise ValueError(f"scale {scale} is finer than the {height} × {width} feature map; its finest is {finest}")
     if stride == "window":
         return F.adaptive_avg_pool2d(maps, scale)
-    window = (height // scale, width // scale)
-    return F.avg_pool2d(maps, window, stride=(max(1, window[0] // 2), max(1, window[1] // 2)))
+    return half_windows(half_windows(maps, scale, -1), scale, -2)
+
+
+def half_windows(maps: Tensor, scale: int, dim: int) -> Tensor:
+    """Averages of the 2k − 1 windows along one side, window i from i/2k to (i + 2)/2k of it, rounded outwards."""
+    side, halves = maps.shape[dim], 2 * scale
+    bounds = [(start * side // halves, -(-(start + 2) * side // halves)) for start in range(halves - 1)]
+    return torch.cat([maps.narrow(dim, low, high - low).mean(dim, keepdim=True) for low, high in bounds], dim)
 
 
 def common_grid(*maps: Size) -> tuple[int, int]:
@@ -92,6 +112,18 @@ def info_nce(student: Tensor, teacher: Tensor, temperature: float, bias: Tensor 
 def sample_wise(student: Tensor, teacher: Tensor, temperature: float, bias: Tensor | None = None) -> Tensor:
     """Tell the samples apart by each region: [B, R, C], [B, R, C] -> losses [R, B]."""
     return info_nce(directions(student).transpose(0, 1), directions(teacher).transpose(0, 1), temperature, bias)
+
+
+def across_regions(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Tell the samples and the regions of one scale apart, in one set: [B, R, C], [B, R, C] -> losses [R, B]."""
+    samples, regions, _ = student.shape
+    student, teacher = directions(student).flatten(0, 1), directions(teacher).flatten(0, 1)
+    return info_nce(student.unsqueeze(0), teacher.unsqueeze(0), temperature).view(samples, regions).t()
+
+
+def region_wise(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Tell the regions of each sample apart: [B, R, C], [B, R, C] -> losses [R, B]; 0 where there is one region."""
+    return info_nce(directions(student), directions(teacher), temperature).t()
 
 
 def feature_wise(student: Tensor, teacher: Tensor, temperature: float, weights: Tensor | None = None) -> Tensor:
@@ -142,28 +174,47 @@ class Msd(Distiller[MsdSettings]):
         self.counts = self.decouple_labels.counts
         uniform = region_shares(torch.ones(1, sum(self.counts)), self.counts, settings.scale_weights)
         self.uniform_shares = nn.Buffer(uniform, persistent=False)
+        # A scale of one region has nothing to contrast with it in the sample.
+        given = settings.scale_weights or [1.0] * len(self.counts)
+        self.paired_scale_weights = [weight * (count > 1) for weight, count in zip(given, self.counts, strict=True)]
 
     def losses(self, student: Taps, teacher: Taps, batch: Batch) -> Losses:
         settings = self.settings
         pairs = self._pairs_of_rows(student, teacher)
-        weights = self._row_weights(teacher, batch)
+        weights, labels = self._row_weights(teacher, batch), of_all_workers(batch.labels)
         if weights is None:
             region_share = self.uniform_shares.squeeze(0)
-            row_share = region_share / len(batch.labels)
+            row_share = region_share / len(labels)
         else:
             row_share = region_shares(weights, self.counts, settings.scale_weights)
             region_share = row_share.sum(0)
 
         def sample_loss() -> Tensor:
-            bias = other_class_bias(batch.labels, pairs[0][0].dtype) if settings.negatives == "other_classes" else None
-            losses = [sample_wise(*rows, settings.sample_temperature, bias) for rows in pairs]
+            temperature = settings.sample_temperature
+            if settings.negatives == "all_regions":
+                losses = [self._by_scale(across_regions, rows, temperature) for rows in pairs]
+            else:
+                is_split = settings.negatives == "other_classes"
+                bias = other_class_bias(labels, pairs[0][0].dtype) if is_split else None
+                losses = [sample_wise(*rows, temperature, bias) for rows in pairs]
             return torch.stack([(loss.t() * row_share).sum() for loss in losses]).mean()
 
         def feature_loss() -> Tensor:
-            losses = [feature_wise(*rows, settings.feature_temperature, weights) for rows in pairs]
-            return torch.stack([(loss.mean(1) * region_share).sum() for loss in losses]).mean()
+            temperature = settings.feature_temperature
+            if settings.feature_pairs == "channels":
+                losses = [feature_wise(*rows, temperature, weights) for rows in pairs]
+                return torch.stack([(loss.mean(1) * region_share).sum() for loss in losses]).mean()
+            counted = torch.ones_like(pairs[0][0][..., 0]) if weights is None else weights
+            share = region_shares(counted, self.counts, self.paired_scale_weights)
+            losses = [self._by_scale(region_wise, rows, temperature) for rows in pairs]
+            return torch.stack([(loss.t() * share).sum() for loss in losses]).mean()
 
         return {"sample": sample_loss, "feature": feature_loss}
+
+    def _by_scale(self, contrast: Contrast, rows: tuple[Tensor, Tensor], temperature: float) -> Tensor:
+        """Losses [R, B] of each scale's regions among themselves; rows: of student and teacher, [B, R, C]."""
+        student, teacher = (side.split(self.counts, dim=1) for side in rows)
+        return torch.cat([contrast(*scale, temperature) for scale in zip(student, teacher, strict=True)])
 
     def _tapped(self, student: Any, teacher: Any) -> list[tuple[Any, Any]]:
         """The maps to compare, of two `Taps`, or their shapes, of two `Side`s."""
@@ -180,7 +231,8 @@ class Msd(Distiller[MsdSettings]):
             if self.settings.projector == "heads":
                 student_rows = full_precision(self.classify_student(student_rows))
                 teacher_rows = full_precision(self.classify_teacher(teacher_rows)).detach()
-            pairs.append((self.projectors[position](student_rows), teacher_rows))
+            student_rows = self.projectors[position](student_rows)
+            pairs.append((of_all_workers(student_rows), of_all_workers(teacher_rows)))
         return pairs
 
     def _row_weights(self, teacher: Taps, batch: Batch) -> Tensor | None:
@@ -190,7 +242,7 @@ class Msd(Distiller[MsdSettings]):
         rows = self.decouple_labels(teacher.last)
         agrees = self.classify_teacher(rows).detach().argmax(-1) == batch.labels.unsqueeze(1)
         otherwise = self.settings.disagree_weight if self.settings.regions == "weighted" else 0.0
-        return torch.where(agrees, 1.0, otherwise).to(rows.dtype)
+        return of_all_workers(torch.where(agrees, 1.0, otherwise).to(rows.dtype))
 
     def _projector(self, student: Size, teacher: Size) -> nn.Module:
         if self.settings.projector == "linear":

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, directions, full_precision
+from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, directions, full_precision, of_all_workers
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import PktSettings
 
@@ -31,4 +31,5 @@ class Pkt(Distiller[PktSettings]):
     """
 
     def losses(self, student: Taps, teacher: Taps, batch: Batch) -> Losses:
-        return {"probability": lambda: probability_loss(full_precision(student.pooled), full_precision(teacher.pooled))}
+        features = of_all_workers(full_precision(student.pooled)), of_all_workers(full_precision(teacher.pooled))
+        return {"probability": lambda: probability_loss(*features)}

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, directions, full_precision
+from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, directions, full_precision, of_all_workers
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import RkdSettings
 
@@ -43,5 +43,5 @@ class Relational(Distiller[RkdSettings]):
     """
 
     def losses(self, student: Taps, teacher: Taps, batch: Batch) -> Losses:
-        features = full_precision(student.pooled), full_precision(teacher.pooled)
+        features = of_all_workers(full_precision(student.pooled)), of_all_workers(full_precision(teacher.pooled))
         return {"distance": lambda: distance_loss(*features), "angle": lambda: angle_loss(*features)}

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, directions, full_precision
+from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, directions, full_precision, of_all_workers
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import SpSettings
 
@@ -21,4 +21,5 @@ class SimilarityPreserving(Distiller[SpSettings]):
     """
 
     def losses(self, student: Taps, teacher: Taps, batch: Batch) -> Losses:
-        return {"similarity": lambda: similarity_loss(full_precision(student.last), full_precision(teacher.last))}
+        maps = of_all_workers(full_precision(student.last)), of_all_workers(full_precision(teacher.last))
+        return {"similarity": lambda: similarity_loss(*maps)}

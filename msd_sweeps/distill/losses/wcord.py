@@ -7,7 +7,15 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from msd_sweeps.distill.losses.crd import Memory
-from msd_sweeps.distill.losses.distiller import Batch, Distiller, Losses, Side, directions, full_precision
+from msd_sweeps.distill.losses.distiller import (
+    Batch,
+    Distiller,
+    Losses,
+    Side,
+    directions,
+    full_precision,
+    of_all_workers,
+)
 from msd_sweeps.distill.models.network import Taps
 from msd_sweeps.space.methods import WcordSettings
 
@@ -74,6 +82,7 @@ class Wcord(Distiller[WcordSettings]):
             return (critic_gap(student_scores) + critic_gap(teacher_scores)).mean()
 
         def local_loss() -> Tensor:
-            return transport_loss(*features, self.settings.entropy, self.settings.iterations)
+            own, other = map(of_all_workers, features)
+            return transport_loss(own, other, self.settings.entropy, self.settings.iterations)
 
         return {"global": critic_loss, "local": local_loss}

@@ -6,15 +6,17 @@ from functools import partial
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from msd_sweeps.catalog.networks import NetworkFacts
+from msd_sweeps.catalog.networks import BUILDERS, NetworkFacts
 from msd_sweeps.distill.models.imagenet import ImageNetMobileNetV2, ImageNetResNet
 from msd_sweeps.distill.models.mobilenet import ImageNetMobileNetV1, MobileNetV2Cifar
 from msd_sweeps.distill.models.network import CannotClassifyRegions, Network, Taps, fold_batch_norm
+from msd_sweeps.distill.models.own import own_network
 from msd_sweeps.distill.models.resnet_cifar import ResNet50Cifar, ResNetCifar, WideResNet
 from msd_sweeps.distill.models.shufflenet import ShuffleNetV1Cifar, ShuffleNetV2Cifar
-from msd_sweeps.distill.models.timm_networks import TimmConvNeXt, TimmNetwork, TimmSwin, TimmViT
+from msd_sweeps.distill.models.timm_networks import AnyTimm, TimmConvNeXt, TimmNetwork, TimmSwin, TimmViT
 from msd_sweeps.distill.models.vgg import VGG
 from msd_sweeps.space.errors import nearest
+from msd_sweeps.space.own_code import resolved
 
 __all__ = ["NETWORKS", "CannotClassifyRegions", "Network", "Taps", "build", "fold_batch_norm", "measure"]
 
@@ -44,10 +46,17 @@ NETWORKS: dict[str, Callable[..., Network]] = {
 
 
 def build(name: str, num_classes: int) -> Network:
-    """The network of that name with fresh weights. Raises ValueError for a name that NETWORKS lacks."""
-    if name not in NETWORKS:
-        raise ValueError(f"unknown network {name!r}; {nearest(name, NETWORKS)}")
-    return NETWORKS[name](num_classes=num_classes)
+    """The network of that name with fresh weights: of NETWORKS, of one's own, or of timm as `timm/NAME`.
+
+    Raises ValueError for a name that there is not.
+    """
+    if name in NETWORKS:
+        return NETWORKS[name](num_classes=num_classes)
+    if name.startswith("timm/"):
+        return AnyTimm(name.removeprefix("timm/"), num_classes)
+    if name in BUILDERS or ":" in name:
+        return own_network(name, BUILDERS.get(name) or resolved(name), num_classes)
+    raise ValueError(f"unknown network {name!r}; {nearest(name, NETWORKS)}")
 
 
 def measure(name: str) -> NetworkFacts:
@@ -55,12 +64,20 @@ def measure(name: str) -> NetworkFacts:
 
     Raises ModuleNotFoundError where its package is not installed.
     """
-    with torch.device("meta"), torch.no_grad():
+    try:
+        return _measured_on(name, "meta")
+    except (NotImplementedError, RuntimeError):  # a network of one's own that needs numbers to be built
+        return _measured_on(name, "cpu")
+
+
+def _measured_on(name: str, device: str) -> NetworkFacts:
+    with torch.device(device), torch.no_grad():
         side = build(name, num_classes=100).image_size
         network = build(name, num_classes=100 if side == 32 else 1000).eval()
         with FlopCounterMode(display=False) as counted:
             taps = network(torch.empty(1, 3, side, side))
         channels, last_side = taps.last.shape[1:3]
+        shown = {"stages": len(taps.stages), "last": channels, "pooled": taps.pooled.shape[1]}
         return NetworkFacts(
             channels=channels,
             reduction=side // last_side,
@@ -69,6 +86,7 @@ def measure(name: str) -> NetworkFacts:
             classifies_regions=_works(network.classify, torch.empty(1, channels)),
             image_size=side,
             other_sizes=_works(network, torch.empty(1, 3, 2 * side, 2 * side)),
+            lacks=tuple(tap for tap, count in shown.items() if not count),
         )
 
 

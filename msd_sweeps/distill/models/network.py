@@ -110,6 +110,14 @@ def initialise_he(network: nn.Module, linear_std: float | None = None) -> None:
             nn.init.zeros_(module.bias)
 
 
+def _traced(network: nn.Module) -> Iterable[fx.Node]:
+    """The nodes of a network; none of one whose forward pass cannot be traced, such as one that branches on values."""
+    try:
+        return fx.Tracer().trace(network).nodes
+    except Exception:  # own code may raise anything when it is run on stand-ins for tensors
+        return ()
+
+
 def fold_batch_norm(network: Network) -> Network:
     """A frozen copy in eval mode whose BatchNorm2d layers are folded into convolutions where they can be.
 
@@ -118,7 +126,7 @@ def fold_batch_norm(network: Network) -> Network:
     Taps and `classify` are those of the network, up to rounding.
     """
     folded = copy.deepcopy(network).eval().requires_grad_(False)
-    for node in fx.Tracer().trace(folded).nodes:
+    for node in _traced(folded):
         source = node.args[0] if node.op == "call_module" else None
         if not isinstance(source, fx.Node) or source.op != "call_module" or len(source.users) > 1:
             continue

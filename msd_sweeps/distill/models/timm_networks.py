@@ -7,6 +7,7 @@ from torch import Size, Tensor, nn
 
 from msd_sweeps.distill.models.imagenet import torchvision
 from msd_sweeps.distill.models.network import CannotClassifyRegions, Network, Taps
+from msd_sweeps.space.errors import nearest
 
 
 def _timm() -> ModuleType:
@@ -81,6 +82,48 @@ class TimmConvNeXt(TimmNetwork):
     def classify(self, rows: Tensor) -> Tensor:
         channels_first = rows.reshape(-1, rows.shape[-1], 1, 1)
         return self.model.head.fc(self.model.head.norm(channels_first).reshape(rows.shape))
+
+
+class AnyTimm(Network):
+    """Any classifier of timm, as `timm/NAME`: its feature maps where timm shows them, its pooled features, its logits.
+
+    Regions are classified in ResNets and their kin alone, where a linear layer reads the mean of the last map.
+    """
+
+    def __init__(self, name: str, num_classes: int):
+        super().__init__()
+        timm = _timm()
+        if not timm.is_model(name):
+            raise ValueError(f"timm has no network '{name}'; {nearest(name, timm.list_models(), only_close=True)}")
+        self.model: Any = timm.create_model(name, pretrained=False, num_classes=num_classes)
+        self.image_size = self.model.default_cfg["input_size"][-1]  # type: ignore[misc]
+        self.register_load_state_dict_pre_hook(_accept_timm_keys)
+        depth = len(getattr(self.model, "feature_info", ()))
+        quarters = [quarter * depth // 4 - 1 for quarter in range(1, 5)]
+        self.indices = list(range(depth)) if depth <= 6 else quarters
+
+    def forward(self, images: Tensor) -> Taps:
+        if hasattr(self.model, "forward_intermediates"):
+            final, stages = self.model.forward_intermediates(images, indices=self.indices, output_fmt="NCHW")
+        else:
+            final, stages = self.model.forward_features(images), []
+        pooled = self.model.forward_head(final, pre_logits=True)
+        last = self._map(final, stages)
+        return Taps(tuple(stages), last, pooled, self.model.get_classifier()(pooled))
+
+    def _map(self, final: Tensor, stages: list[Tensor]) -> Tensor:
+        """timm's final features as a map [B, C, H, W]: [B, C, H, W], [B, H, W, C], or [B, class token + H·W, C]."""
+        if final.dim() == 3 and stages:
+            grid = stages[-1].shape[2:]
+            return final[:, -grid.numel() :].transpose(1, 2).unflatten(2, grid)
+        if final.dim() != 4:
+            return final.new_empty(len(final), 0, 1, 1)
+        return final if final.shape[1] == self.model.num_features else final.permute(0, 3, 1, 2)
+
+    def classify(self, rows: Tensor) -> Tensor:
+        if not isinstance(getattr(self.model, "fc", None), nn.Linear):
+            raise CannotClassifyRegions("no linear layer reads the mean of its last feature map")
+        return self.model.fc(rows)
 
 
 def _accept_timm_keys(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:

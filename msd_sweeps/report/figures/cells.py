@@ -14,6 +14,7 @@ from msd_sweeps.report.figures.style import Look, Plot, cell_looks
 from msd_sweeps.report.formats import short
 from msd_sweeps.report.results import NO_RESULT, Results, front_of
 from msd_sweeps.report.stats import mean_interval
+from msd_sweeps.report.tables import what_is_charged
 from msd_sweeps.space.trial import Metric
 
 MOST_TOLD = 4
@@ -131,7 +132,7 @@ def costs(results: Results) -> Iterator[Plot]:
         joined = f"{told} is both the cheapest and the best cell, so it alone is the Pareto front."
     caption = (
         f"Mean training time of a trial on {results.frames.device} against its result with 95 % t interval. {joined} "
-        "Trials that learn together are charged an equal share of their time."
+        f"The time is {what_is_charged(results)}"
     )
     draw = partial(_draw_costs, x="seconds", y="mean", titles=("training time of a trial (s)", results.value.title))
     yield Plot("cost", "Accuracy against cost", caption, frame, partial(draw, looks=cell_looks(results)))

@@ -98,17 +98,16 @@ def test_mean_and_deviation_are_those_of_the_training_images(tmp_path):
     assert torch.allclose(torch.tensor(splits.std).double(), scaled.std((0, 2, 3)))
 
 
-def test_a_selection_keeps_the_students_images(tmp_path):
-    """Holding a part out changes nothing about which images a student with `train_samples` sees."""
+def test_a_part_is_held_out_of_the_images_that_may_be_used(tmp_path):
+    """A search trains on fewer images than a confirmation, and the confirmation on all that the search trained on."""
     root = write_tree(tmp_path)
-    whole = data.load(folder(root, train_samples=9))
-    held = data.load(folder(root, train_samples=9, val_fraction=0.25))
-    assert held.val is not None
-    assert len(held.val) == 6
-    assert isinstance(whole.train, Images)
-    assert isinstance(held.train, Images)
-    assert torch.equal(whole.train.images, held.train.images)
-    assert whole.train.labels.bincount().tolist() == [3, 3, 3]
+    whole = data.load(folder(root, train_samples=12))
+    held = data.load(folder(root, train_samples=12, val_fraction=0.25))
+    parts = [{image.numpy().tobytes() for image in part.images} for part in (whole.train, held.train, held.val)]
+    assert [len(part) for part in parts] == [12, 9, 3]
+    assert parts[1] | parts[2] == parts[0]
+    assert whole.train.labels.bincount().tolist() == [4, 4, 4]
+    assert held.train.labels.bincount().tolist() == [3, 3, 3]
 
 
 def test_the_identity_follows_content_and_not_place(tmp_path):

@@ -73,20 +73,20 @@ class Pair(NamedTuple):
         return self.distiller(name, **changes)(*self.taps(), self.batch)
 
 
+def new_pair(
+    dtype: torch.dtype = torch.float64,
+    student: tuple[int, int, int] = (4, 5, 6),
+    teacher: tuple[int, int, int] = (4, 6, 8),
+) -> Pair:
+    torch.manual_seed(0)
+    networks = SmallNetwork(student).to(dtype), SmallNetwork(teacher).to(dtype)
+    batch = Batch(torch.tensor([0, 3, 1, 0, 4, 3]), torch.tensor([7, 2, 39, 0, 21, 11]))
+    return Pair(*networks, torch.randn(6, 3, 16, 16, dtype=dtype), batch)
+
+
 @pytest.fixture
 def make_pair() -> Callable[..., Pair]:
-    def make(
-        dtype: torch.dtype = torch.float64,
-        student: tuple[int, int, int] = (4, 5, 6),
-        teacher: tuple[int, int, int] = (4, 6, 8),
-    ) -> Pair:
-        torch.manual_seed(0)
-        networks = SmallNetwork(student).to(dtype), SmallNetwork(teacher).to(dtype)
-        labels = torch.tensor([0, 3, 1, 0, 4, 3])
-        batch = Batch(labels, torch.tensor([7, 2, 39, 0, 21, 11]), 0)
-        return Pair(*networks, torch.randn(6, 3, 16, 16, dtype=dtype), batch)
-
-    return make
+    return new_pair
 
 
 @pytest.fixture

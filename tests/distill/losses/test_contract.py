@@ -16,6 +16,8 @@ VARIANTS = [
     *((name, {}) for name in METHODS),
     ("msd", {"stride": "half"}),
     ("msd", {"projector": "heads"}),
+    ("msd", {"feature_pairs": "regions", "negatives": "all_regions"}),
+    ("msd", {"feature_pairs": "regions", "regions": "weighted", "tap": "stages"}),
     ("msd", {"regions": "agree", "negatives": "other_classes"}),
     ("msd", {"regions": "weighted", "tap": "stages", "kd_weight": 0.9}),
     ("crd", {"kd_weight": 1.0}),

@@ -75,8 +75,10 @@ def test_warm_up_is_linear_and_ends():
 
 @pytest.mark.parametrize(("name", "term"), [("dkd", "target"), ("dkd", "non_target"), ("reviewkd", "review")])
 def test_warm_up_scales_its_terms_and_not_cross_entropy(pair, name, term):
-    early = pair.terms(name, warmup_epochs=20)
-    late = pair._replace(batch=pair.batch._replace(epoch=19)).terms(name, warmup_epochs=20)
+    distiller, taps = pair.distiller(name, warmup_epochs=20), pair.taps()
+    early = distiller(*taps, pair.batch)
+    distiller.start_epoch(19)
+    late = distiller(*taps, pair.batch)
     torch.testing.assert_close(late[term], 20 * early[term])
     torch.testing.assert_close(late["ce"], early["ce"])
 

@@ -1,5 +1,6 @@
 """The reconstruction of multi-scale decoupling, against plain loops and by its identities."""
 
+import itertools
 import math
 
 import pytest
@@ -11,13 +12,16 @@ from torch.autograd import gradcheck
 from msd_sweeps.distill.losses.distiller import directions
 from msd_sweeps.distill.losses.msd import (
     Decoupling,
+    across_regions,
     common_grid,
     feature_wise,
     info_nce,
     other_class_bias,
     region_shares,
+    region_wise,
     sample_wise,
 )
+from msd_sweeps.space.methods import METHODS
 
 ONLY_SAMPLE = {"ce_weight": 0.0, "feature_weight": 0.0, "sample_weight": 1.0}
 ONLY_FEATURE = {"ce_weight": 0.0, "feature_weight": 1.0, "sample_weight": 0.0}
@@ -72,7 +76,7 @@ def test_the_feature_wise_loss_contrasts_columns_of_pooled_features(make_pair):
 def windows(stride: str, scale: int):
     """Top, left and side of the windows on a 4 × 4 map."""
     side = 4 // scale
-    step = side if stride == "window" else max(1, side // 2)
+    step = side if stride == "window" else side // 2
     starts = range(0, 4 - side + 1, step)
     return [(top, left, side) for top in starts for left in starts]
 
@@ -136,16 +140,33 @@ def test_the_mean_over_a_tiling_is_the_global_feature(scale):
     torch.testing.assert_close(regions.mean(1), maps.mean((2, 3)))
 
 
-@pytest.mark.parametrize(("stride", "scale"), [("window", 3), ("half", 2), ("half", 3), ("half", 7)])
-def test_regions_are_those_of_the_pooling_layers(stride, scale):
-    maps = rows(2, 3, 7, 7)
-    window = 7 // scale
-    if stride == "window":
-        expected = F.adaptive_avg_pool2d(maps, scale)
-    else:
-        expected = F.avg_pool2d(maps, window, stride=max(1, window // 2))
-    found = Decoupling(maps.shape, (7, 7), [scale], stride)(maps)
+@pytest.mark.parametrize("side", [7, 8, 14])
+def test_windows_cover_the_map_and_no_two_settings_share_them(side):
+    maps, seen = rows(1, 1, side, side), set()
+    for stride, scale in itertools.product(("window", "half"), range(1, side + 1)):
+        matrix = Decoupling(maps.shape, (side, side), [scale], stride).matrix
+        assert matrix.sum(1).allclose(torch.ones(len(matrix)))
+        assert (matrix > 0).any(0).all(), f"{stride}, scale {scale}: a pixel is in no window"
+        assert len(matrix) == (scale if stride == "window" else 2 * scale - 1) ** 2
+        windows_here = tuple(map(tuple, (matrix > 0).tolist()))
+        is_refused = stride == "half" and 2 * scale == side  # beside window at scale side - 1: see tests/space
+        assert windows_here not in seen or scale == 1 or is_refused
+        seen.add(windows_here)
+
+
+@pytest.mark.parametrize(("side", "scale"), [(8, 1), (8, 2), (8, 4), (14, 7)])
+def test_where_half_a_window_is_whole_lines_it_is_the_stride_of_a_pooling_layer(side, scale):
+    maps = rows(2, 3, side, side)
+    window = side // scale
+    expected = F.avg_pool2d(maps, window, stride=max(1, window // 2))
+    found = Decoupling(maps.shape, (side, side), [scale], "half")(maps)
     torch.testing.assert_close(found, expected.flatten(2).transpose(1, 2), rtol=1e-6, atol=1e-6)
+
+
+def test_a_tiling_is_that_of_the_pooling_layer():
+    maps = rows(2, 3, 7, 7)
+    found = Decoupling(maps.shape, (7, 7), [3])(maps)
+    torch.testing.assert_close(found, F.adaptive_avg_pool2d(maps, 3).flatten(2).transpose(1, 2), rtol=1e-6, atol=1e-6)
 
 
 def test_the_larger_map_is_pooled_down_first():
@@ -259,3 +280,52 @@ def test_gradients():
     assert gradcheck(directions, student)
     maps = rows(2, 3, 4, 4).requires_grad_()
     assert gradcheck(Decoupling(maps.shape, (4, 4), (1, 2), "half"), maps)
+
+
+def test_the_regions_of_a_sample_are_told_apart():
+    """The second reading of the feature-wise loss, one value at a time."""
+    student, teacher = rows(3, 4, 5), rows(3, 4, 5)
+    found = region_wise(student, teacher, 0.4)
+    assert found.shape == (4, 3)
+    for sample in range(3):
+        torch.testing.assert_close(found[:, sample], plain_info_nce(student[sample], teacher[sample], 0.4))
+
+
+def test_two_regions_by_hand():
+    student = torch.tensor([[[2.0, 0.0], [0.0, 3.0]]])
+    teacher = torch.tensor([[[1.0, 0.0], [3.0, 4.0]]])
+    first, second = region_wise(student, teacher, 0.5)[:, 0].tolist()
+    assert first == pytest.approx(-math.log(math.exp(2) / (math.exp(2) + math.exp(1.2))))
+    assert second == pytest.approx(-math.log(math.exp(1.6) / (math.exp(1.6) + 1)))
+
+
+def test_all_regions_of_a_scale_are_told_apart_in_one_set():
+    student, teacher = rows(3, 4, 5), rows(3, 4, 5)
+    expected = plain_info_nce(student.flatten(0, 1), teacher.flatten(0, 1), 0.3)
+    torch.testing.assert_close(across_regions(student, teacher, 0.3), expected.view(3, 4).t())
+    one_region = rows(3, 1, 5), rows(3, 1, 5)
+    torch.testing.assert_close(across_regions(*one_region, 0.3), sample_wise(*one_region, 0.3))
+
+
+@pytest.mark.parametrize("regions", ["all", "agree", "weighted"])
+def test_scale_one_takes_no_part_where_regions_are_paired(make_pair, regions):
+    pair = make_pair(student=(4, 6, 8))
+    settings = {"projector": "none", "feature_pairs": "regions", "regions": regions, **ONLY_FEATURE}
+    both, alone = (pair.terms("msd", scales=scales, **settings)["feature"] for scales in ((1, 2), (2,)))
+    torch.testing.assert_close(both, alone)
+    assert both > 0
+
+
+def test_scale_weights_count_among_the_scales_that_take_part(make_pair):
+    pair = make_pair(student=(4, 6, 8))
+    settings = {"projector": "none", "feature_pairs": "regions", **ONLY_FEATURE}
+    two, four = (pair.terms("msd", scales=(scale,), **settings)["feature"] for scale in (2, 4))
+    found = pair.terms("msd", scales=(1, 2, 4), scale_weights=(5.0, 3.0, 1.0), **settings)["feature"]
+    torch.testing.assert_close(found, 0.75 * two + 0.25 * four)
+
+
+@pytest.mark.parametrize("choices", [{"scales": (1,)}, {"scales": (1, 2), "scale_weights": (1.0, 0.0)}])
+def test_regions_cannot_be_paired_at_scale_one_alone(choices):
+    with pytest.raises(ValueError, match="'regions' needs a scale above 1"):
+        METHODS["msd"](name="msd", feature_pairs="regions", **choices)
+    METHODS["msd"](name="msd", feature_pairs="regions", feature_weight=0.0, **choices)

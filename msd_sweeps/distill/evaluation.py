@@ -1,0 +1,69 @@
+"""How good a trained network is: accuracy, likelihood, calibration, and agreement with another network."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from msd_sweeps.distill.data.splits import Split, Splits
+from msd_sweeps.distill.models.network import Network
+from msd_sweeps.space.trial import METRICS
+
+Predict = Callable[[Tensor], Tensor]
+"""Logits [B, K] in float32 of images [B, 3, H, W], uint8."""
+_BINS = 15
+
+
+@torch.no_grad()
+def logits_of(predict: Predict, part: Split) -> Tensor:
+    """The logits [N, K] of all images of a part, in batches as `cohort.evaluate` has them."""
+    batch_size = 500 if part.image_shape[-1] <= 64 else 125
+    return torch.cat([predict(images) for images, _ in part.plain(batch_size)])
+
+
+def own_scores(network: Network, splits: Splits, part: Split, dtype: torch.dtype, name: str) -> dict[str, float]:
+    """The metrics of one's own on a part of `splits`, whose name they begin with. `network` is in evaluation mode."""
+    if not METRICS:
+        return {}
+    normalise, device = splits.normaliser(), part.labels.device
+
+    def predict(images: Tensor) -> Tensor:
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            return network(normalise(images)).logits.float()
+
+    logits = logits_of(predict, part)
+    return {f"{name}_{metric}": float(function(logits, part.labels)) for metric, (function, _) in METRICS.items()}
+
+
+def scores(logits: Tensor, labels: Tensor, teacher: Tensor | None = None) -> dict[str, float]:
+    """Scores of logits [N, K] with labels [N]: accuracies and shares in percent, the others in nats.
+
+    nll: the mean negative log-likelihood of the labels. calibration_error: the expected calibration error with 15 bins
+    of equal width (Guo et al., ICML 2017). With the logits [N, K] of a teacher also teacher_agreement, how often both
+    have the same first class, and teacher_divergence, the mean KL(teacher ‖ network).
+    """
+    found = {"top1": _share(logits.argmax(1) == labels)}
+    if logits.shape[1] > 5:
+        found["top5"] = _share((logits.topk(5).indices == labels[:, None]).any(1))
+    found["nll"] = F.cross_entropy(logits.double(), labels).item()
+    found["calibration_error"] = calibration_error(logits, labels)
+    if teacher is not None:
+        found["teacher_agreement"] = _share(logits.argmax(1) == teacher.argmax(1))
+        log_network, log_teacher = (F.log_softmax(one.double(), dim=1) for one in (logits, teacher))
+        divergence = F.kl_div(log_network, log_teacher, reduction="batchmean", log_target=True)
+        found["teacher_divergence"] = divergence.item()
+    return found
+
+
+def calibration_error(logits: Tensor, labels: Tensor) -> float:
+    """The mean distance, in percent, of confidence and accuracy over bins of confidence, weighted by their images."""
+    confidence, predicted = logits.double().softmax(1).max(1)
+    right = (predicted == labels).double()
+    bins = (confidence * _BINS).long().clamp(max=_BINS - 1)
+    gaps = torch.zeros(_BINS, dtype=torch.float64, device=logits.device).index_add_(0, bins, confidence - right)
+    return 100 * (gaps.abs().sum() / len(labels)).item()
+
+
+def _share(values: Tensor) -> float:
+    return 100 * values.double().mean().item()

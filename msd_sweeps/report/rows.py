@@ -1,0 +1,50 @@
+"""Every row of a table as a base file: `python -m msd_sweeps.train --base reports/NAME/rows/ROW.yaml` trains it."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from msd_sweeps.report.cells import Cell
+from msd_sweeps.report.formats import text_bytes
+from msd_sweeps.report.results import Results
+from msd_sweeps.space.own_code import Source
+from msd_sweeps.space.strict_yaml import dump
+
+ROWS = "rows"
+
+
+def base_files(results: Results) -> dict[str, bytes]:
+    """A base for each row with trials, by its path in the report; it has every setting but the seed.
+
+    Beside them lie the sources of one's own code that they import.
+    """
+    sources = [Source(*source) for source in results.frames.header.launch.own.get("sources", ())]
+    files = {f"{ROWS}/{source.file}": source.text.encode() for source in sources if source.path}
+    imports = [source.file for source in sources if source.path] + [one.module for one in sources if not one.path]
+    for cell in results.cells:
+        if cell.trial is not None:
+            name = re.sub(r"[^a-z0-9.]+", "_", cell.label.lower()).strip("_.")[:80] or cell.cell
+            path = f"{ROWS}/{name}.yaml"
+            path = path if path not in files else f"{ROWS}/{name}_{cell.cell[:6]}.yaml"
+            files[path] = text_bytes(_base(cell, results.frames.sweep.name, imports))
+    return files
+
+
+def _base(cell: Cell, sweep: str, imports: list[str]) -> str:
+    assert cell.trial is not None
+    tree: dict[str, Any] = {"imports": imports} if imports else {}
+    tree |= cell.trial.model_dump(mode="json", exclude={"imports": True, "seed": True, "data": {"content"}})
+    seeds = ", ".join(map(str, sorted(cell.values))) or "none"
+    lines = [f"# The row '{cell.label}' of the sweep {sweep}; finished seeds: {seeds} (--set seed=N)."]
+    for section, key, what in (("data", "root", "FOLDER"), ("teacher", "weights", "FILE")):
+        place = tree[section][key]
+        if place is not None and Path(place).is_absolute():  # of the machine that ran
+            lines.append(f"# It needs --set {section}.{key}={what}, which was {Path(place).name}.")
+            del tree[section][key]
+    return "\n".join([*lines, dump(_given(tree))])
+
+
+def _given(tree: dict[str, Any]) -> dict[str, Any]:
+    """A tree without the keys that have no value, as one writes it."""
+    given = {key: _given(value) if isinstance(value, dict) else value for key, value in tree.items()}
+    return {key: value for key, value in given.items() if value is not None}
