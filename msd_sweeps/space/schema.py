@@ -231,8 +231,8 @@ class Space(Settings):
     @property
     def first_seeds(self) -> list[int]:
         """The seeds that every reported cell gets; only a race adds others."""
-        fixed = self.seeds if isinstance(self.seeds, list) else list(range(self.seeds.at_least))
-        return self.confirm.seeds if self.design == "search" else fixed
+        seeds = self.confirm.seeds if self.design == "search" else self.seeds
+        return seeds if isinstance(seeds, list) else list(range(seeds.at_least))
 
     @property
     def looks(self) -> tuple[int, ...]:
