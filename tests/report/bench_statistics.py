@@ -28,9 +28,8 @@ def found(values: Floats) -> tuple[list[bool], list[bool]]:
 def main() -> None:
     """Print the table."""
     tables = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
-    print(
-        "| law | n | m | false, ours | false, Bonferroni | found, ours | found, Bonferroni |\n|---|---|---|---|---|---|---|"
-    )
+    print("| law | n | m | false, ours | false, Bonferroni | found, ours | found, Bonferroni |")
+    print("|---" * 7 + "|")
     for law in LAWS:
         for n in (3, 5, 10):
             for m in (1, 4, 16):
