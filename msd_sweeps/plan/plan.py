@@ -74,7 +74,11 @@ class Plan:
         space, fixed = self.sweep.space, self.sweep.fixed_trials
         if space.design != "search":
             cells = len({planned.label for planned in fixed})
-            return f"{len(fixed)} = {cells} cells x {len(space.seeds)} seeds"
+            race = space.race
+            more = (
+                f", and up to {cells * (race.at_most - race.at_least)} where a comparison is undecided" if race else ""
+            )
+            return f"{len(fixed)} = {cells} cells x {len(space.first_seeds)} seeds{more}"
         confirm, search = space.confirm, space.search
         stopping = f", stopped early by {space.scheduler.type}" if space.scheduler.type != "none" else ""
         names = ", ".join([f"{confirm.top_k} winner{'' if confirm.top_k == 1 else 's'}", *confirm.baselines])

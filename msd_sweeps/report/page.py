@@ -74,10 +74,19 @@ def _design(results: Results) -> list[tuple[str, str]]:
         facts.append(("bound", short(f"{changes_text(bound.set)} where {beside}", 300)))
     for part, changes in space.without.items():
         facts.append((f"without {short(part)}", short(changes_text(changes), 300)))
-    facts += _search_facts(space) if space.design == "search" else [("Seeds", value_text(space.seeds))]
+    facts += _search_facts(space) if space.design == "search" else [("Seeds", _seeds_text(space))]
     compared = f"{results.value.title} after the last epoch, measured once"
     baseline = short(results.baseline.label) if results.baseline else "none"
     return [*facts, ("Compared", compared), ("Baseline", baseline)]
+
+
+def _seeds_text(space: Space) -> str:
+    """The seeds, and how a race adds some."""
+    if space.race is None:
+        return value_text(space.first_seeds)
+    race, margin = space.race, f"{space.race.until.settled:g}"
+    added = f"then {race.step} more at a time, up to {race.at_most}, where a comparison is undecided"
+    return f"{race.at_least} of every row, {added}: not better, not worse, not equal within {margin}"
 
 
 def _parameter_text(parameter: Parameter) -> str:

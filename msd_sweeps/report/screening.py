@@ -1,71 +1,34 @@
 """Main effects and interactions of a screening design: least squares, with intervals that hold all together."""
 
-import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy import optimize, special
-from scipy import stats as scipy_stats
 
 from msd_sweeps.report.cells import Cell, short_path, value_text
 from msd_sweeps.report.document import Column, Table
 from msd_sweeps.report.formats import capital, short
 from msd_sweeps.report.results import Results
+from msd_sweeps.report.stats import Estimate, Family, Floats
 from msd_sweeps.report.tables import NOTHING, difference_text, signed
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.levels import levels_of
 from msd_sweeps.space.screening import interaction
 
-Floats = NDArray[np.float64]
-Rule = Callable[[Floats, Floats, int], tuple[Floats, Floats]]
-"""From [m] estimates, their standard errors and the degrees of freedom of the error: half widths of intervals that hold
-together, and p-values that agree with them."""
-
-LEVEL = 0.95
 _COLUMNS = ["kind", "effect", "change", "difference", "low", "high", "p", "seeds"]
 _MOST_NAMED = 4
 
 
-def together(estimates: Floats, errors: Floats, df: int) -> tuple[Floats, Floats]:
-    """The rule of the studentized maximum modulus, a `Rule`.
-
-    It is exact for uncorrelated estimates with one estimate of their variance, as a whole orthogonal design gives, and
-    conservative for correlated ones (Sidak, JASA 1967; Hochberg and Tamhane, Multiple Comparison Procedures, 1987).
-    """
-    with np.errstate(invalid="ignore", divide="ignore"):
-        p = _tail(np.abs(estimates / errors), len(estimates), df)
-    return _critical(len(estimates), df) * errors, p
-
-
-@functools.cache
-def _critical(count: int, df: int) -> float:
-    return float(optimize.brentq(lambda value: _tail(np.array([value]), count, df)[0] - (1 - LEVEL), 0.5, 1e4))
-
-
-def _tail(values: Floats, count: int, df: int) -> Floats:
-    """The chance that the largest of `count` independent |t| with one variance of `df` degrees exceeds each value."""
-    scales, weights = _scales(df)
-    below = (2 * special.ndtr(np.outer(values, scales)) - 1) ** count @ weights
-    return np.clip(1 - below, 0.0, 1.0)
-
-
-@functools.cache
-def _scales(df: int) -> tuple[Floats, Floats]:
-    """Nodes and weights over the ratio of estimated to true standard deviation: quantiles at Gauss-Legendre nodes."""
-    nodes, weights = np.polynomial.legendre.leggauss(200)
-    return np.sqrt(scipy_stats.chi2.ppf((nodes + 1) / 2, df) / df), weights / 2
-
-
-def effects(sweep: Sweep, cells: Sequence[Cell], rule: Rule = together) -> tuple[pd.DataFrame, list[str]]:
+def effects(sweep: Sweep, cells: Sequence[Cell], family: Family) -> tuple[pd.DataFrame, list[str]]:
     """A row an effect with its interval, in the unit of the compared metric; and what has to be known of them.
 
     Columns: kind (main effect, or interactions), effect, change, difference, low, high, p, seeds. A main effect is the
     mean at a level minus the mean at the first. An interaction is half of how much the effect of one factor differs
     between the levels of the other; aliased ones are one row, which is their sum. The error is the spread of the trials
-    around their cells and seeds; it needs no model of the effects. Every trial counts, also where others have failed.
+    around their cells and seeds; it needs no model of the effects. It is one for all of them: each compares one half of the
+    cells with the other, so that cells of unlike spread count alike in each. Every trial counts, also where others have
+    failed.
     """
     designed = [cell for cell in cells if cell.levels]
     trials = [(number, seed, value) for number, cell in enumerate(designed) for seed, value in cell.values.items()]
@@ -89,13 +52,13 @@ def effects(sweep: Sweep, cells: Sequence[Cell], rule: Rule = together) -> tuple
     around = np.hstack([own_seed, own_cell])
     residuals = values - around @ np.linalg.lstsq(around, values, rcond=None)[0]
     df = len(values) - int(np.linalg.matrix_rank(around))
-    half, p = np.full(len(found), math.nan), np.full(len(found), math.nan)
+    errors = np.full(len(found), math.nan)
     if df > 0 and (variance := float(residuals @ residuals) / df) > 1e-18:
         errors = np.sqrt(variance * np.diag(np.linalg.inv(design.T @ design))[len(seeds) :])
-        half, p = rule(found, errors, df)
     else:
         notes.append("Without spread between seeds there is no interval.")
-    rows = [(*name, d, d - h, d + h, one, len(seeds)) for name, d, h, one in zip(names, found, half, p, strict=True)]
+    told = family.differences([Estimate(*one, df, len(seeds), True) for one in zip(found, errors, strict=True)])
+    rows = [(*name, *one.interval[:3], one.p, len(seeds)) for name, one in zip(names, told, strict=True)]
     return pd.DataFrame(rows, columns=_COLUMNS), notes
 
 
@@ -125,7 +88,7 @@ def _columns(sweep: Sweep, rows: list[list[int]]) -> tuple[list[tuple[str, str, 
 
 def tables(results: Results) -> Iterator[tuple[str, Table]]:
     """The tables of a screening design, each with its title."""
-    frame, notes = effects(results.frames.sweep, results.cells)
+    frame, notes = effects(results.frames.sweep, results.cells, results.family)
     layout, names = results.frames.sweep.layout, [short_path(name) for name in results.frames.sweep.space.parameters]
     columns: list[Column] = [
         (results.value.difference_title, True, lambda row: difference_text(row["difference"], row["low"], row["high"])),
@@ -147,7 +110,7 @@ def tables(results: Results) -> Iterator[tuple[str, Table]]:
     clear = (
         "No interaction of two choices can feign them." if not layout.shared else "They hold if no interaction does."
     )
-    rule = f"Intervals and p hold together for all {len(frame)} effects of both tables at 95 %."
+    rule = f"All {results.family.size} intervals and p of this page hold together at 95 %."
     for kind, title, of_kind, note in (
         ("main effect", "Main effects", mains, f"The mean at a level minus the mean at the first. {clear} {rule}"),
         ("interactions", "Interactions of two choices", pairs, "Half of how much one effect differs between the levels "
@@ -162,7 +125,7 @@ def tables(results: Results) -> Iterator[tuple[str, Table]]:
 
 def answer(results: Results) -> str:
     """Which choices matter, in two sentences."""
-    frame, _ = effects(results.frames.sweep, results.cells)
+    frame, _ = effects(results.frames.sweep, results.cells, results.family)
     if frame.empty:
         return "Too few trials have finished for the effects of this design to be told apart."
     clear = frame[(frame["low"] > 0) | (frame["high"] < 0)]

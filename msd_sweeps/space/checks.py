@@ -245,7 +245,7 @@ def _count_problems(sweep: Sweep) -> Problems:
         if space.design == "screening":
             counts = [len(sweep.layout.cells)]
         cells = math.prod(counts) if space.design in ("grid", "screening") else 1 + sum(counts) + len(space.without)
-        trials = (cells + len(space.also)) * len(space.seeds)
+        trials = (cells + len(space.also)) * space.looks[-1]
     if trials > _MOST_TRIALS:
         problem = f"this makes {trials:,} trials, and a sweep has at most {_MOST_TRIALS:,}"
         yield ("design",), f"{problem}; give fewer choices or seeds, or search"

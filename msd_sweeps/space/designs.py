@@ -142,7 +142,7 @@ class Sweep:
     def fixed_trials(self) -> tuple[PlannedTrial, ...]:
         """The trials that are known before anything runs: a design's, or the baselines of a search."""
         if self.space.design != "search":
-            return replicates(list(self.cells()), self.space.seeds)
+            return replicates(list(self.cells()), self.space.first_seeds)
         baselines = self.space.confirm.baselines.items()
         cells = [PlannedTrial(changed(self.base, changes), label, "confirm") for label, changes in baselines]
         return replicates(cells, self.space.confirm.seeds)
@@ -264,7 +264,7 @@ def replicates(cells: Sequence[PlannedTrial], seeds: Sequence[int]) -> tuple[Pla
 
 def fresh_seeds(space: Space, count: int) -> list[int]:
     """Seeds above the largest seed that a space uses."""
-    used = [space.search.seed, *space.confirm.seeds] if space.design == "search" else space.seeds
+    used = [space.search.seed] * (space.design == "search") + space.first_seeds
     return list(range(max(used) + 1, max(used) + 1 + count))
 
 

@@ -8,7 +8,8 @@ from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag, field
 
 from msd_sweeps.space.conditions import parse_condition
 from msd_sweeps.space.secrets import holds_user, secrets_in
-from msd_sweeps.space.settings import Changes, Count, Seed, Seeds, Settings
+from msd_sweeps.space.seeds import Confirm, Race, SeedsOrRace
+from msd_sweeps.space.settings import Changes, Count, Seed, Settings
 from msd_sweeps.space.trial import COSTS, Metric, MetricName, metric_type
 
 MOST_CHOICES = 1000
@@ -123,14 +124,6 @@ class Scheduler(Settings):
     reduction_factor: Annotated[int, Field(ge=2)] = 3
 
 
-class Confirm(Settings):
-    """The winners of a search, trained again with the held-out images too, beside the baselines."""
-
-    top_k: Count = 2
-    seeds: Seeds = [1, 2, 3]
-    baselines: dict[str, Changes] = {"none": {"method": {"name": "none"}}, "kd": {"method": {"name": "kd"}}}
-
-
 class Resources(Settings):
     """What each slot uses of the machine or the cluster."""
 
@@ -234,14 +227,30 @@ class Space(Settings):
     """With leave_one_out, each part by a label, and the changes that leave it out of the full configuration."""
     also: dict[str, Changes] = {}
     """Further cells by a label, and how they differ from the base."""
-    seeds: Seeds = [0]
-    """Every cell of a design other than a search is trained once with each."""
+    seeds: SeedsOrRace = [0]
+    """Every cell of a design other than a search is trained once with each; a race adds seeds as they are needed."""
     keep: Literal["reported", "all", "none"] = "reported"
     """Whose final weights are kept, in the sweep's folder: those of the trials that tables show, of the samples of a
     search too, or of none."""
     resources: Resources = Resources()
     report: ReportSettings = ReportSettings()
     tracking: Tracking = Tracking()
+
+    @property
+    def race(self) -> Race | None:
+        """How seeds are added to undecided comparisons; None where they are fixed."""
+        return self.seeds if isinstance(self.seeds, Race) else None
+
+    @property
+    def first_seeds(self) -> list[int]:
+        """The seeds that every reported cell gets; only a race adds others."""
+        seeds = self.confirm.seeds if self.design == "search" else self.seeds
+        return seeds if isinstance(seeds, list) else list(range(seeds.at_least))
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """Seeds of a cell at every look at its results."""
+        return self.race.looks if self.race else (len(self.first_seeds),)
 
     @property
     def metrics(self) -> list[Metric]:
@@ -273,6 +282,10 @@ class Space(Settings):
                 raise ValueError(f"{section}: has no meaning in a {self.design} design; {hint}")
         if self.design == "leave_one_out" and not self.without:
             raise ValueError("without: a leave_one_out design needs at least one part to leave out")
+        if self.race and self.design == "screening":
+            raise ValueError("seeds: a screening design needs every cell on every seed; give a list, not a race")
+        if self.race and self.design == "grid" and (len(self.parameters) > 1 or not self.report.baseline):
+            raise ValueError("seeds: a race in a grid compares rows with report.baseline along one parameter")
         if self.design != "leave_one_out" and not self.parameters:
             raise ValueError(f"parameters: a {self.design} design needs at least one")
         for path, parameter in self.parameters.items():

@@ -76,6 +76,11 @@ class Layout:
         ]
 
     @property
+    def effects(self) -> int:
+        """How many effects the design estimates: a main effect for each level beyond the first, and interactions."""
+        return sum(self.levels) - len(self.levels) + len(self.estimable)
+
+    @property
     def resolution(self) -> str:
         """III: main effects are aliased with interactions of two factors; IV: these with each other; V: neither."""
         return "III" if self.shared else "IV" if any(len(group) > 1 for group in self.alike) else "V or more"

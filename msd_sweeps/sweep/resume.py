@@ -22,6 +22,7 @@ from msd_sweeps.space.own_code import restore
 from msd_sweeps.space.schema import Space
 from msd_sweeps.space.trial import Trial
 from msd_sweeps.sweep.options import Options
+from msd_sweeps.sweep.racing import raced_trials
 
 _FREE = ("space.resources.", "space.tracking.", "space.report.", "space.keep.")
 """Sections that may change under a name: they decide no number."""
@@ -84,6 +85,11 @@ def _extended(options: Options, count: int) -> Sweep:
     name = sweep.name
     if not is_complete(sweep, trials_of(ledger.read(options.storage / name / FILE_NAME))):
         raise InputError(f"--add-seeds: the sweep '{name}' is not finished; go on with --resume --name {name} first")
+    if sweep.space.race:
+        raise InputError(
+            f"--add-seeds: the race '{name}' has ended at its last look; start one with a larger seeds.at_most under "
+            "another --name, which takes over what has been trained"
+        )
     tree = sweep.space.model_dump(mode="json")
     owner = tree["confirm"] if sweep.space.design == "search" else tree
     owner["seeds"] += fresh_seeds(sweep.space, count)
@@ -112,7 +118,7 @@ def continued(sweep: Sweep, launches: list[Launch]) -> Sweep:
     confirmed = list(dict.fromkeys([*newest.confirm.seeds, *space.confirm.seeds]))
     samples = max(newest.search.num_samples, space.search.num_samples)
     grown = {
-        "seeds": list(dict.fromkeys([*newest.seeds, *space.seeds])),
+        "seeds": space.race or list(dict.fromkeys([*newest.first_seeds, *space.first_seeds])),
         "confirm": space.confirm.model_copy(update={"seeds": confirmed}),
         "search": space.search.model_copy(update={"num_samples": samples}),
     }
@@ -191,6 +197,8 @@ def reported_trials(sweep: Sweep, trials: Trials) -> list[PlannedTrial]:
 
     A winner that is a baseline at the same time is one trial that names both: `winner 1 = kd`.
     """
+    if sweep.space.race:
+        return raced_trials(sweep, trials)
     if sweep.space.design != "search":
         return list(sweep.fixed_trials)
     planned = {baseline.trial.id: baseline for baseline in sweep.fixed_trials}

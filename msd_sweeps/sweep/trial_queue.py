@@ -111,8 +111,19 @@ class TrialQueue:
             if not is_recorded(planned, self.trials):  # a baseline that began before the search ended has won, too
                 names = {"label": planned.label, "levels": list(planned.levels), "search_trial": planned.search_trial}
                 self.trials[planned.trial.id].apply(self.run.record("label", trial=planned.trial.id, **names))
-        # A trial that runs may have to be given out again.
-        return Pause.WAIT if self.running else Pause.DONE
+        if self.running:  # a trial that runs may have to be given out again
+            return Pause.WAIT
+        if self.sweep.space.race and self._look():
+            return self._begin_next()
+        return Pause.DONE
+
+    def _look(self) -> bool:
+        """Look at the results of a race; whether that asks for more trials."""
+        every = reported_trials(self.sweep, self.trials)
+        self._planned = [one for one in every if one.trial.id not in self.trials]
+        rows = list(dict.fromkeys(one.label for one in self._planned))
+        self.run.record("look", trials=len(self.trials), undecided=rows)
+        return bool(rows)
 
     def reuse_fixed_trials(self) -> None:
         """Copy from other sweeps what they have finished of the trials that are known without a search."""

@@ -82,7 +82,7 @@ def test_several_pairs_are_ranked_over_all_of_them(tmp_path):
         "grid", parameters={"pair": {"choices": pairs}, "with": {"choices": methods}}, also={}, seeds=[0, 1, 2]
     )
     frame = over_tasks(measured(tmp_path, sweep)).frame
-    assert frame["method"].tolist()[0] == "as the base"
+    assert frame["method"].tolist()[0] == "with=msd"
     assert frame["rank"].tolist() == [1.0, 2.0, 3.0]
     assert (frame["tasks"] == 2).all()
     assert (frame["score_low"] <= frame["score"]).all()

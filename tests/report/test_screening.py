@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
+from msd_sweeps.report import screening
 from msd_sweeps.report.cells import Cell
 from msd_sweeps.report.compiling import compile_report
 from msd_sweeps.report.frames import read
 from msd_sweeps.report.results import results_of
-from msd_sweeps.report.screening import _critical, answer, effects
+from msd_sweeps.report.screening import answer
+from msd_sweeps.report.stats import Family
 from msd_sweeps.report.verdict import question, verdict
 from msd_sweeps.space.load import load
 from tests.space.spaces import grid_of, make
@@ -25,7 +27,12 @@ def score(config):
     return 90.0 + (method["tap"] == "stages") - 1.5 * (method["kd_weight"] > 0) + 0.8 * both
 
 
-def cells_of(values, seeds=None):
+def effects(sweep, cells):
+    """The effects on a page that has nothing else, at its one look."""
+    return screening.effects(sweep, cells, Family(sweep.layout.effects, (max(len(cell.values) for cell in cells),)))
+
+
+def cells_of(values):
     """Cells of the shipped space with values [cells, seeds]."""
     return [
         Cell(cell.label, levels=list(cell.levels), planned=len(row), values=dict(enumerate(row)))
@@ -61,13 +68,6 @@ def test_three_and_four_levels_are_compared_with_the_first():
     assert frame["change"].tolist() == ["2 instead of 1", "3 instead of 1"] * 2
     assert frame["difference"].tolist() == pytest.approx([5.0, 10.0, 0.0, 0.0])
     assert notes == ["Without spread between seeds there is no interval."]
-
-
-def test_the_rule_is_the_studentized_maximum_modulus():
-    assert _critical(1, 20) == pytest.approx(scipy_stats.t.ppf(0.975, 20), abs=1e-3)
-    draws = np.random.default_rng(1)
-    largest = np.abs(draws.normal(size=(200_000, 15))).max(axis=1) / np.sqrt(draws.chisquare(30, 200_000) / 30)
-    assert _critical(15, 30) == pytest.approx(np.quantile(largest, 0.95), abs=0.02)
 
 
 def test_missing_trials_are_said_and_bias_nothing():
@@ -131,6 +131,6 @@ def test_the_page_answers_which_choices_matter(tmp_path):
     assert "can be told from zero: scales × negatives = stride × projector = " in verdict(results)
     compile_report(path, tmp_path / "out")
     page = (tmp_path / "out" / "report.md").read_text()
-    assert "Intervals and p hold together for all 15 effects" in page
+    assert "All 15 intervals and p of this page hold together" in page
     assert "scales × stride = projector × negatives" in page
     assert (tmp_path / "out" / "figures" / "screening.svg").exists()

@@ -16,7 +16,7 @@ def effects(results: Results) -> Iterator[Plot]:
     """The effects of a screening design with their intervals, the largest on top."""
     if results.design != "screening":
         return
-    frame, notes = screening.effects(results.frames.sweep, results.cells)
+    frame, notes = screening.effects(results.frames.sweep, results.cells, results.family)
     frame = frame.reindex(frame["difference"].abs().sort_values(ascending=False, kind="stable").index)
     frame = frame.rename(columns={"difference": "value"}).reset_index(drop=True)
     if frame.empty:
