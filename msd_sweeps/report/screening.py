@@ -26,9 +26,9 @@ def effects(sweep: Sweep, cells: Sequence[Cell], family: Family) -> tuple[pd.Dat
     Columns: kind (main effect, or interactions), effect, change, difference, low, high, p, seeds. A main effect is the
     mean at a level minus the mean at the first. An interaction is half of how much the effect of one factor differs
     between the levels of the other; aliased ones are one row, which is their sum. The error is the spread of the trials
-    around their cells and seeds; it needs no model of the effects. It is one for all of them: each compares one half of the
-    cells with the other, so that cells of unlike spread count alike in each. Every trial counts, also where others have
-    failed.
+    around their cells and seeds; it needs no model of the effects. It is one for all of them, as each compares one half
+    of the cells with the other, and cells of unlike spread count alike in each. Every trial counts, also where others
+    have failed.
     """
     designed = [cell for cell in cells if cell.levels]
     trials = [(number, seed, value) for number, cell in enumerate(designed) for seed, value in cell.values.items()]

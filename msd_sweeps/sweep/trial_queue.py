@@ -114,7 +114,7 @@ class TrialQueue:
         if self.running:  # a trial that runs may have to be given out again
             return Pause.WAIT
         if self.sweep.space.race and self._look():
-            return self._begin_next()
+            return self._begin_next(free, fewest)
         return Pause.DONE
 
     def _look(self) -> bool:

@@ -113,7 +113,7 @@ def test_a_sweep_without_effects_seldom_shows_one(kind, seeds):
 def test_intervals_are_at_most_0_6_times_as_wide_as_one_at_a_time_with_as_many_trials():
     """144 trials: 16 cells x 9 seeds against the base and 8 changes x 16 seeds, there by Dunnett's exact intervals."""
     draw, ratios = np.random.default_rng(0), []
-    for _ in range(40):
+    for _ in range(12):
         frame, _ = effects(SWEEP, cells_of(draw.normal(size=(16, 9))))
         base, *changes = draw.normal(size=(9, 16))
         alone = scipy_stats.dunnett(*changes, control=base, rng=0).confidence_interval()
