@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,6 +18,9 @@ from msd_sweeps.space.trial import changed
 DIFFERENCE = ["difference", "difference_low", "difference_high", "pairs", "p", "paired", "decision"]
 """The columns of `difference_columns`."""
 BETTER, WORSE, UNDECIDED = "better", "worse", "undecided"
+
+MOST_INTERACTIONS = 16
+"""Interactions of two factors beyond which a page does not test them: each would widen every interval."""
 
 Samples = tuple[Mapping[int, float], Mapping[int, float]]
 """The values by seed of the two that are compared."""
@@ -82,6 +85,9 @@ class Factor:
     """The label of the level that the base has; None where no choice is the base's."""
     blocks: list[Block] = field(default_factory=list)
     """One for each combination of the other factors' levels; a single one where factors vary alone."""
+
+    places: list[tuple[str | None, ...]] = field(default_factory=list)
+    """The other factors' levels at each block."""
 
     @property
     def title(self) -> str:
@@ -190,6 +196,7 @@ def _measured(factor: Factor, others: Sequence[Factor], cells: Sequence[Cell]) -
         levels={names[labels[0]]: factor.levels[labels[0]] for labels in same.values()},
         labels={text: names[label] for text, label in factor.labels.items()},
         base=names[factor.base] if factor.base is not None else None,
+        places=list(blocks),
         blocks=[{names[label]: values for label, values in block.items()} for block in blocks.values()],
     )
 
@@ -203,4 +210,26 @@ def effects(factors: Sequence[Factor]) -> tuple[pd.DataFrame, list[Samples]]:
             values = factor.over([label, factor.reference])
             rows.append((factor.title, label, factor.reference))
             pairs.append((values[label], values[factor.reference]))
+    if len(factors) == 2 and math.prod(len(factor.levels) - 1 for factor in factors) <= MOST_INTERACTIONS:
+        for row, samples in _interactions(*factors):
+            rows.append(row)
+            pairs.append(samples)
     return pd.DataFrame(rows, columns=["factor", "level", "reference"]), pairs
+
+
+def _interactions(first: Factor, second: Factor) -> Iterator[tuple[tuple[str, str, str], Samples]]:
+    """How the effect of each level of the first factor differs between the levels of the second.
+
+    A seed counts where it has all four cells: the sides are y(a, b) + y(a0, b0) and y(a, b0) + y(a0, b), whose
+    difference is the interaction.
+    """
+    of_level = {place[0]: block for place, block in zip(first.places, first.blocks, strict=True)}
+    for label in [label for label in first.levels if label != first.reference]:
+        for other in [other for other in second.levels if other != second.reference]:
+            corners = [(label, other), (first.reference, second.reference)]
+            corners += [(label, second.reference), (first.reference, other)]
+            four = [of_level.get(b, {}).get(a, {}) for a, b in corners]
+            seeds = sorted(set.intersection(*map(set, four)))
+            sides = [{seed: one[seed] + two[seed] for seed in seeds} for one, two in (four[:2], four[2:])]
+            name = f"{first.title} × {second.title}", f"effect of {label} at {other}"
+            yield (*name, f"its effect at {second.reference}"), (sides[0], sides[1])

@@ -79,7 +79,9 @@ def results_of(frames: Frames) -> Results:
 
 
 def _against(baseline: Cell | None, factors: list[comparisons.Factor]) -> list[comparisons.Factor]:
-    """A single factor of a grid against the baseline, where that is one of its levels: one reference for the page."""
+    """The factors of a grid against the levels of the baseline, where it is one of the cells: one reference for all."""
+    if len(factors) > 1 and baseline is not None and len(baseline.levels) == 1:
+        return [replace(factor, base=factor.at(baseline.levels[0])) for factor in factors]
     if len(factors) == 1 and baseline is not None and len(baseline.levels) and len(factors[0].blocks) == 1:
         levels = [label for label, values in factors[0].blocks[0].items() if values is baseline.values]
         return [replace(factors[0], base=level) for level in levels] or factors

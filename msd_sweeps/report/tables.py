@@ -197,6 +197,10 @@ def effects_table(results: Results) -> Table:
         columns.append(("decision", False, lambda row: row["decision"] or NOTHING))
     against = "the full method" if left_out else "the level named"
     notes = [f"Differences to {against}.", *family_notes(results, results.effects)]
+    if results.design == "grid" and any(" × " in factor for factor in results.effects["factor"]):
+        notes.append(
+            "×: an interaction, how much the effect of a level differs between the levels of the other factor."
+        )
     if results.design == "grid":
         notes.append("Each seed's mean over the blocks (levels of the other factors) in which both levels finished.")
     rows = [] if results.effects_are_rows else results.effects.to_dict("records")

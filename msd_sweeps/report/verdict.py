@@ -147,7 +147,9 @@ def _about_rows(results: Results, measured: pd.DataFrame) -> list[str]:
     if rows.empty:
         return [f"No row could be compared with {short(baseline.label)}."]
     rows = rows.assign(name=[_name(results, label) for label in rows["label"]])
-    against, groups, sentences = short(baseline.label), _groups(results, rows), []
+    against, groups, sentences = short(baseline.label), _groups(results, rows), list[str]()
+    if BETTER not in groups and WORSE in groups and len(rows) > 1:
+        sentences.append(f"no row is shown to beat {against}")
     for kind, one, many in ((BETTER, "beats", "beat"), (WORSE, "falls behind", "fall behind")):
         if found := groups.pop(kind, []):
             sentences.append(f"{_told(found, 'name', unit)} {one if len(found) == 1 else many} {against}")

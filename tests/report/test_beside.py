@@ -113,7 +113,7 @@ def test_a_difference_to_a_published_figure_needs_its_settings_images_and_recipe
     assert what_differs(dkd, UNKNOWN, "last") == "the published settings are not known"
     for change, said in (
         ({"recipe.epochs": 2}, "epochs 2 (240)"),
-        ({"recipe.precision": "auto"}, "precision auto (float32)"),
+        ({"recipe.precision": "bfloat16"}, "precision bfloat16 (float32)"),
         ({"data.train_samples": 10000}, "train_samples 10000 (all)"),
         ({"data.val_fraction": 0.1}, "val_fraction 0.1 (0)"),
         ({"teacher.recipe.epochs": 3}, "teacher's epochs 3 (240)"),
