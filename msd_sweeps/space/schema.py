@@ -230,8 +230,7 @@ class Space(Settings):
     seeds: SeedsOrRace = [0]
     """Every cell of a design other than a search is trained once with each; a race adds seeds as they are needed."""
     keep: Literal["reported", "all", "none"] = "reported"
-    """Whose final weights are kept, in the sweep's folder: those of the trials that tables show, of the samples of a
-    search too, or of none."""
+    """Whose final weights the folder keeps: of the trials that tables show, of a search's samples too, or of none."""
     resources: Resources = Resources()
     report: ReportSettings = ReportSettings()
     tracking: Tracking = Tracking()
