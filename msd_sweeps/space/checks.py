@@ -11,6 +11,7 @@ from msd_sweeps.space.designs import LEFT_OUT, PlannedTrial, Sweep, changes_of
 from msd_sweeps.space.errors import InputError, KeyPath, nearest
 from msd_sweeps.space.levels import is_level, levels_of
 from msd_sweeps.space.schema import Choices
+from msd_sweeps.space.section_checks import Problems, bound_problems, screening_problems
 from msd_sweeps.space.settings import Changes, Where, flatten, overlap, shown
 from msd_sweeps.space.trial import COSTS, Trial, changed, student_cost
 
@@ -19,8 +20,6 @@ _LONGEST_LABEL = 100
 
 Written = list[tuple[KeyPath, Changes]]
 """Every set of changes that a space writes out, by its key."""
-Problems = Iterator[tuple[KeyPath, str]]
-"""Keys of a space, and what is wrong there."""
 
 
 def check_reachable(sweep: Sweep, where: Where, in_base: Where, set_in_base: Changes) -> None:
@@ -29,8 +28,8 @@ def check_reachable(sweep: Sweep, where: Where, in_base: Where, set_in_base: Cha
     where, in_base: places of the keys of space and base. set_in_base: the base's settings from the command line.
     """
     written = list(_written(sweep))
-    _refuse(where, _condition_problems(sweep), _bound_problems(sweep), _path_problems(sweep, written))
-    _refuse(where, _screening_problems(sweep))
+    _refuse(where, _condition_problems(sweep), bound_problems(sweep), _path_problems(sweep, written))
+    _refuse(where, screening_problems(sweep))
     _check_base(sweep, in_base, set_in_base, written)
     _refuse(where, _label_problems(sweep, written), _count_problems(sweep), _first_problems(sweep))
     full = changed(sweep.base, sweep.space.full, where(("full",)))
@@ -106,28 +105,6 @@ def _condition_problems(sweep: Sweep) -> Problems:
             yield ("parameters", name, "when"), problem
 
 
-def _screening_problems(sweep: Sweep) -> Problems:
-    """A screening design exists for these parameters, and every one of them counts in every cell."""
-    if sweep.space.design != "screening":
-        return
-    try:
-        layout = sweep.layout
-    except ValueError as error:
-        yield ("screening",), str(error)
-        return
-    names, conditions = list(sweep.space.parameters), sweep.conditions
-    levels = [levels_of(parameter) for parameter in sweep.space.parameters.values()]
-    places = [dict(zip(names, map(list.__getitem__, levels, row), strict=True)) for row in layout.cells]
-    for name in conditions.of:
-        without = sum(not conditions.counts(name, place) for place in places)
-        if without:
-            problem = (
-                f"'{name}' would not count in {without} of the {len(places)} cells of the screening design, so its "
-            )
-            problem += "effect could not be told from that of the parameter in its condition"
-            yield ("parameters", name, "when"), f"{problem}; fix one of the two in the base, or use a grid"
-
-
 def _never_holds(sweep: Sweep, condition: Condition) -> str:
     """Why a condition cannot hold; empty where it can."""
     name, parameters = condition.subject, sweep.space.parameters
@@ -159,25 +136,6 @@ def _never_holds(sweep: Sweep, condition: Condition) -> str:
     if not any(map(condition.holds, levels)):
         return f"'{condition}' never holds: '{name}' is {found}; remove the parameter, or change the condition or base"
     return ""
-
-
-def _bound_problems(sweep: Sweep) -> Problems:
-    """Settings are bound to choices that the space has."""
-    parameters = sweep.space.parameters
-    for index, bound in enumerate(sweep.space.bound):
-        for name, levels in bound.when.items():
-            key: KeyPath = ("bound", index, "when", name)
-            if not isinstance(parameters.get(name), Choices):
-                known = [one for one, parameter in parameters.items() if isinstance(parameter, Choices)]
-                yield key, f"'{name}' is not a parameter with choices; {nearest(name, known)}"
-                continue
-            known = levels_of(parameters[name])
-            for place, level in enumerate(levels):
-                if level not in known:
-                    yield (
-                        (*key, place),
-                        f"{shown(level)} is not one of its choices; {nearest(str(level), map(str, known))}",
-                    )
 
 
 def _decided(sweep: Sweep) -> dict[str, str]:

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag, field
 
 from msd_sweeps.space.conditions import parse_condition
 from msd_sweeps.space.secrets import holds_user, secrets_in
+from msd_sweeps.space.sections import Bound, Screening
 from msd_sweeps.space.seeds import Confirm, Race, SeedsOrRace
 from msd_sweeps.space.settings import Changes, Count, Seed, Settings
 from msd_sweeps.space.trial import COSTS, Metric, MetricName, metric_type
@@ -96,23 +97,6 @@ class Choices(Settings):
                 repeated = f"'{labels[index]}' is the same as '{labels[same]}'" if labels else f"{text} is repeated"
                 raise ValueError(f"choices: {repeated}; every choice must differ")
         return self
-
-
-class Bound(Settings):
-    """Settings that go with choices, such as a weight that a method's authors publish for some pairs of networks."""
-
-    when: Annotated[dict[str, Annotated[list[JsonValue], Field(min_length=1)]], Field(min_length=1)]
-    """By parameter the choices, or their labels, beside which the settings count; all parameters have to fit."""
-    set: Changes
-    """Changes that are applied after those of the parameters."""
-
-
-class Screening(Settings):
-    """How many cells a screening design has."""
-
-    cells: Annotated[int, Field(ge=4, le=81)] | None = None
-    """When absent the fewest in which no main effect is aliased with an interaction of two factors, where there is such
-    a design, else the fewest at all."""
 
 
 class Scheduler(Settings):
@@ -281,8 +265,6 @@ class Space(Settings):
                 raise ValueError(f"{section}: has no meaning in a {self.design} design; {hint}")
         if self.design == "leave_one_out" and not self.without:
             raise ValueError("without: a leave_one_out design needs at least one part to leave out")
-        if self.race and self.design == "screening":
-            raise ValueError("seeds: a screening design needs every cell on every seed; give a list, not a race")
         if self.race and self.design == "grid" and (len(self.parameters) > 1 or not self.report.baseline):
             raise ValueError("seeds: a race in a grid compares rows with report.baseline along one parameter")
         if self.design != "leave_one_out" and not self.parameters:
