@@ -7,18 +7,20 @@ up with the others, which wait: one pass of the teacher serves all of them from 
 import time
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from msd_sweeps.distill.data.splits import Split, Splits, Stream, StreamBatch
 from msd_sweeps.distill.device import choose_dtype
-from msd_sweeps.distill.evaluation import own_scores
+from msd_sweeps.distill.evaluation import Scores, own_scores
 from msd_sweeps.distill.graphs import Graphs, Recorder
 from msd_sweeps.distill.losses.distiller import Batch, Side
 from msd_sweeps.distill.models.network import Network, Taps
 from msd_sweeps.distill.stepping import Failure, InTurn, Threads
 from msd_sweeps.distill.student import State, Student
+from msd_sweeps.records.predictions import Predictions
 from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.trial import Trial
 
@@ -147,6 +149,8 @@ class Cohort:
         lost = [result for results in train_epoch(self) for result in results]
         measured: dict[str, dict[str, float]] = {}
 
+        predicted: dict[str, Predictions] = {}
+
         def measure(student: Student) -> None:
             began = time.perf_counter()
             metrics = measured[student.trial.id] = student.training_metrics()
@@ -154,8 +158,11 @@ class Cohort:
             # Validation after every epoch; the test set once, after the last, and never to choose.
             for name, part in (("val", self.splits.val), ("test", self.splits.test if student.is_done else None)):
                 if part is not None:
-                    scores = evaluate(student.network, self.splits, part, self.dtype, self.rank, self.world_size)
-                    metrics[f"{name}_top1"], metrics[f"{name}_loss"] = scores
+                    found = evaluate(student.network, self.splits, part, self.dtype, self.rank, self.world_size)
+                    metrics |= {f"{name}_top1": found.top1, f"{name}_loss": found.loss}
+                    if name == "test":
+                        metrics["test_calibration_error"] = found.calibration_error
+                        predicted[student.trial.id] = found.predictions
                     metrics |= own_scores(student.network, self.splits, part, self.dtype, name)
             student.seconds += time.perf_counter() - began
 
@@ -173,7 +180,8 @@ class Cohort:
                 teaching = self.stepping.teacher_seconds if student.trial.method.needs_teacher else 0.0
                 metrics["alone_seconds"] = student.seconds + self.stepping.batch_seconds + teaching
             state = "finished" if student.is_done else "running"
-            results.append(EpochResult(name, state, student.epoch, share, metrics))
+            of_images = predicted.get(name)
+            results.append(EpochResult(name, state, student.epoch, share, metrics, predictions=of_images))
             student.history.append(results[-1])
         return [*results, *lost]
 
@@ -204,26 +212,36 @@ def choose_stepping(device: torch.device, world_size: int = 1, threads_per_stude
 @torch.no_grad()
 def evaluate(
     network: Network, splits: Splits, part: Split, dtype: torch.dtype, rank: int = 0, world_size: int = 1
-) -> tuple[float, float]:
-    """Top-1 accuracy in percent and mean cross-entropy in nats of a network on a part of `splits`, in evaluation mode.
+) -> Scores:
+    """The scores of a network on a part of `splits`, in evaluation mode.
 
     dtype: float32 weights compute under autocast to it; other weights compute in their own precision. Several workers
     each take a part of the images.
     """
     network.eval()
+    whole = part
     if world_size > 1:
         part = part.select(torch.arange(rank, len(part), world_size))
     device, weights_dtype = part.labels.device, next(network.parameters()).dtype
     has_autocast = weights_dtype == torch.float32 and dtype != torch.float32
     batch_size = 500 if part.image_shape[-1] <= 64 else 125
-    sums = torch.zeros(3, device=device, dtype=torch.float64)  # right, cross-entropy, count
+    sums = torch.zeros(2, device=device, dtype=torch.float64)  # cross-entropy, count
+    sure: list[Tensor] = []
     normalise = splits.normaliser()
     for images, labels in part.plain(batch_size):
         with torch.autocast(device.type, dtype, enabled=has_autocast):
             logits = network(normalise(images).to(weights_dtype)).logits.float()
         loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
-        sums += torch.stack([(logits.argmax(1) == labels).sum(), loss, torch.full_like(loss, len(labels))])
+        sums += torch.stack([loss, torch.full_like(loss, len(labels))])
+        sure.append(torch.stack(logits.softmax(1).max(1)))  # confidence and class
+    confidence, classes = torch.cat(sure, dim=1).cpu()
+    labels = whole.labels.cpu()
     if world_size > 1:
         torch.distributed.all_reduce(sums)
-    num_right, total_loss, count = sums.tolist()
-    return 100 * num_right / count, total_loss / count
+        parts: list[Any] = [None] * world_size
+        torch.distributed.all_gather_object(parts, (confidence, classes))
+        confidence, classes = torch.empty(len(labels)), torch.empty(len(labels))
+        for one, (of_confidence, of_classes) in enumerate(parts):
+            confidence[one::world_size], classes[one::world_size] = of_confidence, of_classes
+    total_loss, count = sums.tolist()
+    return Scores(total_loss / count, confidence, classes.long(), labels)

@@ -1,6 +1,7 @@
 """How good a trained network is: accuracy, likelihood, calibration, and agreement with another network."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +9,37 @@ from torch import Tensor
 
 from msd_sweeps.distill.data.splits import Split, Splits
 from msd_sweeps.distill.models.network import Network
+from msd_sweeps.records.predictions import Predictions, predictions_of
 from msd_sweeps.space.trial import METRICS
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a network found on the N images of a part, on the host."""
+
+    loss: float
+    """Mean cross-entropy in nats."""
+    confidence: Tensor
+    """The largest probability of each image, [N]."""
+    classes: Tensor
+    """The class that has it, [N]."""
+    labels: Tensor
+
+    @property
+    def top1(self) -> float:
+        """Accuracy in percent."""
+        return 100 * int((self.classes == self.labels).sum()) / len(self.labels)
+
+    @property
+    def calibration_error(self) -> float:
+        """As `calibration_error`, in percent."""
+        return _gap(self.confidence.double(), self.classes == self.labels)
+
+    @property
+    def predictions(self) -> Predictions:
+        """As the ledger keeps them."""
+        return predictions_of(self.classes.tolist(), self.labels.tolist())
+
 
 Predict = Callable[[Tensor], Tensor]
 """Logits [B, K] in float32 of images [B, 3, H, W], uint8."""
@@ -59,10 +90,16 @@ def scores(logits: Tensor, labels: Tensor, teacher: Tensor | None = None) -> dic
 def calibration_error(logits: Tensor, labels: Tensor) -> float:
     """The mean distance, in percent, of confidence and accuracy over bins of confidence, weighted by their images."""
     confidence, predicted = logits.double().softmax(1).max(1)
-    right = (predicted == labels).double()
+    return _gap(confidence, predicted == labels)
+
+
+def _gap(confidence: Tensor, right: Tensor) -> float:
+    confidence = confidence.nan_to_num()
     bins = (confidence * _BINS).long().clamp(max=_BINS - 1)
-    gaps = torch.zeros(_BINS, dtype=torch.float64, device=logits.device).index_add_(0, bins, confidence - right)
-    return 100 * (gaps.abs().sum() / len(labels)).item()
+    gaps = torch.zeros(_BINS, dtype=torch.float64, device=confidence.device).index_add_(
+        0, bins, confidence - right.double()
+    )
+    return 100 * (gaps.abs().sum() / len(right)).item()
 
 
 def _share(values: Tensor) -> float:

@@ -302,6 +302,8 @@ class TrialQueue:
         if result.afresh and (trial.trial, trial.attempts) not in self._restarted:
             self._restarted.add((trial.trial, trial.attempts))
             self.run.record("restart", trial=trial.trial, attempt=trial.attempts, epochs_lost=len(trial.epochs))
+        if trial.phase == "search":  # only reported trials keep what they predicted
+            result = replace(result, predictions=None)
         trial.apply(self.run.record("epoch", trial=trial.trial, attempt=trial.attempts, **result.recorded()))
 
     def _record_end(self, trial: TrialRecord, state: str, reason: str = "", traceback: str = "") -> None:

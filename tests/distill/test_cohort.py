@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from msd_sweeps.distill import checkpoint
 from msd_sweeps.distill.cohort import Cohort
+from msd_sweeps.distill.evaluation import calibration_error
+from msd_sweeps.records.predictions import predictions_of
 from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.trial import Trial
 from tests.distill.conftest import make_trial
@@ -278,3 +280,19 @@ def test_a_checkpoint_of_another_trial_is_refused(new_cohort):
     state = cohort.students[TRIALS["msd"].id].state()
     with pytest.raises(ValueError, match="was given to"):
         cohort.admit(TRIALS["kd"], state)
+
+
+def test_the_last_epoch_keeps_what_the_student_predicts_for_each_test_image(new_cohort):
+    cohort = new_cohort(TRIALS["kd"])
+    cohort.admit(TRIALS["kd"])
+    student = cohort.students[TRIALS["kd"].id]
+    *earlier, last = [result for results in cohort.epochs() for result in results]
+    assert all(result.predictions is None for result in earlier)
+    student.network.eval()
+    with torch.no_grad():
+        images = cohort.splits.normaliser()(cohort.splits.test.images)
+        logits = student.network(images).logits
+    expected = predictions_of(logits.argmax(1).tolist(), cohort.splits.test.labels.tolist())
+    assert last.predictions == expected
+    error = calibration_error(logits, cohort.splits.test.labels)
+    assert last.metrics["test_calibration_error"] == pytest.approx(error, abs=1e-3)
