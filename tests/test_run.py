@@ -135,7 +135,7 @@ def test_a_sweep_of_other_code_does_not_go_on_unless_mixing_is_allowed(capsys, m
     ledger, planned = Ledger(Path("runs/mine") / FILE_NAME), sweep.fixed_trials[0]
     trial = planned.trial
     who = {"trial": trial.id, "cell": trial.cell, "label": planned.label, "phase": planned.phase, "number": 0}
-    who |= {"levels": [], "search_trial": "", "seed": 0, "config": trial.model_dump(mode="json")}
+    who |= {"levels": [], "search_trial": "", "more": 0, "seed": 0, "config": trial.model_dump(mode="json")}
     ledger.append("start", attempt=1, fingerprint={"torch": "0.1"}, **who)
     ledger.append("end", trial=trial.id, attempt=1, state="finished", reason="")
     ledger.close()
@@ -157,7 +157,7 @@ def test_a_sweep_of_other_code_does_not_go_on_unless_mixing_is_allowed(capsys, m
 def test_seeds_are_added_above_the_largest(capsys):
     finished("mine", load("ablation", settings=["seeds=[0, 7]"]))
     assert run.main(["--add-seeds", "2", "--name", "mine", "--dry-run"]) == 0
-    assert re.search(r"^trials +28 = 7 cells x 4 seeds", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(r"^trials +32 = 8 cells x 4 seeds", capsys.readouterr().out, re.MULTILINE)
     assert fresh_seeds(load("ablation", settings=["seeds=[0, 7]"]).space, 2) == [8, 9]
     assert fresh_seeds(load("scales", settings=["search.seed=41"]).space, 1) == [42]
 

@@ -193,6 +193,6 @@ def _labels(root: Path, split: str) -> "np.ndarray":
         labels = labels[:, 0]
     is_whole = labels.ndim == 1 and labels.dtype.kind in "iu" and len(labels) > 0
     if not is_whole or labels.min() < 0 or labels.max() >= _MOST_IMAGES:
-        found = f"{labels.dtype} {list(labels.shape)}" + f" up to {labels.max()}" * is_whole
+        found = f"{labels.dtype} {list(labels.shape)}" + (f" up to {labels.max()}" if is_whole else "")
         raise DataError(f"{root}: {split} labels: expected whole numbers [N] from 0 on, one per image; found {found}")
     return labels.astype("int64")

@@ -195,6 +195,8 @@ def _resolved(kind: Any, location: Iterable[int | str]) -> tuple[KeyPath, Any]:
             continue
         (kind,) = members.values()
         if fields := getattr(kind, "model_fields", None):
+            if part not in fields and part in _tags(kind):
+                continue  # a union of a single model has its tags in locations too
             kind = fields[part].annotation if part in fields else None
         else:  # list[...], tuple[..., ...] or dict[str, ...]
             kind = next((inner for inner in get_args(kind) if inner not in (str, ...)), None)

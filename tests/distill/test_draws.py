@@ -48,9 +48,9 @@ def test_a_student_with_dropout_gives_the_same_alone_packed_resumed_and_replayed
         broken.admit(TRIALS[0])
         broken.run_epoch()
         torch.rand(3)  # whatever another student might draw
-        path = checkpoint.save(Path(folder), 1, 1, broken.students[TRIALS[0].id].state())
+        path = checkpoint.save(Path(folder), 1, broken.students[TRIALS[0].id].state())
         resumed = new_cohort(TRIALS[0], threads)
-        resumed.admit(TRIALS[0], checkpoint.load(path), 1)
+        resumed.admit(TRIALS[0], checkpoint.load(path))
         assert numbers(resumed.run_epoch()[0]) == alone[0][1]
 
     if not threads:

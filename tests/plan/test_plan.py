@@ -42,8 +42,8 @@ def test_a_design_tells_cells_and_seeds():
     sweep = load("ablation", settings=["seeds=[0, 1]"])
     lines = lines_of(sweep)
     assert lines["trials"] == ["16 = 8 cells x 2 seeds"]
-    assert "without categorisation" in lines["cell"]
-    assert Plan(sweep).trials == len(sweep.fixed_trials) == 14
+    assert "regions for channels" in lines["cell"]
+    assert Plan(sweep).trials == len(sweep.fixed_trials) == 16
 
 
 def test_whole_numbers_and_steps_are_shown():
