@@ -13,12 +13,13 @@ from torch import Tensor
 
 from msd_sweeps.distill.data.splits import Split, Splits, Stream, StreamBatch
 from msd_sweeps.distill.device import choose_dtype
-from msd_sweeps.distill.evaluation import Scoring, batches_of
+from msd_sweeps.distill.evaluation import Scores, Scoring, batches_of
 from msd_sweeps.distill.graphs import Graphs, Recorder
 from msd_sweeps.distill.losses.distiller import Batch, Side
 from msd_sweeps.distill.models.network import Network, Taps
 from msd_sweeps.distill.stepping import Failure, InTurn, Threads
 from msd_sweeps.distill.student import State, Student
+from msd_sweeps.records.predictions import Predictions
 from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.trial import Trial
 
@@ -147,6 +148,8 @@ class Cohort:
         lost = [result for results in train_epoch(self) for result in results]
         measured: dict[str, dict[str, float]] = {}
 
+        predicted: dict[str, Predictions] = {}
+
         def conclude(student: Student) -> None:
             measured[student.trial.id] = student.training_metrics()
             student.epoch += 1
@@ -155,7 +158,7 @@ class Cohort:
         # Validation after every epoch; the test set once, after the last, and never to choose.
         lost += self._score("val", self.splits.val, self._still_here(group), measured)
         done = [student for student in self._still_here(group) if student.is_done]
-        lost += self._score("test", self.splits.test, done, measured)
+        lost += self._score("test", self.splits.test, done, measured, predicted)
         share = (time.perf_counter() - started) / len(group)
         results = []
         for student in self._still_here(group):
@@ -166,16 +169,22 @@ class Cohort:
                 teaching = self.stepping.teacher_seconds if student.trial.method.needs_teacher else 0.0
                 metrics["alone_seconds"] = student.seconds + self.stepping.batch_seconds + teaching
             state = "finished" if student.is_done else "running"
-            results.append(EpochResult(name, state, student.epoch, share, metrics))
+            of_images = predicted.get(name)
+            results.append(EpochResult(name, state, student.epoch, share, metrics, predictions=of_images))
             student.history.append(results[-1])
         return [*results, *lost]
 
     def _score(
-        self, name: str, part: Split | None, students: list[Student], measured: dict[str, dict[str, float]]
+        self,
+        name: str,
+        part: Split | None,
+        students: list[Student],
+        measured: dict[str, dict[str, float]],
+        predicted: dict[str, Predictions] | None = None,
     ) -> list[EpochResult]:
         """Add students' scores on a part to what was measured of them; the last results of those that failed.
 
-        The part is read once for all of them.
+        The part is read once for all of them. predicted: also gets the students' predictions.
         """
         scorings = {student: Scoring(student.network, self.dtype) for student in students}
         lost: list[EpochResult] = []
@@ -186,7 +195,12 @@ class Cohort:
             scorings[student].add(images, labels)
 
         def finish(student: Student) -> None:
-            measured[student.trial.id] |= scorings[student].scores(name, part.labels, self.world_size)
+            found, metrics = scorings[student].scores(part.labels, self.world_size), measured[student.trial.id]
+            metrics |= {f"{name}_top1": found.top1, f"{name}_loss": found.loss}
+            if predicted is not None:
+                metrics[f"{name}_calibration_error"] = found.calibration_error
+                predicted[student.trial.id] = found.predictions
+            metrics |= {f"{name}_{metric}": value for metric, value in found.own.items()}
 
         began = time.perf_counter()
         for images, labels in batches_of(self.splits, part, self.rank, self.world_size):
@@ -234,10 +248,9 @@ def choose_stepping(device: torch.device, world_size: int = 1, threads_per_stude
     return InTurn()
 
 
-def evaluate(network: Network, splits: Splits, part: Split, dtype: torch.dtype) -> tuple[float, float]:
-    """Top-1 accuracy in percent and mean cross-entropy in nats of one network on a part of `splits`, see `Scoring`."""
+def evaluate(network: Network, splits: Splits, part: Split, dtype: torch.dtype) -> Scores:
+    """The scores of one network on a part of `splits`, see `Scoring`."""
     scoring = Scoring(network, dtype)
     for images, labels in batches_of(splits, part):
         scoring.add(images, labels)
-    found = scoring.scores("all", part.labels)
-    return found["all_top1"], found["all_loss"]
+    return scoring.scores(part.labels)

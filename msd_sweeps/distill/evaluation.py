@@ -1,6 +1,8 @@
 """How good a trained network is: accuracy, likelihood, calibration, and agreement with another network."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +10,39 @@ from torch import Tensor
 
 from msd_sweeps.distill.data.splits import Split, Splits
 from msd_sweeps.distill.models.network import Network
+from msd_sweeps.records.predictions import Predictions, predictions_of
 from msd_sweeps.space.trial import METRICS
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a network found on the N images of a part, on the host."""
+
+    loss: float
+    """Mean cross-entropy in nats."""
+    confidence: Tensor
+    """The largest probability of each image, [N]."""
+    classes: Tensor
+    """The class that has it, [N]."""
+    labels: Tensor
+    own: dict[str, float]
+    """The metrics of one's own."""
+
+    @property
+    def top1(self) -> float:
+        """Accuracy in percent."""
+        return 100 * int((self.classes == self.labels).sum()) / len(self.labels)
+
+    @property
+    def calibration_error(self) -> float:
+        """As `calibration_error`, in percent."""
+        return _gap(self.confidence.double(), self.classes == self.labels)
+
+    @property
+    def predictions(self) -> Predictions:
+        """As the ledger keeps them."""
+        return predictions_of(self.classes.tolist(), self.labels.tolist())
+
 
 Predict = Callable[[Tensor], Tensor]
 """Logits [B, K] in float32 of images [B, 3, H, W], uint8."""
@@ -35,7 +69,7 @@ def batches_of(splits: Splits, part: Split, rank: int = 0, world_size: int = 1) 
 
 
 class Scoring:
-    """Top-1 accuracy and cross-entropy of one network over the batches that it is given, and metrics of one's own.
+    """The scores of one network, gathered over batches.
 
     dtype: float32 weights compute under autocast to it; other weights compute in their own precision.
     """
@@ -44,7 +78,8 @@ class Scoring:
         self._network, self._dtype = network.eval(), dtype
         weights = next(network.parameters())
         self._weights_dtype = weights.dtype
-        self._sums = torch.zeros(3, device=weights.device, dtype=torch.float64)  # right, cross-entropy, count
+        self._sums = torch.zeros(2, device=weights.device, dtype=torch.float64)  # cross-entropy, count
+        self._first: list[Tensor] = []  # confidence and class
         self._logits: list[Tensor] = []
 
     @torch.no_grad()
@@ -54,22 +89,24 @@ class Scoring:
         with torch.autocast(images.device.type, self._dtype, enabled=has_autocast):
             logits = self._network(images.to(self._weights_dtype)).logits.float()
         loss = F.cross_entropy(logits, labels, reduction="sum")
-        self._sums += torch.stack([(logits.argmax(1) == labels).sum(), loss, torch.full_like(loss, len(labels))])
+        self._sums += torch.stack([loss, torch.full_like(loss, len(labels))])
+        self._first.append(torch.stack(logits.softmax(1).max(1)))
         if METRICS:
             self._logits.append(logits)
 
-    def scores(self, name: str, labels: Tensor, world_size: int = 1) -> dict[str, float]:
-        """Accuracy in percent and mean cross-entropy in nats over all workers, and the metrics of one's own.
-
-        name: of the part, with which the names of the scores begin. labels: of the whole part, [N].
-        """
+    def scores(self, labels: Tensor, world_size: int = 1) -> Scores:
+        """The scores over the batches of all workers. labels: of the whole part, [N]."""
+        confidence, classes = torch.cat(self._first, dim=1).cpu()
         if world_size > 1 and not METRICS:
             torch.distributed.all_reduce(self._sums)
-        num_right, loss, count = self._sums.tolist()
-        found = {f"{name}_top1": 100 * num_right / count, f"{name}_loss": loss / count}
-        for metric, (function, _) in METRICS.items():
-            found[f"{name}_{metric}"] = float(function(torch.cat(self._logits), labels))
-        return found
+            parts: list[Any] = [None] * world_size
+            torch.distributed.all_gather_object(parts, (confidence, classes))
+            confidence, classes = torch.empty(len(labels)), torch.empty(len(labels))
+            for one, (of_confidence, of_classes) in enumerate(parts):
+                confidence[one::world_size], classes[one::world_size] = of_confidence, of_classes
+        loss, count = self._sums.tolist()
+        own = {name: float(function(torch.cat(self._logits), labels)) for name, (function, _) in METRICS.items()}
+        return Scores(loss / count, confidence, classes.long(), labels.cpu(), own)
 
 
 def scores(logits: Tensor, labels: Tensor, teacher: Tensor | None = None) -> dict[str, float]:
@@ -95,10 +132,16 @@ def scores(logits: Tensor, labels: Tensor, teacher: Tensor | None = None) -> dic
 def calibration_error(logits: Tensor, labels: Tensor) -> float:
     """The mean distance, in percent, of confidence and accuracy over bins of confidence, weighted by their images."""
     confidence, predicted = logits.double().softmax(1).max(1)
-    right = (predicted == labels).double()
+    return _gap(confidence, predicted == labels)
+
+
+def _gap(confidence: Tensor, right: Tensor) -> float:
+    confidence = confidence.nan_to_num()
     bins = (confidence * _BINS).long().clamp(max=_BINS - 1)
-    gaps = torch.zeros(_BINS, dtype=torch.float64, device=logits.device).index_add_(0, bins, confidence - right)
-    return 100 * (gaps.abs().sum() / len(labels)).item()
+    gaps = torch.zeros(_BINS, dtype=torch.float64, device=confidence.device).index_add_(
+        0, bins, confidence - right.double()
+    )
+    return 100 * (gaps.abs().sum() / len(right)).item()
 
 
 def _share(values: Tensor) -> float:

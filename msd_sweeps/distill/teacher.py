@@ -70,7 +70,7 @@ def prepare(
     splits = data.load(trial.data.whole).to(device)
     dtype = choose_dtype(trial.recipe.precision, device)
     folded = fold_batch_norm(network).to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    top1, _ = evaluate(folded, splits, splits.test, dtype)
+    found = evaluate(folded, splits, splits.test, dtype)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     content = safetensors.torch.save(tensors)
     teacher = Teacher(
@@ -79,9 +79,10 @@ def prepare(
         source=source,
         weights=weights,
         weights_sha256=hashlib.sha256(content).hexdigest(),
-        test_top1=round(top1, 3),
+        test_top1=round(found.top1, 3),
         precision=str(dtype).removeprefix("torch."),
         seconds=round(seconds, 1),
+        predictions=found.predictions,
     )
     write_whole(weights, content)
     write_whole(card, (json.dumps(teacher.record(), indent=1) + "\n").encode())

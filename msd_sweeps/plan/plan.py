@@ -11,7 +11,7 @@ from pathlib import Path
 
 from msd_sweeps.catalog.networks import NETWORKS
 from msd_sweeps.plan.slots import Node, SlotPlan, largest_trial, packing_of, plan_slots
-from msd_sweeps.space.designs import Sweep
+from msd_sweeps.space.designs import Sweep, cell_label
 from msd_sweeps.space.durations import duration
 from msd_sweeps.space.levels import on_step, steps_of
 from msd_sweeps.space.schema import Choices, Parameter, Space
@@ -68,6 +68,8 @@ class Plan:
         lines += [f"bound      {one.set} where {one.when}" for one in space.bound]
         lines += [f"cell       without {label}" for label in space.without]
         lines += [f"cell       {label}" for label in space.also]
+        if space.design == "screening":
+            lines += _screening(self.sweep)
         lines.append(f"trials     {self._trials_by_part()}")
         lines.append(f"slots      {slots or 'as many as the cluster has room for'}")
         if slots is not None and slots.on_gpu:
@@ -80,7 +82,11 @@ class Plan:
         space, fixed = self.sweep.space, self.sweep.fixed_trials
         if space.design != "search":
             cells = len({planned.label for planned in fixed})
-            return f"{len(fixed)} = {cells} cells x {len(space.seeds)} seeds"
+            race = space.race
+            more = (
+                f", and up to {cells * (race.at_most - race.at_least)} where a comparison is undecided" if race else ""
+            )
+            return f"{len(fixed)} = {cells} cells x {len(space.first_seeds)} seeds{more}"
         confirm, search = space.confirm, space.search
         stopping = f", stopped early by {space.scheduler.type}" if space.scheduler.type != "none" else ""
         names = ", ".join([f"{confirm.top_k} winner{'' if confirm.top_k == 1 else 's'}", *confirm.baselines])
@@ -123,6 +129,15 @@ class Plan:
             return f"about {training}, and Ray's start-up, which has not been timed here yet"
         start = duration(self.start_seconds)
         return f"about {duration(seconds + self.start_seconds)}: {start} of start-up, as last time here, and {training}"
+
+
+def _screening(sweep: Sweep) -> list[str]:
+    """The cells of a screening design, its resolution, and what it cannot tell apart."""
+    layout, names = sweep.layout, [name.rpartition(".")[2] for name in sweep.space.parameters]
+    cells = [cell for cell in sweep.cells() if cell.levels]
+    lines = [f"{cell.label:<10} {cell_label(cell.levels[0])}" for cell in cells]
+    whole = f"{len(cells)} of {math.prod(layout.levels)} combinations"
+    return [*lines, f"resolution {layout.resolution}, {whole}", *(f"aliased    {one}" for one in layout.aliases(names))]
 
 
 def _metrics(space: Space) -> str:

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, ValidationError
 
 from msd_sweeps.records import ledger
 from msd_sweeps.records.ledger import LAYOUT, LedgerError, Record
+from msd_sweeps.records.predictions import Predictions
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.own_code import stand_in
 from msd_sweeps.space.schema import Space
@@ -89,6 +90,8 @@ class TeacherRecord(Entry):
     precision: str
     seconds: float
     """The time that its training took."""
+    predictions: Predictions | None = None
+    """Of the test images."""
 
 
 class CloseRecord(Entry):

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from msd_sweeps.records.fingerprint import Fingerprint
 from msd_sweeps.records.ledger import LedgerError, Record
+from msd_sweeps.records.predictions import Predictions
 from msd_sweeps.space.trial import Trial
 
 FINAL_STATES = ("finished", "stopped", "diverged", "failed", "out_of_memory")
@@ -50,10 +51,13 @@ class EpochResult:
     """Records of the same round that follow in the ledger: without the last of them the round counts as not trained."""
     afresh: bool = False
     """Whether the attempt began without a checkpoint although epochs had been reported."""
+    predictions: Predictions | None = None
+    """Of the test images, after the last epoch."""
 
     def recorded(self) -> Record:
         """The fields that the ledger keeps of an epoch."""
-        return {name: getattr(self, name) for name in _EPOCH_FIELDS}
+        found = {name: getattr(self, name) for name in _EPOCH_FIELDS}
+        return found | ({"predictions": self.predictions} if self.predictions else {})
 
 
 @dataclass
@@ -149,7 +153,7 @@ class TrialRecord:
             # A worker that went back to its last checkpoint reports an epoch again; the later record counts.
             while self.epochs and self.epochs[-1].epoch >= record["epoch"]:
                 self.epochs.pop()
-            fields = {name: record[name] for name in _EPOCH_FIELDS}
+            fields = {name: record[name] for name in _EPOCH_FIELDS} | {"predictions": record.get("predictions")}
             self.epochs.append(EpochResult(self.trial, "running", attempt=record["attempt"], **fields))
         elif record["event"] == "end":
             self.state, self.reason = record["state"], record["reason"]

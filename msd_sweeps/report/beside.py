@@ -1,24 +1,28 @@
 """What stands beside the result table: methods over several pairs, another sweep, published figures."""
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from msd_sweeps.report.cells import Cell, summary_of
-from msd_sweeps.report.comparisons import DIFFERENCE, difference_columns, difference_of, with_holm
+from msd_sweeps.report.cells import Cell
+from msd_sweeps.report.comparisons import Samples, difference_columns, distinct
 from msd_sweeps.report.document import Column, Table
 from msd_sweeps.report.formats import capital, rounded_frame, short
 from msd_sweeps.report.published import UNKNOWN, what_differs, what_differs_in_teacher
 from msd_sweeps.report.results import Results
-from msd_sweeps.report.stats import aggregate
+from msd_sweeps.report.stats import mean_ranks, stratified_mean
 from msd_sweeps.report.tables import Row, difference_cell, difference_text, mean_text, p_text
+from msd_sweeps.space.designs import cell_label, changes_of, levels_of
+from msd_sweeps.space.schema import Space
 from msd_sweeps.space.trial import Trial
 
+FEWEST_TASKS = 5
+"""Pairs from which on mean ranks are compared."""
 _METHODS = {"none": "student_scratch", "kd": "KD", "msd": "MSDCRD"}
 """Our names of methods where the literature has others."""
 _NETWORKS = {
@@ -30,7 +34,7 @@ _NETWORKS = {
     "imagenet_mobilenet_v1": "mobilenetv1",
     "imagenet_mobilenet_v2": "mobilenetv2",
 }
-_OVER_TASKS = ["method", "tasks", "n", "score", "score_low", "score_high", "rank", "rank_low", "rank_high"]
+_OVER_TASKS = ["method", "tasks", "n", "score", "score_low", "score_high", "rank", "critical_difference"]
 _COMPARED = ["label", "other_label", "cell", "n", "mean", "low", "high"]
 _COMPARED += ["other_n", "other_mean", "other_low", "other_high", "equal_runs"]
 _PUBLISHED = ["label", "method", "published", "published_std", "epoch_rule", "source"]
@@ -51,43 +55,57 @@ def _shown(title: str, frame: pd.DataFrame, columns: Sequence[Column], notes: Se
 
 
 def over_tasks(results: Results) -> Beside:
-    """A row a method that ran on every task: mean score and mean rank with stratified bootstrap intervals.
+    """A row a method that ran on every task: mean rank, and mean score with the interval of a stratified mean.
 
-    A task is a data set and a pair of networks. Columns: method, tasks, n (the fewest seeds of a task), score and rank
-    with `_low` and `_high`. Empty where the sweep has one task, or fewer than two methods that ran on all of them.
+    A task is a data set and a pair of networks; a method is what the other factors of the design say. Columns:
+    method, tasks, n (the fewest seeds of a task), score with `_low` and `_high`, rank, and critical_difference of mean
+    ranks (NaN below `FEWEST_TASKS`). Empty where the sweep has one task, or fewer than two methods that ran on all.
     """
-    measured = [(cell.trial, cell.values) for cell in results.cells if cell.trial is not None and cell.values]
-    tasks = list(dict.fromkeys(_task(trial) for trial, _ in measured))
-    parts = {"method", "recipe"}  # what does not belong to the task
+    space = results.frames.sweep.space
+    of_task = [name for name in space.parameters if _chooses_task(space, name)]
     runs: dict[str, dict[tuple[str, ...], list[float]]] = defaultdict(lambda: defaultdict(list))
-    for trial, values in measured:
-        runs[trial.model_dump_json(include=parts)][_task(trial)] += [values[seed] for seed in sorted(values)]
-    base = results.frames.sweep.base.model_dump(mode="json", include=parts)
-    whole = {
-        summary_of(json.loads(settings), base): [of_task[task] for task in tasks]
-        for settings, of_task in runs.items()
-        if len(of_task) == len(tasks)
-    }
-    found = aggregate(whole, results.value.sign > 0) if min(len(tasks), len(whole)) > 1 else {}
-    rows = [(name, len(tasks), a.score.n, *a.score[:3], *a.rank[:3]) for name, a in found.items()]
+    for cell in results.cells:
+        if cell.trial is None or not cell.values:
+            continue
+        for place in cell.levels:
+            method = cell_label({name: level for name, level in place.items() if name not in of_task}) or "base"
+            runs[method][_task(cell.trial)] += [cell.values[seed] for seed in sorted(cell.values)]
+    tasks = list(dict.fromkeys(task for scores in runs.values() for task in scores))
+    whole = {name: [scores[task] for task in tasks] for name, scores in runs.items() if len(scores) == len(tasks)}
+    rows = []
+    if min(len(tasks), len(whole)) > 1:
+        means = [[float(np.mean(scores)) for scores in of_method] for of_method in whole.values()]
+        ranks, critical = mean_ranks(means, results.value.sign > 0)
+        critical = critical if len(tasks) >= FEWEST_TASKS else math.nan
+        for (name, of_method), rank in zip(whole.items(), ranks, strict=True):
+            mean, low, high, n = stratified_mean(of_method)
+            rows.append((name, len(tasks), n, mean, low, high, float(rank), critical))
     frame = pd.DataFrame(rows, columns=_OVER_TASKS).sort_values(["rank", "method"], kind="stable", ignore_index=True)
-
-    def interval(name: str, row: Row) -> str:
-        low, high = row[f"{name}_low"], row[f"{name}_high"]
-        return f"{row[name]:.2f}" + ("" if math.isnan(low) else f" [{low:.2f}, {high:.2f}]")
-
     columns: list[Column] = [
         ("method", False, lambda row: short(row["method"], 90)),
         ("pairs", True, "tasks"),
         ("n each", True, "n"),
-        ("mean rank", True, lambda row: interval("rank", row)),
-        ("mean score", True, lambda row: interval("score", row)),
+        ("mean rank", True, lambda row: f"{row['rank']:.2f}"),
+        (
+            "mean score",
+            True,
+            lambda row: difference_text(row["score"], row["score_low"], row["score_high"]).lstrip("+"),
+        ),
     ]
     note = (
-        "Means over the pairs of networks and data sets, rank 1 is best; 95 % stratified bootstrap intervals over "
-        "seeds within each pair. They say nothing about other pairs. One seed gives no interval."
+        "Means over the pairs of networks and data sets, rank 1 is best. Each interval is its own row's, at 95 % over "
+        "seeds (stratified mean, Satterthwaite's degrees of freedom); it says nothing about other pairs."
     )
-    return _shown("Over all pairs", frame, columns, [note] * bool(rows))
+    ranked = f"Mean ranks tell methods apart from {FEWEST_TASKS} pairs on."
+    if len(rows) and not math.isnan(rows[0][-1]):
+        ranked = f"Mean ranks that differ by less than {rows[0][-1]:.2f} cannot be told apart (Nemenyi test, 5 %)."
+    return _shown("Over all pairs", frame, columns, [note, ranked] * bool(rows))
+
+
+def _chooses_task(space: Space, name: str) -> bool:
+    """Whether a parameter chooses the data or the networks."""
+    paths = [path for level in levels_of(space.parameters[name]) for path in changes_of(space, {name: level})]
+    return any(path.split(".")[0] in ("data", "teacher", "student") for path in paths)
 
 
 def _task(trial: Trial) -> tuple[str, ...]:
@@ -104,15 +122,17 @@ def compare_sweeps(ours: Results, theirs: Results) -> Beside:
         return cell.cell, cell.trial.data_seed if cell.trial else None
 
     other = {identity(cell): cell for cell in theirs.cells if cell.cell}
-    rows = []
+    rows: list[tuple[object, ...]] = []
+    pairs: list[Samples] = []
     for cell in ours.cells:
         if twin := other.get(identity(cell)):
             (mean, low, high, n), (other_mean, other_low, other_high, other_n) = cell.interval, twin.interval
             equal = sum(cell.values[seed] == twin.values[seed] for seed in set(cell.values) & set(twin.values))
             numbers = (n, mean, low, high, other_n, other_mean, other_low, other_high, equal)
-            difference = difference_columns(difference_of(cell.values, twin.values))
-            rows.append((cell.label, twin.label, cell.cell, *numbers, *difference.values()))
-    frame = with_holm(pd.DataFrame(rows, columns=_COMPARED + DIFFERENCE))
+            rows.append((cell.label, twin.label, cell.cell, *numbers))
+            pairs.append((cell.values, twin.values))
+    family = ours.family._replace(size=distinct(pairs))
+    frame = pd.DataFrame(rows, columns=_COMPARED).assign(**difference_columns(pairs, family, ours.value.sign))
     names = [short(results.frames.sweep.name, 30) for results in (ours, theirs)]
     columns: list[Column] = [
         ("", False, lambda row: short(" / ".join(dict.fromkeys([row["label"], row["other_label"]])))),
@@ -121,16 +141,17 @@ def compare_sweeps(ours: Results, theirs: Results) -> Beside:
         (names[1], True, lambda row: mean_text(row, "other_mean", "other_low", "other_high")),
         ("n", True, "other_n"),
         (f"difference ({ours.value.unit})", True, difference_cell),
-        ("p (Holm)", True, p_text),
+        ("adjusted p", True, p_text),
     ]
     mine, its = (sum(bool(cell.cell) for cell in results.cells) - len(frame) for results in (ours, theirs))
     notes = [
         f"{capital(ours.value.title)}, last epoch. Only cells that both sweeps have; {mine} of {names[0]} and {its} of "
-        f"{names[1]} have no counterpart. Paired where two seeds or more are shared, else Welch's interval."
+        f"{names[1]} have no counterpart. Paired where two seeds or more are shared, else Welch's interval. "
+        f"The {family.size} intervals of this table hold together at 95 %, apart from those of other tables."
     ]
     if same := int(frame["equal_runs"].sum()):
-        pairs = "1 pair of runs" if same == 1 else f"{same} pairs of runs"
-        notes.append(f"{pairs} with one seed gave exactly the same result in both.")
+        runs = "1 pair of runs" if same == 1 else f"{same} pairs of runs"
+        notes.append(f"{runs} with one seed gave exactly the same result in both.")
     return _shown(f"Beside {short(theirs.frames.sweep.name)}", frame, columns, notes)
 
 

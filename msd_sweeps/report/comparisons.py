@@ -1,21 +1,29 @@
 """Cells against a baseline and levels of a factor against a reference: paired by seed where seeds allow."""
 
 import json
-from collections.abc import Hashable, Mapping, Sequence
+import math
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
 
-from msd_sweeps.report.cells import Cell, Value, short_path, value_text
-from msd_sweeps.report.stats import LARGEST_EXACT, Difference, holm, paired_difference, smallest_p, unpaired_difference
+from msd_sweeps.report.cells import Cell, short_path, value_text
+from msd_sweeps.report.stats import Difference, Family, estimates
 from msd_sweeps.space.designs import LEFT_OUT, Sweep, Values, changes_of
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.schema import Choices
 from msd_sweeps.space.trial import changed
 
-DIFFERENCE = ["difference", "difference_low", "difference_high", "pairs", "paired", "p_t", "p_exact", "testable"]
-"""The columns of `difference_columns`; `with_holm` adds p_holm."""
+DIFFERENCE = ["difference", "difference_low", "difference_high", "pairs", "p", "paired", "decision"]
+"""The columns of `difference_columns`."""
+BETTER, WORSE, UNDECIDED = "better", "worse", "undecided"
+
+MOST_INTERACTIONS = 16
+"""Interactions of two factors beyond which a page does not test them: each would widen every interval."""
+
+Samples = tuple[Mapping[int, float], Mapping[int, float]]
+"""The values by seed of the two that are compared."""
 
 Block = dict[str, dict[int, float]]
 """Label of a level to the values of its cell by seed."""
@@ -31,52 +39,35 @@ def cell_named(cells: Sequence[Cell], name: str) -> Cell | None:
     return None
 
 
-def difference_of(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Difference:
-    """The difference `ours - theirs` of values by seed; NaN with n = 0 where one of them has no value.
-
-    Paired over the shared seeds, by Welch where fewer than two are shared.
-    """
-    shared = sorted(set(ours) & set(theirs))
-    if len(shared) >= 2 or (shared and min(len(ours), len(theirs)) == 1):
-        return paired_difference([ours[seed] for seed in shared], [theirs[seed] for seed in shared])
-    return unpaired_difference(*([values[seed] for seed in sorted(values)] for values in (ours, theirs)))
+def distinct(pairs: Iterable[Samples]) -> int:
+    """How many different comparisons these are, whichever side is named first; one without an interval is none."""
+    sides = [[tuple(sorted(values.items())) for values in pair] for pair in pairs]
+    return len({frozenset(pair) for pair in sides if min(map(len, pair)) > 1})
 
 
-def clearly_best(cells: Sequence[Cell], value: Value) -> Cell | None:
-    """The cell whose difference to every other has an interval on the good side of zero; None without."""
-    known = [cell for cell in cells if cell.values]
-    if len(known) < 2:
-        return None
-    best = max(known, key=lambda cell: value.sign * cell.interval.mean)
-    others = [difference_of(best.values, cell.values).interval for cell in known if cell is not best]
-    return best if all(other.excludes_zero and value.sign * other.mean > 0 for other in others) else None
+def equal_within(margin: float) -> str:
+    """What a difference is called that lies between -margin and margin."""
+    return f"equal within {margin:g}"
 
 
-def difference_columns(difference: Difference) -> dict[str, object]:
-    """The columns that describe a difference."""
-    interval, *others = difference
-    return dict(zip(DIFFERENCE, (*interval, *others, difference.testable), strict=True))
+def decision(found: Difference, sign: int, margin: float | None = None) -> str:
+    """What is decided about a difference; empty where it has no interval. sign: 1 where more is better, else -1."""
+    if math.isnan(found.interval.low):
+        return ""
+    if found.interval.excludes_zero:
+        return BETTER if sign * found.interval.mean > 0 else WORSE
+    return equal_within(margin) if margin is not None and found.reach < margin else UNDECIDED
 
 
-def with_holm(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with `p_holm`: Holm's correction over the rows that can be tested, NaN elsewhere."""
-    p = frame["p_exact"].where(frame["p_exact"].notna(), frame["p_t"]).where(frame["testable"].astype(bool))
-    frame.insert(list(frame.columns).index("testable") + 1, "p_holm", holm(p.to_numpy(dtype=float)))
-    return frame
-
-
-def test_notes(frame: pd.DataFrame) -> list[str]:
-    """What the p-values of a table of differences are, and why some or all are missing."""
-    compared = frame[frame["pairs"] > 0]
-    testable = compared["testable"].astype(bool)
-    notes = []
-    if not testable.all():
-        few = int(compared.loc[~testable, "pairs"].max())
-        notes.append(f"Not testable: with {few} pairs the smallest exact p is {smallest_p(few):.4g}, above 0.05.")
-    if testable.any():
-        what = f"p: exact sign-flip test up to {LARGEST_EXACT} pairs, paired t-test beyond"
-        notes.append(f"{what}; Holm over {testable.sum()} tests.")
-    return notes
+def difference_columns(
+    pairs: Sequence[Samples], family: Family, sign: int, margin: float | None = None
+) -> dict[str, list[Any]]:
+    """The columns of a table that has these differences, ours less theirs."""
+    rows = [
+        (*found.interval, found.p, found.paired, decision(found, sign, margin))
+        for found in family.differences(estimates(pairs))
+    ]
+    return {name: [row[place] for row in rows] for place, name in enumerate(DIFFERENCE)}
 
 
 @dataclass(frozen=True)
@@ -94,6 +85,9 @@ class Factor:
     """The label of the level that the base has; None where no choice is the base's."""
     blocks: list[Block] = field(default_factory=list)
     """One for each combination of the other factors' levels; a single one where factors vary alone."""
+
+    places: list[tuple[str | None, ...]] = field(default_factory=list)
+    """The other factors' levels at each block."""
 
     @property
     def title(self) -> str:
@@ -130,7 +124,7 @@ class Factor:
 def factors_of(sweep: Sweep, cells: Sequence[Cell]) -> list[Factor]:
     """The factors of the design. None for a search: the sampler chose what to try by the scores it had seen."""
     space = sweep.space
-    if space.design == "search":
+    if space.design in ("search", "screening"):  # report.screening estimates the effects of a screening design
         return []
     if space.design == "leave_one_out":
         parts = _factor(LEFT_OUT, {part: part for part in space.without})
@@ -202,19 +196,41 @@ def _measured(factor: Factor, others: Sequence[Factor], cells: Sequence[Cell]) -
         levels={names[labels[0]]: factor.levels[labels[0]] for labels in same.values()},
         labels={text: names[label] for text, label in factor.labels.items()},
         base=names[factor.base] if factor.base is not None else None,
+        places=list(blocks),
         blocks=[{names[label]: values for label, values in block.items()} for block in blocks.values()],
     )
 
 
-def effects(factors: Sequence[Factor]) -> pd.DataFrame:
-    """A row an effect: a level against its reference, or a part left out against the full method.
-
-    Differences are in the unit of the compared metric, paired by seed; Holm's correction counts all rows.
-    """
-    rows = []
+def effects(factors: Sequence[Factor]) -> tuple[pd.DataFrame, list[Samples]]:
+    """A row an effect, with the values it compares: a level and its reference, or a part left out and all parts."""
+    rows: list[tuple[str, str, str]] = []
+    pairs: list[Samples] = []
     for factor in factors:
         for label in [label for label in factor.levels if label != factor.reference]:
             values = factor.over([label, factor.reference])
-            difference = difference_columns(difference_of(values[label], values[factor.reference]))
-            rows.append((factor.title, label, factor.reference, *difference.values()))
-    return with_holm(pd.DataFrame(rows, columns=["factor", "level", "reference", *DIFFERENCE]))
+            rows.append((factor.title, label, factor.reference))
+            pairs.append((values[label], values[factor.reference]))
+    is_grid = all(len(place) == 1 for factor in factors for place in factor.places)
+    if is_grid and len(factors) == 2 and math.prod(len(factor.levels) - 1 for factor in factors) <= MOST_INTERACTIONS:
+        for row, samples in _interactions(*factors):
+            rows.append(row)
+            pairs.append(samples)
+    return pd.DataFrame(rows, columns=["factor", "level", "reference"]), pairs
+
+
+def _interactions(first: Factor, second: Factor) -> Iterator[tuple[tuple[str, str, str], Samples]]:
+    """How the effect of each level of the first factor differs between the levels of the second.
+
+    A seed counts where it has all four cells: the sides are y(a, b) + y(a0, b0) and y(a, b0) + y(a0, b), whose
+    difference is the interaction.
+    """
+    of_level = {place[0]: block for place, block in zip(first.places, first.blocks, strict=True)}
+    for label in [label for label in first.levels if label != first.reference]:
+        for other in [other for other in second.levels if other != second.reference]:
+            corners = [(label, other), (first.reference, second.reference)]
+            corners += [(label, second.reference), (first.reference, other)]
+            four = [of_level.get(b, {}).get(a, {}) for a, b in corners]
+            seeds = sorted(set.intersection(*map(set, four)))
+            sides = [{seed: one[seed] + two[seed] for seed in seeds} for one, two in (four[:2], four[2:])]
+            name = f"{first.title} × {second.title}", f"effect of {label} at {other}"
+            yield (*name, f"its effect at {second.reference}"), (sides[0], sides[1])

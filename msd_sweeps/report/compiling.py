@@ -16,6 +16,7 @@ from msd_sweeps.report.frames import read
 from msd_sweeps.report.page import page_of
 from msd_sweeps.report.results import Results, results_of
 from msd_sweeps.report.rows import ROWS, base_files
+from msd_sweeps.report.same_images import same_images
 from msd_sweeps.report.tables import result_table, summary_table
 from msd_sweeps.report.verdict import question, verdict
 
@@ -39,7 +40,7 @@ def compile_report(ledger_path: Path, out: Path, compare: Path | None = None, pu
     Raises LedgerError where there is no ledger, OSError where a file cannot be read or written.
     """
     results = results_of(read(ledger_path))
-    beside = {"aggregate": over_tasks(results)}
+    beside = {"images": same_images(results), "aggregate": over_tasks(results)}
     if compare is not None:
         beside["compared"] = compare_sweeps(results, results_of(read(compare)))
     if published is not None:
@@ -65,7 +66,7 @@ def compile_report(ledger_path: Path, out: Path, compare: Path | None = None, pu
     # What this ledger does not give must not stay from an earlier one.
     for folder in ("figures", ROWS):
         shutil.rmtree(out / folder, ignore_errors=True)
-    for name in ("effects", "aggregate", "compared", "published"):
+    for name in ("effects", "images", "aggregate", "compared", "published"):
         (out / f"{name}.csv").unlink(missing_ok=True)
     for name, content in files.items():
         write_whole(out / name, content)

@@ -7,7 +7,7 @@ escaped.
 
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +51,15 @@ def drawing(svg: str, slug: str, title: str) -> Markup:
 class Table:
     """A table as shown: texts in rows.
 
-    rows: such as the dictionaries of a frame. notes: lines below the table. bold: the cell (row, column) to emphasise.
+    rows: such as the dictionaries of a frame. notes: lines below the table. bold: the cells (row, column) to emphasise.
     """
 
     def __init__(
-        self, rows: Iterable[Any], columns: Sequence[Column], notes: Iterable[str] = (), bold: tuple[int, int] = (-1, 0)
+        self,
+        rows: Iterable[Any],
+        columns: Sequence[Column],
+        notes: Iterable[str] = (),
+        bold: Collection[tuple[int, int]] = (),
     ) -> None:
         self.columns = [title for title, _, _ in columns]
         self.kinds = ["n" if is_number else "t" for _, is_number, _ in columns]
@@ -73,8 +77,8 @@ class Table:
         lines += ["\\toprule", " & ".join(map(for_latex, self.columns)) + r" \\", "\\midrule"]
         for index, row in enumerate(self.rows):
             texts = list(map(for_latex, row))
-            if index == self.bold[0]:
-                texts[self.bold[1]] = f"\\textbf{{{texts[self.bold[1]]}}}"
+            for column in [column for at, column in self.bold if at == index]:
+                texts[column] = f"\\textbf{{{texts[column]}}}"
             # A row that begins with [ would be read as an option of the row before.
             lines.append("{}" * texts[0].startswith("[") + " & ".join(texts) + r" \\")
         return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", *(f"% {for_latex(note)}" for note in self.notes)])

@@ -12,7 +12,9 @@ import pandas as pd
 from msd_sweeps.records import ledger
 from msd_sweeps.records.header import Header
 from msd_sweeps.records.ledger import Record
+from msd_sweeps.records.predictions import Predictions
 from msd_sweeps.records.trial_record import TrialRecord, trials_of
+from msd_sweeps.report.images import Images, images_of
 from msd_sweeps.report.store import find_ledger
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.settings import flatten
@@ -48,6 +50,13 @@ class Frames:
     """What was planned for each trial and how it ended, by its id; its epochs are in `history` alone."""
     sweep: Sweep
     """The sweep as it was launched last."""
+    predicted: dict[str, Predictions]
+    """What reported trials predicted for the test images, by the ids of trials, as the ledger keeps it."""
+
+    @property
+    def predictions(self) -> Images:
+        """What reported trials and teachers predicted for every test image, as arrays."""
+        return images_of(self.predicted, {one.key: one.predictions for one in self.header.teachers if one.predictions})
 
     @property
     def metric(self) -> Metric:
@@ -78,12 +87,15 @@ def read(path: Path) -> Frames:
     started: dict[str, tuple[int, float]] = {}
     ended: dict[str, float] = {}
     rows: list[Record] = []
+    predicted: dict[str, Predictions] = {}
     chunks: list[pd.DataFrame] = []
 
     def of_trials() -> Iterator[Record]:
         """The records that start and end trials; the others are gathered."""
         for record in ledger.read(path, header.damaged):
             if record["event"] == "epoch":
+                if "predictions" in record:
+                    predicted[record["trial"]] = record["predictions"]
                 if record["trial"] in started:
                     rows.append(_row(started[record["trial"]][0], record))
                 if len(rows) == _CHUNK:
@@ -114,7 +126,7 @@ def read(path: Path) -> Frames:
             trials[metric.name] = [student_cost(metric.name, trial.config) for trial in found.values()]
     names = pd.Categorical.from_codes(kept.pop("code").to_numpy(), np.array(list(found), dtype=object))
     kept.insert(0, "trial", names.astype("str"))
-    return Frames(trials, kept, header, found, header.launch.sweep)
+    return Frames(trials, kept, header, found, header.launch.sweep, predicted)
 
 
 def _row(code: int, record: Record) -> Record:

@@ -9,7 +9,7 @@ from typing import Any
 
 from msd_sweeps.records.header import Header, Launch
 from msd_sweeps.records.trial_record import own_place
-from msd_sweeps.report import tables
+from msd_sweeps.report import screening, tables
 from msd_sweeps.report.beside import Beside
 from msd_sweeps.report.cells import changes_text, metric_title, short_path, value_text
 from msd_sweeps.report.document import Block, Column, Table, drawing
@@ -44,6 +44,7 @@ def page_of(results: Results, drawings: Sequence[tuple[Plot, str]], more: Iterab
         {"folded": "What each row changes in the base", "table": changes, "open": len(changes.rows) <= FEW},
     ]
     for title, table in (
+        *(screening.tables(results) if results.design == "screening" else ()),
         ("Effects", tables.effects_table(results)),
         ("Pareto front of the search", tables.front_table(results)),
         ("What the search's scores were worth", tables.confirmation_table(results)),
@@ -76,10 +77,19 @@ def _design(results: Results) -> list[tuple[str, str]]:
         facts.append(("bound", short(f"{changes_text(bound.set)} where {beside}", 300)))
     for part, changes in space.without.items():
         facts.append((f"without {short(part)}", short(changes_text(changes), 300)))
-    facts += _search_facts(space) if space.design == "search" else [("Seeds", value_text(space.seeds))]
+    facts += _search_facts(space) if space.design == "search" else [("Seeds", _seeds_text(space))]
     compared = f"{results.value.title} after the last epoch, measured once"
     baseline = short(results.baseline.label) if results.baseline else "none"
     return [*facts, ("Compared", compared), ("Baseline", baseline)]
+
+
+def _seeds_text(space: Space) -> str:
+    """The seeds, and how a race adds some."""
+    if space.race is None:
+        return value_text(space.first_seeds)
+    race, margin = space.race, f"{space.race.until.settled:g}"
+    added = f"then {race.step} more at a time, up to {race.at_most}, where a comparison is undecided"
+    return f"{race.at_least} of every row, {added}: not better, not worse, not equal within {margin}"
 
 
 def _parameter_text(parameter: Parameter) -> str:

@@ -3,7 +3,7 @@
 import json
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from msd_sweeps.report import comparisons
 from msd_sweeps.report.cells import Cell, Value, cells_of, parameter_title, short_path, teacher_cells, value_text
 from msd_sweeps.report.formats import rounded_frame
 from msd_sweeps.report.frames import Frames
-from msd_sweeps.report.stats import mean_interval
+from msd_sweeps.report.stats import Family, mean_interval
 from msd_sweeps.space.schema import Parameter, Range
 
 FEWEST = 8
@@ -36,6 +36,10 @@ class Results:
     """The numbers of each row: its mean, its difference to the baseline, validation, cost and device."""
     factors: list[comparisons.Factor]
     effects: pd.DataFrame
+    effects_are_rows: bool
+    """Whether every effect is a difference that the result table has too."""
+    family: Family
+    """What the intervals of the result table and of the effects hold over, together."""
     importances: pd.DataFrame
     confirmation: pd.DataFrame
     """Search score against confirmed score."""
@@ -53,19 +57,46 @@ def results_of(frames: Frames) -> Results:
     name = frames.sweep.space.report.baseline
     baseline = comparisons.cell_named(cells, name) if name else None
     rows = [*teacher_cells(frames, value), *cells]
-    measured = [_row(cell, baseline if cell in cells and cell is not baseline else None, value) for cell in rows]
-    frame = comparisons.with_holm(pd.DataFrame(measured, columns=list(_row(Cell(""), None, value))))
+    factors = _against(baseline, comparisons.factors_of(frames.sweep, cells))
+    compared = [cell if baseline and cell in cells and cell is not baseline else Cell("") for cell in rows]
+    of_rows = [(cell.values, baseline.values if baseline and cell.label else {}) for cell in compared]
+    effects, of_effects = comparisons.effects(factors)
+    family, race = _family(frames, [*of_rows, *of_effects]), frames.sweep.space.race
+    repeats = comparisons.distinct(of_rows) == family.size
+    if frames.sweep.space.design == "screening":  # its effects stand beside the rows: see report.screening
+        family = family._replace(size=family.size + frames.sweep.layout.effects)
+    told = (family, value.sign, race.until.settled if race else None)
+    differences = comparisons.difference_columns(of_rows, *told)
+    frame = pd.DataFrame([_row(cell, value) for cell in rows], columns=list(_row(Cell(""), value)))
+    against = [baseline.label if baseline and n else "" for n in differences["pairs"]]
+    place = list(frame.columns).index("note")
+    for name, column in [*reversed(differences.items()), ("baseline", against)]:
+        frame.insert(place, name, column)
     table = rounded_frame(frame).astype({"planned": "Int64"}).assign(device=frames.device)
-    factors = comparisons.factors_of(frames.sweep, cells)
-    differences = rounded_frame(comparisons.effects(factors))
-    return Results(
-        frames, value, cells, baseline, rows, table, factors, differences, importances(frames), winners_curse(table)
-    )
+    effects = rounded_frame(effects.assign(**comparisons.difference_columns(of_effects, *told)))
+    found = importances(frames), winners_curse(table)
+    return Results(frames, value, cells, baseline, rows, table, factors, effects, repeats, family, *found)
 
 
-def _row(cell: Cell, baseline: Cell | None, value: Value) -> dict[str, object]:
-    """A cell's mean, its difference to the baseline, and what else is known of it."""
-    difference = comparisons.difference_of(cell.values, baseline.values if baseline else {})
+def _against(baseline: Cell | None, factors: list[comparisons.Factor]) -> list[comparisons.Factor]:
+    """The factors of a grid against the levels of the baseline, where it is one of the cells: one reference for all."""
+    if len(factors) > 1 and baseline is not None and len(baseline.levels) == 1:
+        return [replace(factor, base=factor.at(baseline.levels[0])) for factor in factors]
+    if len(factors) == 1 and baseline is not None and len(baseline.levels) and len(factors[0].blocks) == 1:
+        levels = [label for label, values in factors[0].blocks[0].items() if values is baseline.values]
+        return [replace(factors[0], base=level) for level in levels] or factors
+    return factors
+
+
+def _family(frames: Frames, pairs: list[comparisons.Samples]) -> Family:
+    """These comparisons, at the looks that the first launch planned and at those that later launches added."""
+    planned, *later = [launch.space.looks for launch in frames.header.launches]
+    further = {n for looks in later for n in looks if n > planned[-1]}
+    return Family(comparisons.distinct(pairs), planned, tuple(sorted(further)))
+
+
+def _row(cell: Cell, value: Value) -> dict[str, object]:
+    """A cell's mean, and what else is known of it beside its difference to the baseline."""
     interval, validation = cell.interval, mean_interval(list(cell.validation.values()))
     return {
         "label": cell.label,
@@ -77,8 +108,6 @@ def _row(cell: Cell, baseline: Cell | None, value: Value) -> dict[str, object]:
         "mean": interval.mean,
         "low": interval.low,
         "high": interval.high,
-        "baseline": baseline.label if baseline and difference.interval.n else "",
-        **comparisons.difference_columns(difference),
         "note": "; ".join(cell.faults),
         "validation": validation.mean,
         "validation_low": validation.low,

@@ -1,14 +1,14 @@
 """The tables of a report: numbers as texts. The numbers stand in frames, here and in the CSV files."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from msd_sweeps.records.fingerprint import mixtures
 from msd_sweeps.report.cells import PRIVATE, changes_text, metric_title, value_text
-from msd_sweeps.report.comparisons import clearly_best, test_notes
+from msd_sweeps.report.comparisons import BETTER, WORSE
 from msd_sweeps.report.document import Column, Table
 from msd_sweeps.report.formats import capital, short
 from msd_sweeps.report.results import NO_RESULT, Results, front_of
@@ -16,6 +16,10 @@ from msd_sweeps.space.settings import flatten
 from msd_sweeps.space.trial import Trial
 
 NOTHING = "–"
+METHOD = (
+    "Method: moderated t (Smyth 2004), Sidak's correction for the comparisons; 4 of the 5 % error are spent at the "
+    "planned looks, the rest is kept for seeds that are added later."
+)
 MOST_OF_FRONT = 30
 """Trials of the front that the page lists; the figure's CSV has them all."""
 Row = Mapping[Any, Any]
@@ -50,12 +54,31 @@ def difference_cell(row: Row) -> str:
 
 
 def p_text(row: Row) -> str:
-    """The corrected p-value of a row's difference, or why there is none."""
-    if row["pairs"] == 0:
+    """The adjusted p-value of a row's difference."""
+    if math.isnan(row["p"]):
         return NOTHING
-    if not row["testable"] or math.isnan(row["p_holm"]):
-        return "not testable"
-    return "<0.001" if row["p_holm"] < 0.001 else f"{row['p_holm']:.3f}"
+    return "<0.001" if row["p"] < 0.001 else f"{row['p']:.3f}"
+
+
+def excluding_zero(rows: Sequence[Row], column: int) -> set[tuple[int, int]]:
+    """The cells to emphasise: differences whose interval excludes zero."""
+    return {(place, column) for place, row in enumerate(rows) if row["decision"] in (BETTER, WORSE)}
+
+
+def family_notes(results: Results, frame: pd.DataFrame) -> list[str]:
+    """What the intervals and p-values of a table of differences hold over."""
+    if not (frame["pairs"] > 1).any():
+        return ["One pair of runs gives a difference no interval."] * bool((frame["pairs"] > 0).any())
+    family = results.family
+    where = "of the table" if results.effects.empty or results.effects_are_rows else "of the tables Results and Effects"
+    which = "The interval holds" if family.size == 1 else f"All {family.size} intervals {where} hold together"
+    later = [f"{n} seeds" for n in family.further]
+    looks = [f"planned at {', '.join(map(str, family.looks))} seeds"] * (len(family.looks) > 1)
+    looks += [f"added after that at {', '.join(later)}"] * bool(later)
+    note = f"Differences are paired by seed. {which} at 95 %"
+    note += f", at all looks at the data ({'; '.join(looks)})" * bool(looks)
+    note += "; p is adjusted alike, and bold differences exclude zero."
+    return [note, METHOD]
 
 
 def result_table(results: Results) -> Table:
@@ -68,13 +91,14 @@ def result_table(results: Results) -> Table:
     ]
     if baseline is not None:
         columns.append((f"difference to {short(baseline.label, 24)}", True, difference_cell))
-        columns.append(("p (Holm)", True, p_text))
+        columns.append(("adjusted p", True, p_text))
+        if results.frames.sweep.space.race:
+            columns.append(("decision", False, lambda row: row["decision"] or NOTHING))
     if frame["validation"].notna().any() or frame["search_score"].notna().any():
         columns.append((metric_title(value.validation), True, _validation_text))
     columns.append(("s/trial", True, lambda row: NOTHING if math.isnan(row["seconds"]) else f"{row['seconds']:.1f}"))
-    best = clearly_best(results.cells, value)
-    bold = (results.rows.index(best), 2) if best else (-1, 0)
-    return Table(frame.to_dict("records"), columns, _notes(results), bold)
+    rows = frame.to_dict("records")
+    return Table(rows, columns, _notes(results), excluding_zero(rows, 3))
 
 
 def _n_text(row: Row) -> str:
@@ -90,7 +114,7 @@ def _validation_text(row: Row) -> str:
 
 def _notes(results: Results) -> list[str]:
     frame, title = results.table, capital(results.value.title)
-    notes = [f"{title} after the last epoch: mean ± half of the 95 % t interval over n seeds."]
+    notes = [f"{title} after the last epoch: mean ± half of its own 95 % t interval over n seeds."]
     if any(len(cell.values) == 1 for cell in results.cells):
         notes.append("n = 1: one seed gives no interval.")
     if (frame["low"] == frame["high"]).any():
@@ -100,8 +124,7 @@ def _notes(results: Results) -> list[str]:
     if results.baseline is None:
         notes.append("No baseline is among the cells, so no differences are shown.")
     elif (frame["pairs"] > 0).any():
-        notes.append("Differences are paired by seed, with 95 % t intervals that are not corrected for their number.")
-        notes += test_notes(frame)
+        notes += family_notes(results, frame)
     notes += [_images_text(results), f"s/trial: {what_is_charged(results)}", *mixture_notes(results)]
     for cell in results.cells:
         for sweep, count in sorted(cell.sources.items()):
@@ -168,14 +191,20 @@ def effects_table(results: Results) -> Table:
         ("change", False, change),
         ("pairs", True, "pairs"),
         (results.value.difference_title, True, difference_cell),
-        ("p (Holm)", True, p_text),
+        ("adjusted p", True, p_text),
     ]
+    if results.frames.sweep.space.race:
+        columns.append(("decision", False, lambda row: row["decision"] or NOTHING))
     against = "the full method" if left_out else "the level named"
-    notes = [f"Differences to {against}, paired by seed; 95 % t intervals, not corrected for their number."]
-    notes += test_notes(results.effects)
+    notes = [f"Differences to {against}.", *family_notes(results, results.effects)]
+    if results.design == "grid" and any(" × " in factor for factor in results.effects["factor"]):
+        notes.append(
+            "×: an interaction, how much the effect of a level differs between the levels of the other factor."
+        )
     if results.design == "grid":
         notes.append("Each seed's mean over the blocks (levels of the other factors) in which both levels finished.")
-    return Table(results.effects.to_dict("records"), columns, notes + mixture_notes(results))
+    rows = [] if results.effects_are_rows else results.effects.to_dict("records")
+    return Table(rows, columns, notes + mixture_notes(results), excluding_zero(rows, 2))
 
 
 def front_table(results: Results) -> Table:

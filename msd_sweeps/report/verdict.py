@@ -1,16 +1,22 @@
-"""The question of a sweep and its answer in two sentences, made from the numbers alone."""
+"""The question of a sweep and its answer, made from the claims that the tables make and from no others."""
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
-from msd_sweeps.report.cells import Cell, metric_title
-from msd_sweeps.report.comparisons import cell_named, difference_of
+from msd_sweeps.report import screening
+from msd_sweeps.report.cells import metric_title
+from msd_sweeps.report.comparisons import BETTER, UNDECIDED, WORSE
 from msd_sweeps.report.formats import capital, short
 from msd_sweeps.report.results import Results
-from msd_sweeps.report.stats import Interval
 from msd_sweeps.report.tables import signed
 from msd_sweeps.space.designs import Sweep
+
+MOST_NAMED = 6
+"""Rows of one kind that a sentence names; the table has them all."""
+Row = Mapping[Any, Any]
 
 
 def question(sweep: Sweep) -> str:
@@ -25,105 +31,158 @@ def question(sweep: Sweep) -> str:
         return f"How do the methods compare{where}?"
     if space.design == "leave_one_out":
         return f"What does each part of the method contribute{where}?"
+    if space.design == "screening":
+        return f"Which of {varied} matter{where}?"
     return f"What {'do' if len(names) > 1 else 'does'} {varied} change{where}?"
 
 
 def verdict(results: Results) -> str:
-    """Two sentences: the main comparison, and what else the numbers say or cannot say."""
-    measured = [cell for cell in results.cells if cell.values]
-    if not measured:
+    """The answer: what the design asks first, then the rows beside the baseline, then what cannot be said."""
+    measured = results.table[results.table["n"].gt(0) & results.table["cell"].ne("")]
+    if measured.empty:
         return "No trial of the table has finished, so nothing can be said yet. The ledger holds what has run so far."
-    subject = _subject(results, measured)
-    return f"{_against_baseline(results, subject)} {_second(results, subject)}"
-
-
-def _subject(results: Results, measured: list[Cell]) -> Cell:
-    """The cell that the sweep is about, chosen without looking at the test scores wherever the design allows."""
-    named = {"search": "winner 1", "leave_one_out": "full", "one_at_a_time": "base"}.get(results.design)
-    if named and (cell := cell_named(measured, named)):
-        return cell
-    others = [cell for cell in measured if cell is not results.baseline] or measured
-    return max(others, key=lambda cell: results.value.sign * cell.interval.mean)
-
-
-def _told(cell: Cell) -> str:
-    """A cell by its label, and a winner by what it is too."""
-    if cell.search_trial and cell.summary:
-        return f"{short(cell.label)} ({short(cell.summary, 110)})"
-    return "the full method" if "full" in cell.names else "the base" if "base" in cell.names else short(cell.label)
-
-
-def difference_words(interval: Interval, unit: str) -> str:
-    """`0.61 points [0.22, 1.00], n = 5`."""
-    if math.isnan(interval.low):
-        return f"{signed(interval.mean)} {unit}, n = {interval.n}, no interval"
-    return f"{signed(interval.mean)} {unit} [{signed(interval.low)}, {signed(interval.high)}], n = {interval.n}"
-
-
-def _score(metric: str, value: float) -> str:
-    """`test top-1 of 71.30 %`."""
-    name, _, unit = metric_title(metric).partition(" (")
-    return f"{name} of {value:.2f} {unit.rstrip(')')}".rstrip()
-
-
-def _against_baseline(results: Results, subject: Cell) -> str:
-    baseline = results.baseline
-    own, told = subject.interval, capital(_told(subject))
-    half = "" if math.isnan(own.low) else f" ± {own.half_width:.2f}"
-    reached = f"{told} reaches {own.mean:.2f}{half} {results.value.title}"
-    if baseline is None or subject is baseline:
-        return f"{reached}, n = {own.n}; there is no finished baseline beside it."
-    if not baseline.values:
-        return f"{reached}, n = {own.n}; the baseline {short(baseline.label)} has no finished trial."
-    interval = difference_of(subject.values, baseline.values).interval
-    words = difference_words(interval, results.value.unit)
-    if math.isnan(interval.low):
-        return f"{reached}, against {short(baseline.label)} {words}: one seed shows no difference."
-    if not interval.excludes_zero:
-        return f"{reached}, which cannot be told from {short(baseline.label)} ({words})."
-    how = "beats" if interval.mean * results.value.sign > 0 else "falls behind"
-    if interval.mean < 0:
-        interval = Interval(-interval.mean, -interval.high, -interval.low, interval.n)
-    return f"{told} {how} {short(baseline.label)} by {difference_words(interval, results.value.unit)}."
-
-
-def _second(results: Results, subject: Cell) -> str:
+    if results.design == "screening":
+        return screening.answer(results)
+    sentences = [*_unfinished(results)]
+    if len(results.effects) and not results.effects_are_rows:
+        sentences += _about_effects(results)
+    sentences += _about_rows(results, measured)
     if results.design == "search":
-        return _about_search(results, subject)
+        sentences += _about_search(results)
+    return " ".join(sentences)
+
+
+def difference_words(row: Row, unit: str = "") -> str:
+    """`+0.61 points [0.22, 1.00]`."""
+    mean = "+" * (round(row["difference"], 2) > 0) + signed(row["difference"])
+    unit = f" {unit}" * bool(unit)
+    if math.isnan(row["difference_low"]):
+        return f"{mean}{unit}, no interval"
+    return f"{mean}{unit} [{signed(row['difference_low'])}, {signed(row['difference_high'])}]"
+
+
+def _joined(texts: Iterable[str]) -> str:
+    """`a, b and c`, of many the first."""
+    every = list(texts)
+    if len(every) > MOST_NAMED + 1:
+        every = [*every[:MOST_NAMED], f"{len(every) - MOST_NAMED} more"]
+    return " and ".join([", ".join(every[:-1]), every[-1]] if len(every) > 1 else every)
+
+
+def _told(rows: Sequence[Row], name: str, unit: str) -> str:
+    """Names with their differences, the first with its unit."""
+    words = (difference_words(row, "" if place else unit) for place, row in enumerate(rows))
+    return _joined(f"{row[name]} ({text})" for row, text in zip(rows, words, strict=True))
+
+
+def _groups(results: Results, rows: pd.DataFrame) -> dict[str, list[Row]]:
+    """Rows by what their intervals say, the largest difference first."""
+    ordered = rows.reindex(rows["difference"].abs().sort_values(ascending=False, kind="stable").index)
+    found: dict[str, list[Row]] = {}
+    for row in ordered.to_dict("records"):
+        found.setdefault(row["decision"], []).append(row)
+    return found
+
+
+def _unfinished(results: Results) -> list[str]:
+    """A page of a sweep that has not ended is an unplanned look."""
+    waiting = int(results.frames.trials["state"].isin(["running", "interrupted"]).sum())
+    waiting += sum(max(0, (cell.planned or 0) - cell.states.total()) for cell in results.cells)
+    if not waiting:
+        return []
+    return [f"{waiting} trial{'s have' if waiting > 1 else ' has'} not ended: no answer holds before that."]
+
+
+def _about_effects(results: Results) -> list[str]:
+    """What the levels of the factors change, or the parts that are left out."""
+    effects, is_left_out = results.effects[results.effects["pairs"] > 0], results.design == "leave_one_out"
+    if effects.empty:
+        return ["No effect of a single change could be measured."]
+    if is_left_out:
+        names = ["leaving out " + short(level) for level in effects["level"]]
+    else:
+        changes = zip(effects["factor"], effects["level"], effects["reference"], strict=True)
+        names = [f"{short(factor)} {short(level)} instead of {short(other)}" for factor, level, other in changes]
+    groups = _groups(results, effects.assign(name=names))
+    what = f"{len(effects)} {'part' if is_left_out else 'change'}{'s' * (len(effects) > 1)}"
     parts = []
-    if results.design == "grid" and subject is not results.baseline:
-        count = sum(bool(cell.values) for cell in results.cells)
-        parts.append(f"it is the best of {count} cells on these same runs, which flatters it")
-    effects = results.effects[results.effects["difference"].notna()]
-    if len(effects):
-        parts.append(_largest_effect(results, effects))
-    return f"{capital('; '.join(parts))}." if parts else "No effect of a single change could be measured."
+    for kind, words in ((WORSE, "makes the result worse"), (BETTER, "makes it better")):
+        if rows := groups.pop(kind, []):
+            words = words.replace("makes", "make") if len(rows) > 1 else words
+            parts.append(f"{_told(rows, 'name', results.value.unit)} {words}")
+    if "" in groups and len(groups) == 1 and not parts:
+        return [f"Of {what}, none can be judged: one seed shows no difference."]
+    return [f"Of {what}, {'; '.join([*parts, *_rest(groups, bool(parts), 'zero')])}."]
 
 
-def _largest_effect(results: Results, effects: pd.DataFrame) -> str:
-    is_left_out = results.design == "leave_one_out"
-    what = f"{len(effects)} {'parts' if is_left_out else 'changes'}"
-    low, high = effects["difference_low"], effects["difference_high"]
-    clear = effects[(high > low) & ((low > 0) | (high < 0))]
-    if clear.empty:
-        return f"none of the {what} has an effect that its interval can tell from zero"
-    row = clear.loc[clear["difference"].abs().idxmax()]
-    interval = Interval(row["difference"], row["difference_low"], row["difference_high"], int(row["pairs"]))
-    factor, level, reference = (short(row[name]) for name in ("factor", "level", "reference"))
-    how = f"leaving out {level}" if is_left_out else f"{factor} {level} instead of {reference}"
-    many = "its interval alone excludes" if len(clear) == 1 else f"the intervals of {len(clear)} exclude"
-    words = difference_words(interval, results.value.unit)
-    return f"of {what}, {how} has the largest effect ({words}), and {many} zero"
+def _rest(groups: dict[str, list[Row]], is_more: bool, reference: str) -> list[str]:
+    """What is said of the rows that are neither better nor worse."""
+    parts: list[str] = []
+    for kind, rows in groups.items():
+        count = f"the other {len(rows)}" if is_more or parts else "none" if len(groups) == 1 else f"{len(rows)}"
+        if kind == UNDECIDED:
+            parts.append(f"{count} {'can' if count == 'none' else 'cannot'} be told from {reference}")
+        elif kind:
+            verb = "is" if len(rows) == 1 else "are"
+            parts.append(f"{_joined(row.get('name', row['label']) for row in rows)} {verb} {kind} points")
+        else:
+            parts.append(f"{len(rows)} with one seed cannot be judged")
+    return parts
 
 
-def _about_search(results: Results, subject: Cell) -> str:
+def _about_rows(results: Results, measured: pd.DataFrame) -> list[str]:
+    """The rows beside the baseline: every one of a comparison, and of a single method the method itself."""
+    baseline, unit = results.baseline, results.value.unit
+    if baseline is None or not baseline.values:
+        best = measured.loc[(results.value.sign * measured["mean"]).idxmax()]
+        half = "" if math.isnan(best["low"]) else f" ± {(best['high'] - best['low']) / 2:.2f}"
+        reached = f"{best['mean']:.2f}{half} {results.value.title}"
+        which = f"the highest mean of {len(measured)} rows, which flatters it, is {short(best['label'])}'s: {reached}"
+        why = f"the baseline {short(baseline.label)} has no finished trial" if baseline else "no row is the baseline"
+        return [f"{capital(why)}, so rows are not compared; {which}."]
+    rows = measured[measured["pairs"] > 0]
+    if named := {"leave_one_out": "full", "one_at_a_time": "base"}.get(results.design):
+        own = rows[[named in label.split(" = ") for label in rows["label"]]]
+        rows = own if len(own) else rows
+    if rows.empty:
+        return [f"No row could be compared with {short(baseline.label)}."]
+    rows = rows.assign(name=[_name(results, label) for label in rows["label"]])
+    against, groups, sentences = short(baseline.label), _groups(results, rows), list[str]()
+    if BETTER not in groups and WORSE in groups and len(rows) > 1:
+        sentences.append(f"no row is shown to beat {against}")
+    for kind, one, many in ((BETTER, "beats", "beat"), (WORSE, "falls behind", "fall behind")):
+        if found := groups.pop(kind, []):
+            sentences.append(f"{_told(found, 'name', unit)} {one if len(found) == 1 else many} {against}")
+    if "" in groups and len(groups) == 1 and not sentences:
+        return [f"{capital(_told(groups[''], 'name', unit))} against {against}: one seed shows no difference."]
+    if not sentences and len(groups) == 1 and len(rows) <= 2 and UNDECIDED in groups:
+        return [f"{capital(_told(groups[UNDECIDED], 'name', unit))} cannot be told from {against}, n = {_n(rows)}."]
+    sentences += _rest(groups, bool(sentences), against)
+    return [f"{capital('; '.join(sentences))}; n = {_n(rows)}."]
+
+
+def _n(rows: pd.DataFrame) -> str:
+    low, high = rows["pairs"].min(), rows["pairs"].max()
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def _name(results: Results, label: str) -> str:
+    """A row in the question's own terms: a level by itself where one parameter varies, a winner with its settings."""
+    cell = next(cell for cell in results.cells if cell.label == label)
+    if cell.search_trial and cell.summary:
+        return f"{short(label)}, {short(cell.summary, 110)},"
+    named = {"full": "the full method", "base": "the base"}
+    if found := [text for name, text in named.items() if name in cell.names and results.design != "grid"]:
+        return found[0]
+    if len(results.factors) == 1 and results.design == "grid":
+        return short(label.removeprefix(f"{results.factors[0].title}="))
+    return short(label)
+
+
+def _about_search(results: Results) -> list[str]:
+    """What the search chose by, which is no result."""
     tried = (results.frames.trials["phase"] == "search").sum()
-    winner = results.confirmation[results.confirmation["label"] == subject.label]
-    if winner.empty:
-        return f"The search tried {tried} configurations."
-    row = winner.iloc[0]
-    return (
-        f"The search chose it among {tried} configurations by its "
-        f"{_score(results.frames.metric.name, row['search_score'])} on held-out images; on fresh seeds it reaches a "
-        f"{_score(results.value.name, row['mean'])}, n = {row['n']}."
-    )
+    name, _, unit = metric_title(results.frames.metric.name).partition(" (")
+    scores = [f"{row['label']} {row['search_score']:.2f}" for row in results.confirmation.to_dict("records")]
+    chosen = f", by {name} on held-out images ({unit.rstrip(')')}): {_joined(scores)}" if scores else ""
+    return [f"The search chose among {tried} configurations{chosen}."]

@@ -11,6 +11,7 @@ from msd_sweeps.space.designs import LEFT_OUT, PlannedTrial, Sweep, changes_of
 from msd_sweeps.space.errors import InputError, KeyPath, nearest
 from msd_sweeps.space.levels import is_level, levels_of
 from msd_sweeps.space.schema import Choices
+from msd_sweeps.space.section_checks import Problems, bound_problems, screening_problems
 from msd_sweeps.space.settings import Changes, Where, flatten, overlap, shown
 from msd_sweeps.space.trial import COSTS, Trial, changed, student_cost
 
@@ -19,8 +20,6 @@ _LONGEST_LABEL = 100
 
 Written = list[tuple[KeyPath, Changes]]
 """Every set of changes that a space writes out, by its key."""
-Problems = Iterator[tuple[KeyPath, str]]
-"""Keys of a space, and what is wrong there."""
 
 
 def check_reachable(sweep: Sweep, where: Where, in_base: Where, set_in_base: Changes) -> None:
@@ -29,7 +28,8 @@ def check_reachable(sweep: Sweep, where: Where, in_base: Where, set_in_base: Cha
     where, in_base: places of the keys of space and base. set_in_base: the base's settings from the command line.
     """
     written = list(_written(sweep))
-    _refuse(where, _condition_problems(sweep), _bound_problems(sweep), _path_problems(sweep, written))
+    _refuse(where, _condition_problems(sweep), bound_problems(sweep), _path_problems(sweep, written))
+    _refuse(where, screening_problems(sweep))
     _check_base(sweep, in_base, set_in_base, written)
     _refuse(where, _label_problems(sweep, written), _count_problems(sweep), _first_problems(sweep))
     full = changed(sweep.base, sweep.space.full, where(("full",)))
@@ -138,25 +138,6 @@ def _never_holds(sweep: Sweep, condition: Condition) -> str:
     return ""
 
 
-def _bound_problems(sweep: Sweep) -> Problems:
-    """Settings are bound to choices that the space has."""
-    parameters = sweep.space.parameters
-    for index, bound in enumerate(sweep.space.bound):
-        for name, levels in bound.when.items():
-            key: KeyPath = ("bound", index, "when", name)
-            if not isinstance(parameters.get(name), Choices):
-                known = [one for one, parameter in parameters.items() if isinstance(parameter, Choices)]
-                yield key, f"'{name}' is not a parameter with choices; {nearest(name, known)}"
-                continue
-            known = levels_of(parameters[name])
-            for place, level in enumerate(levels):
-                if level not in known:
-                    yield (
-                        (*key, place),
-                        f"{shown(level)} is not one of its choices; {nearest(str(level), map(str, known))}",
-                    )
-
-
 def _decided(sweep: Sweep) -> dict[str, str]:
     """The paths that something else decides, and what that is."""
     fraction = {"data.val_fraction": "the share held out by a search is search.val_fraction"}
@@ -219,8 +200,10 @@ def _count_problems(sweep: Sweep) -> Problems:
         trials += sweep.confirmed_count
     else:
         counts = [len(levels_of(parameter)) for parameter in space.parameters.values()]
-        cells = math.prod(counts) if space.design == "grid" else 1 + sum(counts) + len(space.without)
-        trials = (cells + len(space.also)) * len(space.seeds)
+        if space.design == "screening":
+            counts = [len(sweep.layout.cells)]
+        cells = math.prod(counts) if space.design in ("grid", "screening") else 1 + sum(counts) + len(space.without)
+        trials = (cells + len(space.also)) * space.looks[-1]
     if trials > _MOST_TRIALS:
         problem = f"this makes {trials:,} trials, and a sweep has at most {_MOST_TRIALS:,}"
         yield ("design",), f"{problem}; give fewer choices or seeds, or search"

@@ -14,6 +14,7 @@ from msd_sweeps.space.conditions import parse_condition
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.levels import every_level, is_level, levels_of
 from msd_sweeps.space.schema import Range, Space
+from msd_sweeps.space.screening import Layout, lay_out
 from msd_sweeps.space.settings import Changes, flatten
 from msd_sweeps.space.trial import Trial, changed
 
@@ -141,7 +142,7 @@ class Sweep:
     def fixed_trials(self) -> tuple[PlannedTrial, ...]:
         """The trials that are known before anything runs: a design's, or the baselines of a search."""
         if self.space.design != "search":
-            return replicates(list(self.cells()), self.space.seeds)
+            return replicates(list(self.cells()), self.space.first_seeds)
         baselines = self.space.confirm.baselines.items()
         cells = [PlannedTrial(changed(self.base, changes), label, "confirm") for label, changes in baselines]
         return replicates(cells, self.space.confirm.seeds)
@@ -157,6 +158,8 @@ class Sweep:
         places: Iterable[Values] = ()
         if space.design == "grid":
             places = self.conditions.every_combination()
+        elif space.design == "screening":
+            yield from self._screening_cells()
         elif space.design == "one_at_a_time":
             yield PlannedTrial(base, "base", "design", ({},))
             places = ({name: level} for name, one in space.parameters.items() for level in levels_of(one))
@@ -164,6 +167,24 @@ class Sweep:
             yield PlannedTrial(changed(base, changes_of(space, values)), cell_label(values), "design", (values,))
         for label, changes in space.also.items():
             yield PlannedTrial(changed(base, changes), label, "design")
+
+    @functools.cached_property
+    def layout(self) -> Layout:
+        """The layout of a screening design: its factors are the parameters. Raises ValueError for one that is none."""
+        levels = [len(levels_of(parameter)) for parameter in self.space.parameters.values()]
+        return lay_out(levels, self.space.screening.cells)
+
+    def _screening_cells(self) -> Iterator[PlannedTrial]:
+        """The cells of a screening design. Raises InputError that names the levels of a cell that is no trial."""
+        levels = {name: levels_of(parameter) for name, parameter in self.space.parameters.items()}
+        for number, row in enumerate(self.layout.cells, 1):
+            values = {name: levels[name][place] for name, place in zip(levels, row, strict=True)}
+            try:
+                trial = changed(self.base, changes_of(self.space, values))
+            except InputError as error:
+                hint = "a screening design needs each cell; change the choices, or screen fewer parameters"
+                raise InputError(f"{cell_label(values)}: {error}; {hint}") from error
+            yield PlannedTrial(trial, f"cell {number}", "design", (values,))
 
     def search_trial(self, values: Values) -> PlannedTrial:
         """The trial with the values that a sampler chose; it holds out a part of the training set."""
@@ -243,7 +264,7 @@ def replicates(cells: Sequence[PlannedTrial], seeds: Sequence[int]) -> tuple[Pla
 
 def fresh_seeds(space: Space, count: int) -> list[int]:
     """Seeds above the largest seed that a space uses."""
-    used = [space.search.seed, *space.confirm.seeds] if space.design == "search" else space.seeds
+    used = [space.search.seed] * (space.design == "search") + space.first_seeds
     return list(range(max(used) + 1, max(used) + 1 + count))
 
 

@@ -8,7 +8,9 @@ from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag, field
 
 from msd_sweeps.space.conditions import parse_condition
 from msd_sweeps.space.secrets import holds_user, secrets_in
-from msd_sweeps.space.settings import Changes, Count, Seed, Seeds, Settings
+from msd_sweeps.space.sections import Bound, Screening
+from msd_sweeps.space.seeds import Confirm, Race, SeedsOrRace
+from msd_sweeps.space.settings import Changes, Count, Seed, Settings
 from msd_sweeps.space.trial import COSTS, Metric, MetricName, metric_type
 
 MOST_CHOICES = 1000
@@ -97,15 +99,6 @@ class Choices(Settings):
         return self
 
 
-class Bound(Settings):
-    """Settings that go with choices, such as a weight that a method's authors publish for some pairs of networks."""
-
-    when: Annotated[dict[str, Annotated[list[JsonValue], Field(min_length=1)]], Field(min_length=1)]
-    """By parameter the choices, or their labels, beside which the settings count; all parameters have to fit."""
-    set: Changes
-    """Changes that are applied after those of the parameters."""
-
-
 class Scheduler(Settings):
     """When a search trial is stopped early."""
 
@@ -113,14 +106,6 @@ class Scheduler(Settings):
     grace_period: Count = 1
     """Epochs that every trial gets."""
     reduction_factor: Annotated[int, Field(ge=2)] = 3
-
-
-class Confirm(Settings):
-    """The winners of a search, trained again with the held-out images too, beside the baselines."""
-
-    top_k: Count = 2
-    seeds: Seeds = [1, 2, 3]
-    baselines: dict[str, Changes] = {"none": {"method": {"name": "none"}}, "kd": {"method": {"name": "kd"}}}
 
 
 class Resources(Settings):
@@ -205,7 +190,7 @@ class Space(Settings):
     """Files (beside this one) and installed modules with methods, networks, data sets and metrics of one's own."""
     base: str
     """The name of a base in search_spaces/bases, or a path."""
-    design: Literal["search", "grid", "one_at_a_time", "leave_one_out"]
+    design: Literal["search", "grid", "one_at_a_time", "leave_one_out", "screening"]
     """How the space becomes trials."""
     metric: Annotated[
         Annotated[Metric, Tag("one")] | Annotated[list[Metric], Field(min_length=2, max_length=3), Tag("several")],
@@ -216,6 +201,7 @@ class Space(Settings):
     """The settings that are varied: paths of the base, or names of labelled choices."""
     bound: list[Bound] = []
     """Settings that hold only beside some choices of the parameters."""
+    screening: Screening = Screening()
     search: Search = Search()
     scheduler: Scheduler = Scheduler()
     confirm: Confirm = Confirm()
@@ -225,14 +211,29 @@ class Space(Settings):
     """With leave_one_out, each part by a label, and the changes that leave it out of the full configuration."""
     also: dict[str, Changes] = {}
     """Further cells by a label, and how they differ from the base."""
-    seeds: Seeds = [0]
-    """Every cell of a design other than a search is trained once with each."""
+    seeds: SeedsOrRace = [0]
+    """Every cell of a design other than a search is trained once with each; a race adds seeds as they are needed."""
     keep: Literal["reported", "all", "none"] = "reported"
-    """Whose final weights are kept, in the sweep's folder: those of the trials that tables show, of the samples of a
-    search too, or of none."""
+    """Whose final weights the folder keeps: of the trials that tables show, of a search's samples too, or of none."""
     resources: Resources = Resources()
     report: ReportSettings = ReportSettings()
     tracking: Tracking = Tracking()
+
+    @property
+    def race(self) -> Race | None:
+        """How seeds are added to undecided comparisons; None where they are fixed."""
+        return self.seeds if isinstance(self.seeds, Race) else None
+
+    @property
+    def first_seeds(self) -> list[int]:
+        """The seeds that every reported cell gets; only a race adds others."""
+        seeds = self.confirm.seeds if self.design == "search" else self.seeds
+        return seeds if isinstance(seeds, list) else list(range(seeds.at_least))
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """Seeds of a cell at every look at its results."""
+        return self.race.looks if self.race else (len(self.first_seeds),)
 
     @property
     def metrics(self) -> list[Metric]:
@@ -264,6 +265,8 @@ class Space(Settings):
                 raise ValueError(f"{section}: has no meaning in a {self.design} design; {hint}")
         if self.design == "leave_one_out" and not self.without:
             raise ValueError("without: a leave_one_out design needs at least one part to leave out")
+        if self.race and self.design == "grid" and (len(self.parameters) > 1 or not self.report.baseline):
+            raise ValueError("seeds: a race in a grid compares rows with report.baseline along one parameter")
         if self.design != "leave_one_out" and not self.parameters:
             raise ValueError(f"parameters: a {self.design} design needs at least one")
         for path, parameter in self.parameters.items():
@@ -279,10 +282,12 @@ class Space(Settings):
         return self
 
 
-_LAID_OUT = ("grid", "one_at_a_time", "leave_one_out")
+_LAID_OUT = ("grid", "one_at_a_time", "leave_one_out", "screening")
+_PARAMETRIC = ("search", "grid", "one_at_a_time", "screening")
 _DESIGNS_OF: dict[str, tuple[tuple[str, ...], str]] = {
-    "parameters": (("search", "grid", "one_at_a_time"), "the parts that are left out stand under 'without'"),
-    "bound": (("search", "grid", "one_at_a_time"), "settings are bound to choices of parameters"),
+    "parameters": (_PARAMETRIC, "the parts that are left out stand under 'without'"),
+    "screening": (("screening",), "only a screening design has a fraction of all cells"),
+    "bound": (_PARAMETRIC, "settings are bound to choices of parameters"),
     "search": (("search",), "only a search samples"),
     "scheduler": (("search",), "only a search stops trials early, comparisons need every trial whole"),
     "confirm": (("search",), "only a search has winners to confirm; its fresh seeds are like 'seeds' here"),

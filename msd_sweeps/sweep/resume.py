@@ -22,6 +22,7 @@ from msd_sweeps.space.own_code import restore
 from msd_sweeps.space.schema import Space
 from msd_sweeps.space.trial import Trial
 from msd_sweeps.sweep.options import Options
+from msd_sweeps.sweep.racing import raced_trials
 
 _FREE = ("space.resources.", "space.tracking.", "space.report.", "space.keep.")
 """Sections that may change under a name: they decide no number."""
@@ -84,6 +85,11 @@ def _extended(options: Options, count: int) -> Sweep:
     name = sweep.name
     if not is_complete(sweep, trials_of(ledger.read(options.storage / name / FILE_NAME))):
         raise InputError(f"--add-seeds: the sweep '{name}' is not finished; go on with --resume --name {name} first")
+    if sweep.space.race:
+        raise InputError(
+            f"--add-seeds: the race '{name}' has ended at its last look; start one with a larger seeds.at_most under "
+            "another --name, which takes over what has been trained"
+        )
     tree = sweep.space.model_dump(mode="json")
     owner = tree["confirm"] if sweep.space.design == "search" else tree
     owner["seeds"] += fresh_seeds(sweep.space, count)
@@ -112,7 +118,7 @@ def continued(sweep: Sweep, launches: list[Launch]) -> Sweep:
     confirmed = list(dict.fromkeys([*newest.confirm.seeds, *space.confirm.seeds]))
     samples = max(newest.search.num_samples, space.search.num_samples)
     grown = {
-        "seeds": list(dict.fromkeys([*newest.seeds, *space.seeds])),
+        "seeds": space.race or list(dict.fromkeys([*newest.first_seeds, *space.first_seeds])),
         "confirm": space.confirm.model_copy(update={"seeds": confirmed}),
         "search": space.search.model_copy(update={"num_samples": samples}),
     }
@@ -154,6 +160,21 @@ def searched(trials: Trials) -> list[TrialRecord]:
     return [trial for trial in trials.values() if trial.phase == "search"]
 
 
+def last_round(trials: Trials) -> tuple[int, list[TrialRecord]]:
+    """The number of the ledger's last round and its trials that have not ended.
+
+    Where the ledger lacks a part of that round, its epochs are taken back, and there are none.
+    """
+    reported = [trial for trial in trials.values() if trial.epochs]
+    number = max((trial.epochs[-1].round for trial in reported), default=0)
+    members = [trial for trial in reported if trial.epochs[-1].round == number]
+    if any(not trial.epochs[-1].more for trial in members):
+        return number, [trial for trial in members if not trial.is_final]
+    for trial in members:
+        trial.epochs.pop()
+    return number, []
+
+
 def every_search_trial(sweep: Sweep) -> dict[str, PlannedTrial] | None:
     """All trials that the search can reach, by their ids; None where they are more than twice the samples asked for."""
     choices = sweep.conditions.every_choice(2 * sweep.space.search.num_samples)
@@ -191,6 +212,8 @@ def reported_trials(sweep: Sweep, trials: Trials) -> list[PlannedTrial]:
 
     A winner that is a baseline at the same time is one trial that names both: `winner 1 = kd`.
     """
+    if sweep.space.race:
+        return raced_trials(sweep, trials)
     if sweep.space.design != "search":
         return list(sweep.fixed_trials)
     planned = {baseline.trial.id: baseline for baseline in sweep.fixed_trials}

@@ -7,7 +7,7 @@ is for optuna-dashboard, and nothing is asked of it.
 import json
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from msd_sweeps.records.ranking import values_of
 from msd_sweeps.records.trial_record import TrialRecord
-from msd_sweeps.space.designs import Conditions, Values
+from msd_sweeps.space.designs import Conditions, PlannedTrial, Sweep, Values
+from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.levels import on_step, steps_of
 from msd_sweeps.space.schema import Choices, Parameter, Search, Space
 from msd_sweeps.space.trial import Trial
@@ -29,6 +30,7 @@ from msd_sweeps.space.trial import Trial
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 _MOST_START_UP, _FEWEST_START_UP, _START_UP_SHARE = 10, 4, 4
+_MOST_REPEATS = 25
 
 
 class _QuasiRandom(optuna.samplers.QMCSampler):
@@ -189,3 +191,26 @@ class Study:
 
     def _decoded(self, name: str, value: Any) -> Any:
         return json.loads(value) if self._is_list(name) else on_step(self.space.parameters[name], value)
+
+
+def new_sample(
+    study: Study, sweep: Sweep, trials: Mapping[str, TrialRecord], every: Mapping[str, PlannedTrial]
+) -> PlannedTrial | None:
+    """A new trial of the search: a known point or one from the sampler; None when nothing is left.
+
+    Where the sampler only repeats what was tried, the trial is drawn at random, or taken from `every`, all that the
+    search can reach if they are few.
+    """
+    searched = [trial for trial in trials.values() if trial.phase == "search"]
+    for planned in sweep.first_trials:
+        if planned.trial.id not in trials:
+            return planned
+    for attempt in range(2 * _MOST_REPEATS):
+        values = study.ask(searched, attempt, at_random=attempt >= _MOST_REPEATS)
+        try:
+            planned = sweep.search_trial(values)
+        except InputError:  # between bounds that were checked
+            continue
+        if planned.trial.id not in trials:
+            return planned
+    return next((planned for name, planned in every.items() if name not in trials), None)

@@ -14,16 +14,13 @@ from dataclasses import replace
 from msd_sweeps.records.object_store import place
 from msd_sweeps.records.trial_record import EpochResult, TrialRecord
 from msd_sweeps.space.designs import PlannedTrial
-from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.trial import Trial
 from msd_sweeps.sweep.dispatcher import MOST_ATTEMPTS, Inputs, Job
-from msd_sweeps.sweep.resume import every_search_trial, is_recorded, is_searched, reported_trials, searched
+from msd_sweeps.sweep.resume import every_search_trial, is_recorded, is_searched, last_round, reported_trials, searched
 from msd_sweeps.sweep.reuse import FinishedTrials
 from msd_sweeps.sweep.run_state import JOURNAL, SAME_FAILURES, Run, common_failure
 from msd_sweeps.sweep.rungs import losers, rungs
-from msd_sweeps.sweep.study import Study
-
-_MOST_REPEATS = 25
+from msd_sweeps.sweep.study import Study, new_sample
 
 
 class Pause(enum.Enum):
@@ -55,7 +52,8 @@ class TrialQueue:
             for trial in self._searched:
                 if trial.is_final:
                     self.study.show(trial)
-        for trial, state, reason in self._ends(self._newest_round()):  # those that a killed driver did not record
+        self._round, members = last_round(self.trials)
+        for trial, state, reason in self._ends(members):  # those that a killed driver did not record
             self._record_end(trial, state, reason)
             run.remove_checkpoints(run.checkpoints / trial.trial)
         self._owed = self._searched[-1].more if self._searched else 0
@@ -64,16 +62,6 @@ class TrialQueue:
         self._planned: list[PlannedTrial] | None = None
         """The trials after the search that have not begun; None before the search has ended."""
         self._began = time.monotonic()
-
-    def _newest_round(self) -> list[TrialRecord]:
-        """The trials of the ledger's last round; where it lacks a part of that round, its epochs are taken back."""
-        reported = [trial for trial in self.trials.values() if trial.epochs]
-        self._round = max((trial.epochs[-1].round for trial in reported), default=0)
-        members = [trial for trial in reported if trial.epochs[-1].round == self._round]
-        is_whole = any(not trial.epochs[-1].more for trial in members)
-        for trial in members if not is_whole else ():
-            trial.epochs.pop()
-        return [trial for trial in members if is_whole and not trial.is_final]
 
     def next(self, free: int = 1, fewest: int = 1) -> Job | Pause:
         """The job of the next trial, whose start is recorded; or why there is none now.
@@ -96,9 +84,9 @@ class TrialQueue:
             if not self._owed and (free >= fewest or not self.running):
                 self._owed = min(free, self.sweep.space.search.num_samples - len(self._searched))
             if self._owed:
-                sample = self._sample(self.study)
-                if sample is not None:
-                    return sample
+                planned = new_sample(self.study, self.sweep, self.trials, self._every or {})
+                if planned is not None:
+                    return self._start(planned)
                 self._owed = 0
         if self._planned is None:
             if not all(trial.is_final for trial in self._searched):
@@ -111,8 +99,19 @@ class TrialQueue:
             if not is_recorded(planned, self.trials):  # a baseline that began before the search ended has won, too
                 names = {"label": planned.label, "levels": list(planned.levels), "search_trial": planned.search_trial}
                 self.trials[planned.trial.id].apply(self.run.record("label", trial=planned.trial.id, **names))
-        # A trial that runs may have to be given out again.
-        return Pause.WAIT if self.running else Pause.DONE
+        if self.running:  # a trial that runs may have to be given out again
+            return Pause.WAIT
+        if self.sweep.space.race and self._look():
+            return self._begin_next(free, fewest)
+        return Pause.DONE
+
+    def _look(self) -> bool:
+        """Look at the results of a race; whether that asks for more trials."""
+        every = reported_trials(self.sweep, self.trials)
+        self._planned = [one for one in every if one.trial.id not in self.trials]
+        rows = list(dict.fromkeys(one.label for one in self._planned))
+        self.run.record("look", trials=len(self.trials), undecided=rows)
+        return bool(rows)
 
     def reuse_fixed_trials(self) -> None:
         """Copy from other sweeps what they have finished of the trials that are known without a search."""
@@ -137,27 +136,6 @@ class TrialQueue:
             return False
         self.trials.searched_hours = self.run.record("search_end", hours=budget)["hours"]
         return True
-
-    def _sample(self, study: Study) -> TrialRecord | None:
-        """A new trial of the search: a known point or one from the sampler; None when nothing is left.
-
-        Where the sampler only repeats what was tried, the trial is drawn at random, or taken from what is left.
-        """
-        for planned in self.sweep.first_trials:
-            if planned.trial.id not in self.trials:
-                return self._start(planned)
-        for attempt in range(2 * _MOST_REPEATS):
-            values = study.ask(self._searched, attempt, at_random=attempt >= _MOST_REPEATS)
-            try:
-                planned = self.sweep.search_trial(values)
-            except InputError:  # between bounds that were checked
-                continue
-            if planned.trial.id not in self.trials:
-                return self._start(planned)
-        for name, planned in (self._every or {}).items():
-            if name not in self.trials:
-                return self._start(planned)
-        return None
 
     def _start(self, planned: PlannedTrial) -> TrialRecord:
         """Begin a trial; it is final at once where another sweep has finished it."""
@@ -291,6 +269,8 @@ class TrialQueue:
         if result.afresh and (trial.trial, trial.attempts) not in self._restarted:
             self._restarted.add((trial.trial, trial.attempts))
             self.run.record("restart", trial=trial.trial, attempt=trial.attempts, epochs_lost=len(trial.epochs))
+        if trial.phase == "search":  # only reported trials keep what they predicted
+            result = replace(result, predictions=None)
         trial.apply(self.run.record("epoch", trial=trial.trial, attempt=trial.attempts, **result.recorded()))
 
     def _record_end(self, trial: TrialRecord, state: str, reason: str = "", traceback: str = "") -> None:

@@ -15,7 +15,9 @@ from msd_sweeps.distill import checkpoint, models
 from msd_sweeps.distill.cohort import Cohort
 from msd_sweeps.distill.data.images import decode
 from msd_sweeps.distill.data.splits import ImageFiles
+from msd_sweeps.distill.evaluation import calibration_error
 from msd_sweeps.distill.models import fold_batch_norm
+from msd_sweeps.records.predictions import predictions_of
 from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.trial import Trial
 from tests.distill.conftest import CPU, make_trial
@@ -302,3 +304,19 @@ def test_files_of_validation_and_test_images_are_decoded_once_for_all_students(t
         epochs = TRIALS["msd"].recipe.epochs
         assert len(decoded) == (epochs + 1) * len(paths), "validation after each epoch, and one test"
     assert both[0] == both[1]
+
+
+def test_the_last_epoch_keeps_what_the_student_predicts_for_each_test_image(new_cohort):
+    cohort = new_cohort(TRIALS["kd"])
+    cohort.admit(TRIALS["kd"])
+    student = cohort.students[TRIALS["kd"].id]
+    *earlier, last = [result for results in cohort.epochs() for result in results]
+    assert all(result.predictions is None for result in earlier)
+    student.network.eval()
+    with torch.no_grad():
+        images = cohort.splits.normaliser()(cohort.splits.test.images)
+        logits = student.network(images).logits
+    expected = predictions_of(logits.argmax(1).tolist(), cohort.splits.test.labels.tolist())
+    assert last.predictions == expected
+    error = calibration_error(logits, cohort.splits.test.labels)
+    assert last.metrics["test_calibration_error"] == pytest.approx(error, abs=1e-3)

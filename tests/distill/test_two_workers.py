@@ -11,6 +11,7 @@ from msd_sweeps.distill import models
 from msd_sweeps.distill.cohort import Cohort
 from msd_sweeps.distill.data import loading as data
 from msd_sweeps.distill.models import fold_batch_norm
+from msd_sweeps.records.predictions import bytes_of
 from msd_sweeps.space.trial import Trial
 from tests.distill.data.image_files import write_tree
 
@@ -47,6 +48,7 @@ def train(rank: int, folder: str) -> None:
         measured[name] = {
             "states": [result.state for result in results],
             "metrics": results[-1].metrics,
+            "predictions": results[-1].predictions,
             "weights": [float(p.detach().double().sum()) for p in student.network.parameters()],
         }
     (Path(folder) / f"rank{rank}.json").write_text(json.dumps(measured))
@@ -69,7 +71,11 @@ def test_two_workers_train_one_student(both_ranks, name):
     assert first["weights"] == second["weights"]
     numbers = [{k: v for k, v in rank["metrics"].items() if not k.endswith("_seconds")} for rank in (first, second)]
     assert numbers[0] == numbers[1]
-    # Nine test images, each counted once.
+    # Nine test images, each counted once, and in their order whoever looked at them.
+    assert first["predictions"] == second["predictions"]
+    assert first["predictions"]["images"] == 9
+    bits = int.from_bytes(bytes_of(first["predictions"])[0], "big").bit_count()
+    assert 100 * bits / 9 == pytest.approx(first["metrics"]["test_top1"])
     right = first["metrics"]["test_top1"] * 9 / 100
     assert right == pytest.approx(round(right))
     if name == "folder":  # the other takes two steps, of which batch norm's statistics know little

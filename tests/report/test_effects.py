@@ -7,6 +7,8 @@ import pytest
 from msd_sweeps.report.beside import over_tasks
 from msd_sweeps.report.frames import read
 from msd_sweeps.report.results import results_of
+from msd_sweeps.report.verdict import verdict
+from msd_sweeps.space.load import load
 from tests.synthetic_ledger import Recipe, make_sweep, records, write
 
 
@@ -82,10 +84,38 @@ def test_several_pairs_are_ranked_over_all_of_them(tmp_path):
         "grid", parameters={"pair": {"choices": pairs}, "with": {"choices": methods}}, also={}, seeds=[0, 1, 2]
     )
     frame = over_tasks(measured(tmp_path, sweep)).frame
-    assert frame["method"].tolist()[0] == "as the base"
+    assert frame["method"].tolist()[0] == "with=msd"
     assert frame["rank"].tolist() == [1.0, 2.0, 3.0]
     assert (frame["tasks"] == 2).all()
     assert (frame["score_low"] <= frame["score"]).all()
     assert (frame["score"] <= frame["score_high"]).all()
     assert over_tasks(measured(tmp_path / "one", make_sweep("leave_one_out"))).frame.empty
     assert isinstance(frame, pd.DataFrame)
+
+
+def test_a_grid_of_two_factors_shows_their_interaction(tmp_path):
+    """Three scales gain 2 points at 0.3 and nowhere else; all references are the baseline's levels."""
+
+    def score(config):
+        method = config["method"]
+        return 80.0 + len(method["scales"]) + 2.0 * (len(method["scales"]) == 3 and method["sample_temperature"] == 0.3)
+
+    results = measured(tmp_path, load("scales_temperature"), Recipe(score=score, spread=0.1, epochs=1))
+    rows = results.effects.set_index(["factor", "level", "reference"])
+    name = "scales × sample_temperature"
+    found = rows.loc[(name, "effect of {1, 2, 4} at 0.3", "its effect at 0.1")]
+    assert found["difference"] == pytest.approx(2, abs=0.3)
+    assert found["decision"] == "better"
+    assert rows.loc[(name, "effect of {1, 2} at 0.3", "its effect at 0.1"), "difference"] == pytest.approx(0, abs=0.3)
+    assert ("scales", "{1, 2}", "{1}") in rows.index
+    assert results.family.size == 16  # 8 rows beside the baseline, 4 main effects and 4 interactions
+    assert "No row is shown to beat" not in verdict(results)
+
+
+def test_the_scales_are_answered_in_the_first_sentence(tmp_path):
+    def score(config):
+        return 94.0 - 3.0 * (config["method"].get("scales") == [4])
+
+    results = measured(tmp_path, load("scales_grid"), Recipe(score=score, spread=0.1, epochs=1))
+    assert verdict(results).startswith("No row is shown to beat scales=[1]; [4] (−")
+    assert (results.effects["reference"] == "[1]").all()

@@ -56,6 +56,8 @@ def test_choices_that_contain_one_another_have_rows_and_effects_of_their_own_in_
         ("variant", "light", "plain", 3.0, 3),
         ("variant", "light+kd", "plain", 10.0, 3),
         ("scales", "[1, 2]", "[1]", 0.25, 3),
+        ("variant × scales", "effect of light at [1, 2]", "its effect at [1]", 0.0, 3),
+        ("variant × scales", "effect of light+kd at [1, 2]", "its effect at [1]", 0.0, 3),
     ]
 
 

@@ -215,14 +215,39 @@ def test_the_verdict_claims_only_what_an_interval_shows(tmp_path):
         return verdict(results_in(tmp_path / name, "leave_one_out", recipe, **changes))
 
     clear = of("clear", Recipe())
-    assert "beats KD by" in clear
-    assert re.search(r"leaving out (multiple scales|sample-wise loss) has the largest effect \(−", clear)
+    assert re.search(r"The full method \(\+\d+\.\d\d points \[\d+\.\d\d, \d+\.\d\d\]\) beats KD; n = 5", clear)
+    assert re.search(r"leaving out sample-wise loss \(−[^()]*\) and leaving out multiple scales \(−", clear)
+    assert "make the result worse; the other 2 cannot be told from zero" in clear
     worse = of("worse", Recipe(score=lambda config: 90.0 if config["method"]["name"] == "kd" else 80.0))
-    assert re.search(r"falls behind KD by \d", worse)
+    assert re.search(r"The full method \(−\d[^()]*\) falls behind KD", worse)
     same = of("same", Recipe(score=lambda config: 80.0))
     assert "cannot be told from KD" in same
+    assert "Of 4 parts, none can be told from zero" in same
     assert "one seed shows no difference" in of("one", Recipe(), seeds=[0])
     assert "nothing can be said" in of("none", Recipe(skip=lambda planned: True))
+    waiting = of("some", Recipe(skip=lambda planned: planned.trial.seed == 4))
+    assert waiting.startswith("7 trials have not ended: no answer holds before that.")
+
+
+def test_every_row_of_a_comparison_is_named(tmp_path):
+    methods = {
+        "none": {"method": {"name": "none"}},
+        "kd": {"method": {"name": "kd"}},
+        "msd": {},
+        "crd": {"method": {"name": "crd"}},
+    }
+    worth = {"none": 70.0, "kd": 80.0, "msd": 90.0, "crd": 92.0}
+    recipe = Recipe(score=lambda config: worth[config["method"]["name"]])
+    changes = {"parameters": {"method": {"choices": methods}}, "also": {}, "report": {"baseline": "method=kd"}}
+    results = results_in(tmp_path, "grid", recipe, **changes)
+    assert re.fullmatch(
+        r"Crd \(\+1[^()]* points [^()]*\) and msd \(\+[^()]*\) beat method=kd; none \(−[^()]*\) falls behind "
+        "method=kd; n = 5.",
+        verdict(results),
+    )
+    # With one factor the effects are the rows' own differences, so they are counted and shown once.
+    assert results.effects_are_rows
+    assert results.family.size == 3
 
 
 def test_a_recorded_command_tells_no_place_and_no_secret():

@@ -1,6 +1,5 @@
 """The statistics keep their nominal error rates, and small samples are not oversold."""
 
-import itertools
 import math
 
 import numpy as np
@@ -19,56 +18,109 @@ def test_t_interval_covers_as_it_says(n):
     assert 0.93 <= covered <= 0.97
 
 
-@pytest.mark.parametrize("n", [3, 5, 10])
-def test_paired_interval_covers_where_seeds_share_their_luck(n):
-    generator = np.random.default_rng(10 + n)
-    covered, narrower = 0, 0
-    for _ in range(600):
-        luck = generator.normal(0, 1.0, size=n)
-        ours, theirs = 70.6 + luck + generator.normal(0, 0.3, n), 70.0 + luck + generator.normal(0, 0.3, n)
-        paired = stats.paired_difference(ours, theirs).interval
-        covered += paired.low <= 0.6 <= paired.high
-        narrower += paired.half_width < stats.unpaired_difference(ours, theirs).interval.half_width
-    assert 0.93 <= covered / 600 <= 0.97
-    assert narrower > 300  # else pairing would gain nothing
+def table_of(values):
+    """Cells [m + 1, n] as the comparisons of a table: each with the first."""
+    cells = [dict(enumerate(row)) for row in values.tolist()]
+    return [(cell, cells[0]) for cell in cells[1:]]
+
+
+def noise(law, draw, rows, n):
+    """[rows, n] values of one law, with luck that the rows share at a seed."""
+    values = draw.normal(size=(rows, n))
+    if law == "unequal":
+        values *= np.exp(draw.uniform(np.log(0.5), np.log(2), size=(rows, 1)))
+    elif law == "one spreads most":
+        values[1] *= 6
+    elif law == "wide baseline":
+        values[0] *= 2.5
+    elif law == "skewed":
+        values = -np.exp(0.6 * values)
+    elif law == "collapsing":
+        values -= 30 * (draw.random(size=(rows, n)) < 0.1)
+    return values + 0.6 * draw.normal(size=n)
+
+
+@pytest.mark.parametrize("law", ["equal", "unequal", "one spreads most", "wide baseline", "skewed", "collapsing"])
+@pytest.mark.parametrize("m", [1, 4, 16])
+def test_one_table_in_twenty_at_most_claims_what_is_not_so(law, m):
+    """800 tables without any difference; the larger simulation is in reports/statistics."""
+    draw, false, tables = np.random.default_rng(m), 0, 800
+    for number in range(tables):
+        family = stats.Family(m, ((3, 5, 10)[number % 3],))
+        found = family.differences(stats.estimates(table_of(noise(law, draw, m + 1, family.looks[0]))))
+        false += any(one.interval.excludes_zero for one in found)
+    assert false / tables <= 0.065
+
+
+def test_variances_are_shared_where_rows_spread_alike_and_hardly_where_they_do_not():
+    """With 16 rows of 5 seeds the moderated interval is far shorter than Bonferroni's on single rows."""
+    draw, shorter, own = np.random.default_rng(0), [], []
+    bonferroni = scipy_stats.t.isf(0.025 / 16, 4)
+    for _ in range(100):
+        values = noise("equal", draw, 17, 5)
+        differences = values[1:] - values[0]
+        alone = bonferroni * differences.std(axis=1, ddof=1) / np.sqrt(5)
+        found = stats.Family(16, (5,)).differences(stats.estimates(table_of(values)))
+        shorter.append(np.mean([one.interval.half_width for one in found]) / alone.mean())
+        values[9] *= 100
+        own.append(stats.estimates(table_of(values))[8].error / (values[9] - values[0]).std(ddof=1) * np.sqrt(5))
+    assert np.mean(shorter) < 0.75
+    assert np.mean(own) > 0.8  # its variance is a sixteenth of what the rows have in common, and its own besides
+
+
+def test_a_comparison_by_itself_is_the_paired_t_test():
+    ours, theirs = np.random.default_rng(1).normal(size=(2, 6)) + np.array([[1.0], [0.0]])
+    found = stats.paired_difference(ours, theirs)
+    expected = scipy_stats.ttest_rel(ours, theirs)
+    # Of the 5 % error 4 are spent at the first look.
+    low, high = expected.confidence_interval(1 - stats.AT_ONCE * stats.ALPHA)
+    assert found.interval[1:3] == pytest.approx((low, high))
+    assert found.p == pytest.approx(min(1, expected.pvalue / stats.AT_ONCE))
+
+
+def test_intervals_cover_together_and_p_agrees_with_them():
+    draw, covered = np.random.default_rng(2), 0
+    for _ in range(400):
+        values = noise("equal", draw, 5, 5) + 3 * np.arange(5)[:, None]
+        found = stats.Family(4, (5,)).differences(stats.estimates(table_of(values)))
+        covered += all(one.interval.low <= 3 * row <= one.interval.high for row, one in enumerate(found, 1))
+        assert all((one.p <= 0.05) == one.interval.excludes_zero for one in found)
+    assert covered / 400 >= 0.935
+
+
+def test_levels_of_looks_spend_what_they_should():
+    """Brownian paths cross first at each look as often as its share says."""
+    counts, shares = (4, 6, 8, 12), (0.02, 0.01, 0.01, 0.01)
+    levels = stats.nominal_levels(counts, shares)
+    paths = np.random.default_rng(0).normal(size=(200_000, 12)).cumsum(axis=1)
+    scores = np.abs(np.stack([paths[:, n - 1] / np.sqrt(n) for n in counts], axis=1))
+    crossed = scores > scipy_stats.norm.isf(np.array(levels) / 2)
+    first = np.where(crossed.any(axis=1), crossed.argmax(axis=1), 9)
+    assert [np.mean(first == look) for look in range(4)] == pytest.approx(shares, abs=0.001)
+    # Pocock's levels for five equal looks, which Jennison and Turnbull list: 0.0158 with equal bounds.
+    assert 0.01 < min(levels) < max(levels) < 0.05
+
+
+def test_later_looks_cost_and_never_more_than_is_kept():
+    once, again = stats.Family(16, (5,)), stats.Family(16, (5,), (8, 11))
+    assert once.level(5) == again.level(5) == pytest.approx(stats.AT_ONCE * once.alone)
+    assert again.level(4) == again.level(5)  # a failed seed
+    assert again.level(8) < again.level(5)
+    assert again.level(11) < again.level(8)
 
 
 @pytest.mark.parametrize("n", [3, 5, 10])
-def test_welch_interval_covers(n):
-    generator = np.random.default_rng(20 + n)
-    covered = 0
+def test_welch_serves_where_no_seed_is_shared(n):
+    generator, covered = np.random.default_rng(20 + n), 0
     for _ in range(1000):
-        interval = stats.unpaired_difference(generator.normal(1, 0.3, n), generator.normal(0, 0.6, n)).interval
-        covered += interval.low <= 1 <= interval.high
-    assert 0.93 <= covered / 1000 <= 0.98  # Welch is known to be a little wide at n = 3
-
-
-def test_sign_flip_p_never_says_too_much():
-    generator = np.random.default_rng(0)
-    p_values = [stats.sign_flip_p(generator.normal(size=8)) for _ in range(300)]
-    assert np.mean(np.array(p_values) <= 0.05) <= 0.07
-
-
-@pytest.mark.parametrize("n", [2, 3, 5, 6, 8])
-def test_sign_flip_p_is_the_share_of_all_sign_patterns(n):
-    differences = np.random.default_rng(n).normal(0.5, 1.0, size=n)
-    means = [np.mean(np.abs(differences) * signs) for signs in itertools.product([-1, 1], repeat=n)]
-    share = np.mean(np.abs(means) >= abs(differences.mean()) - 1e-12)
-    assert stats.sign_flip_p(differences) == pytest.approx(share)
-    assert stats.sign_flip_p(differences * 1e-6) == pytest.approx(share)
-
-
-def test_smallest_p_is_reached_and_not_passed():
-    assert [stats.smallest_p(n) for n in (1, 3, 5, 6)] == [1.0, 0.25, 0.0625, 0.03125]
-    for n in range(2, 9):
-        assert stats.sign_flip_p(np.arange(1.0, n + 1)) == pytest.approx(stats.smallest_p(n))
-
-
-def test_too_few_pairs_are_not_testable():
-    for n, testable in [(1, False), (3, False), (5, False), (6, True), (13, True)]:
-        difference = stats.paired_difference(np.arange(n) + 5.0, np.zeros(n))
-        assert difference.testable is testable, n
-    assert not stats.unpaired_difference([1.0], [2.0]).testable
+        ours, theirs = generator.normal(1, 0.3, n), generator.normal(0, 0.6, n)
+        pair = dict(enumerate(ours)), dict(enumerate(theirs, 100))
+        (found,) = stats.Family(1, (n,)).differences(stats.estimates([pair]))
+        covered += found.interval.low <= 1 <= found.interval.high
+    assert 0.94 <= covered / 1000 <= 0.985  # Welch is known to be a little wide at n = 3
+    low, high = scipy_stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval(0.96)
+    assert found.interval[1:3] == pytest.approx((low, high))
+    assert not found.paired
 
 
 def test_one_value_has_no_interval_and_no_value_no_mean():
@@ -88,15 +140,7 @@ def test_ties_are_no_evidence():
     shifted = stats.paired_difference([71.0] * 4, [70.0] * 4)
     assert shifted.interval.mean == 1.0
     assert not shifted.interval.excludes_zero
-    assert math.isnan(shifted.p_t)
-
-
-def test_holm_counts_only_what_was_tested():
-    corrected = stats.holm([0.01, math.nan, 0.04, 0.03])
-    assert corrected[[0, 2, 3]] == pytest.approx([0.03, 0.06, 0.06])
-    assert math.isnan(corrected[1])
-    assert np.isnan(stats.holm([math.nan, math.nan])).all()
-    assert len(stats.holm([])) == 0
+    assert math.isnan(shifted.p)
 
 
 def test_values_that_are_no_numbers_are_refused():
@@ -104,39 +148,28 @@ def test_values_that_are_no_numbers_are_refused():
         stats.mean_interval([1.0, math.nan])
     with pytest.raises(ValueError, match="equal lengths"):
         stats.paired_difference([1.0], [1.0, 2.0])
-    with pytest.raises(ValueError, match="every method"):
-        stats.aggregate({"a": [[1.0]], "b": [[1.0], [2.0]]})
+    with pytest.raises(ValueError, match="every task"):
+        stats.stratified_mean([[1.0], []])
 
 
-def test_aggregate_is_the_mean_over_tasks_and_its_seed_counts():
-    generator = np.random.default_rng(0)
-    runs = {name: [generator.normal(mean, 0.3, 5) for mean in (70, 80)] for name in ("a", "b")}
-    runs["c"] = [scores + 2 for scores in runs["a"]]
-    result = stats.aggregate(runs)
-    assert result["a"].score.mean == pytest.approx(np.mean([scores.mean() for scores in runs["a"]]))
-    assert result["c"].rank.mean == 1.0
-    assert sum(item.rank.mean for item in result.values()) == pytest.approx(1 + 2 + 3)
-    assert result["a"].score.low < result["a"].score.mean < result["a"].score.high
-    assert stats.aggregate(runs) == result
-    assert stats.aggregate(runs, seed=1)["a"].score != result["a"].score
-    assert stats.aggregate({"x": [[1.0], [2.0]]})["x"].score.n == 1
-    assert math.isnan(stats.aggregate({"x": [[1.0], [2.0]]})["x"].score.low)
-
-
-def test_aggregate_interval_covers_over_many_tasks():
-    generator = np.random.default_rng(3)
-    covered = 0
-    for _ in range(300):
-        runs = {"a": [generator.normal(task, 1.0, 10) for task in range(6)]}
-        interval = stats.aggregate(runs, resamples=400)["a"].score
-        covered += interval.low <= 2.5 <= interval.high
-    assert 0.88 <= covered / 300 <= 0.98
+@pytest.mark.parametrize(("tasks", "n"), [(2, 3), (13, 3), (5, 5)])
+@pytest.mark.parametrize("widest", [1.0, 3.0])
+def test_a_mean_over_tasks_is_covered(tasks, n, widest):
+    draw, covered = np.random.default_rng(tasks), 0
+    spreads, means = np.linspace(1, widest, tasks), np.arange(tasks) * 10.0
+    for _ in range(3000):
+        interval = stats.stratified_mean([draw.normal(mean, sd, n) for mean, sd in zip(means, spreads, strict=True)])
+        covered += interval.low <= means.mean() <= interval.high
+    assert 0.93 <= covered / 3000 <= 0.97
+    assert interval.n == n
+    assert math.isnan(stats.stratified_mean([[1.0], [2.0, 3.0]]).low)
 
 
 @pytest.mark.parametrize("higher_is_better", [True, False])
-def test_ranks_agree_with_scipy_and_follow_the_direction(higher_is_better):
+def test_ranks_follow_the_direction_and_the_critical_difference_is_nemenyis(higher_is_better):
     scores = np.array([[1.0, 5.0], [2.0, 5.0], [3.0, 1.0]])
-    runs = {str(index): [[score] for score in row] for index, row in enumerate(scores)}
-    ranks = [found.rank.mean for found in stats.aggregate(runs, higher_is_better).values()]
-    expected = scipy_stats.rankdata(-scores if higher_is_better else scores, axis=0).mean(axis=1)
-    assert ranks == pytest.approx(expected)
+    ranks, _ = stats.mean_ranks(scores, higher_is_better)
+    assert ranks.tolist() == ([2.25, 1.75, 2.0] if higher_is_better else [1.75, 2.25, 2.0])
+    # Demšar (2006), section 3.2.4: four classifiers on 14 data sets, CD = 2.569 sqrt(4 · 5 / (6 · 14)) = 1.25.
+    _, critical = stats.mean_ranks(np.random.default_rng(0).normal(size=(4, 14)))
+    assert critical == pytest.approx(1.25, abs=0.005)

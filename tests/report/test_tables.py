@@ -136,15 +136,34 @@ def test_one_seed_gets_no_interval_and_says_so(tmp_path):
     assert "±" not in text.replace("mean ± half", "")
 
 
-def test_few_seeds_are_not_testable_and_many_are(tmp_path):
-    _, few, table = compiled(tmp_path / "few", make_sweep("leave_one_out"))
-    assert table["p_holm"].isna().all()
-    assert "smallest exact p is 0.0625" in few
-    _, _, table = compiled(tmp_path / "many", make_sweep("leave_one_out", seeds=list(range(8))))
-    tested = table[table["testable"]]
-    assert len(tested) == 6
-    assert (tested["p_holm"] >= tested["p_exact"]).all()
-    assert tested["p_holm"].min() == pytest.approx(6 * 2**-7)
+def test_p_bold_and_decision_say_what_the_interval_says(tmp_path):
+    recipe = Recipe(score=lambda config: 90.0 + 0.6 * (config["method"]["name"] == "kd"))
+    kinds = set()
+    for seed in range(12):
+        path = write(tmp_path / str(seed), records(make_sweep("leave_one_out"), recipe, seed))
+        results = results_of(read(path))
+        for frame, table in ((results.table, result_table(results)), (results.effects, effects_table(results))):
+            for place, row in enumerate(frame.to_dict("records")):
+                excludes = row["difference_low"] > 0 or row["difference_high"] < 0
+                assert excludes == (row["p"] <= 0.05) == (row["decision"] in ("better", "worse"))
+                assert any(at == place for at, _ in table.bold) == excludes
+                kinds.add(row["decision"])
+    assert kinds >= {"", "worse", "undecided"}
+
+
+def test_the_family_is_named_and_counts_every_comparison_once(tmp_path):
+    _, text, _ = compiled(tmp_path, make_sweep("leave_one_out"))
+    # full, four without a part and no teacher against KD; four without a part against full.
+    assert "All 10 intervals of the tables Results and Effects hold together at 95 %" in " ".join(text.split())
+    every = list(records(make_sweep("leave_one_out", seeds=list(range(8)))))
+    first = every[0] | {"space": every[0]["space"] | {"seeds": [0, 1, 2, 3, 4]}}
+    once = results_of(read(write(tmp_path / "once", every)))
+    twice = results_of(read(write(tmp_path / "twice", [first, *every])))
+    assert (once.family.looks, once.family.further) == ((8,), ())
+    assert (twice.family.looks, twice.family.further) == ((5,), (8,))
+    wider = twice.table["difference_high"] - once.table["difference_high"]
+    assert (wider.dropna() > 0).all()
+    assert "added after that at 8 seeds" in plain_text(twice).replace("\n  ", " ")
 
 
 def test_without_shared_seeds_a_difference_is_called_unpaired(tmp_path):
@@ -170,10 +189,18 @@ def test_a_difference_has_a_sign_unless_it_is_shown_as_zero(numbers, text):
     assert difference_text(*numbers) == text
 
 
-def test_bold_only_where_every_interval_says_so(tmp_path):
+def test_bold_only_where_an_interval_says_so(tmp_path):
     clear = Recipe(score=lambda config: 90.0 if config["method"]["name"] == "kd" else 80.0)
     compiled(tmp_path / "clear", make_sweep("leave_one_out"), clear)
-    assert (tmp_path / "clear/report/table.tex").read_text().count("\\textbf") == 1
+    lines = (tmp_path / "clear/report/table.tex").read_text().splitlines()
+    assert [line.split(" & ")[0] for line in lines if "\\textbf{$-$" in line] == [
+        "full",
+        "without multiple scales",
+        "without sample-wise loss",
+        "without feature-wise loss",
+        "without categorisation",
+        "no teacher",
+    ]
     compiled(tmp_path / "same", make_sweep("leave_one_out"), Recipe(score=lambda config: 80.0))
     assert "\\textbf" not in (tmp_path / "same/report/table.tex").read_text()
 

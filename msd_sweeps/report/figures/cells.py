@@ -24,7 +24,7 @@ MOST_TOLD = 4
 def differences(results: Results) -> Iterator[Plot]:
     """Effects of factors or of parts left out; where a design has neither, differences of cells to the baseline."""
     looks: Mapping[str, Look] | None = cell_looks(results)
-    if results.effects.empty:
+    if results.effects.empty or results.effects_are_rows:
         table, against = results.table, results.baseline.label if results.baseline else ""
         numbers = table[table["pairs"] > 0].assign(factor="", level=table["label"], reference=against)
         title = f"Differences to {short(against, 40)}"
@@ -42,8 +42,8 @@ def differences(results: Results) -> Iterator[Plot]:
     fewest, most = numbers["pairs"].min(), numbers["pairs"].max()
     pairs = f"{fewest} to {most}" if fewest < most else str(fewest)
     how = "paired by seed" if numbers["paired"].all() else "paired by seed where seeds are shared"
-    caption = f"Difference to {short(against)}, {how} ({pairs} pairs), with 95 % t intervals, not corrected for their "
-    caption += "number." + " One pair has no interval." * bool(fewest == 1)
+    caption = f"Difference to {short(against)}, {how} ({pairs} pair{'s' * bool(most > 1)}), with 95 % "
+    caption += "intervals that hold together." + " One pair has no interval." * bool(fewest == 1)
     if (hidden := len(numbers) - style.MOST_ROWS) > 0:
         caption += f" The first {style.MOST_ROWS} rows; {hidden} more are in the CSV."
 
