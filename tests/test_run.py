@@ -42,7 +42,7 @@ def begun(name: str, sweep) -> None:
 def test_a_dry_run_prints_the_plan_and_writes_nothing(capsys):
     assert run.main(["--space", "scales.yaml", "--num-samples", "3", "--dry-run"]) == 0
     captured = capsys.readouterr()
-    assert re.search(r"^trials +15 = 3 search samples", captured.out, re.MULTILINE)
+    assert re.search(r"^trials +43 = 3 search samples", captured.out, re.MULTILINE)
     assert re.search(r"^slots +[0-9]+ slots? of ", captured.out, re.MULTILINE)
     assert captured.err == ""
     assert list(Path().iterdir()) == []
@@ -185,9 +185,12 @@ def test_what_was_added_stays_asked_for():
     with pytest.raises(InputError, match=r"space\.seeds: \[0, 1\] there, \[1, 2\] here"):
         continued(fewer, launches)
     begun("search", load("scales"))
-    begun("search", load("scales", settings=["confirm.seeds=[1, 2, 3, 4]", "search.num_samples=40"]))
+    begun(
+        "search",
+        load("scales", settings=["confirm.seeds=[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]", "search.num_samples=40"]),
+    )
     grown = continued(load("scales"), header_of(Path("runs/search") / FILE_NAME).launches).space
-    assert (grown.confirm.seeds, grown.search.num_samples) == ([1, 2, 3, 4], 40)
+    assert (grown.confirm.seeds, grown.search.num_samples) == ([*range(1, 12)], 40)
 
 
 @pytest.mark.parametrize(

@@ -26,10 +26,11 @@ _START = b'{"crc":"'
 _EVENT = re.compile(rb'"event":"(\w+)"')
 _TRIAL = {"trial": str}
 _PLANNED = _TRIAL | {"label": str, "levels": list, "search_trial": str}
-_ROUND = {"round": int, "more": int}
 _NUMBER = (int, float)
 _FIELDS: dict[str, dict[str, Any]] = {
-    "start": _PLANNED | {"cell": str, "phase": str, "number": int, "seed": int, "config": dict, "attempt": int},
+    "start": _PLANNED
+    | {"cell": str, "phase": str, "number": int, "seed": int, "config": dict, "attempt": int}
+    | {"more": int},
     "label": _PLANNED,
     "epoch": _TRIAL
     | {"epoch": int, "round": int, "more": int, "slot": int, "seconds": _NUMBER, "metrics": dict, "attempt": int},

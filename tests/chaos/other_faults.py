@@ -139,15 +139,17 @@ from msd_sweeps.records.mlflow_sync import Mirror, choose_uri
 from tests.sweep.life import GRID, launch_record, make
 folder, name = Path(sys.argv[1]), sys.argv[2]
 ledger_file = Ledger(folder / name / FILE_NAME)
+sweep = make(GRID)
+config = sweep.fixed_trials[0].trial.model_dump(mode="json")
 mirror = Mirror(choose_uri(folder, None), "shared", name, folder / name)
 def record(event, **fields):
     ledger_file.append(event, **fields)
     mirror.more()
-record("sweep", **launch_record(make(GRID)))
+record("sweep", **launch_record(sweep))
 for number in range(10):
     trial = {"trial": f"{name}-{number}", "attempt": 1}
-    record("start", **trial, cell="c", label="l", phase="design", number=number, seed=0, config={"a": 1}, levels=[],
-           search_trial="")
+    record("start", **trial, cell="c", label="l", phase="design", number=number, seed=0, config=config, levels=[],
+           search_trial="", more=0)
     for epoch in range(1, 6):
         record("epoch", **trial, epoch=epoch, round=epoch, more=0, slot=0, seconds=1.0, metrics={"test_top1": 50.0})
     record("end", **trial, state="finished", reason="")

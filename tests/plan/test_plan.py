@@ -18,10 +18,10 @@ def lines_of(sweep, slots=None, step_seconds=None) -> dict[str, list[str]]:
 
 def test_a_search_tells_its_parts_and_their_sum():
     sweep = load("scales", num_samples=5)
-    assert Plan(sweep).trials == 5 + 2 * 3 + 2 * 3
+    assert Plan(sweep).trials == 5 + 2 * 10 + 2 * 10
     lines = lines_of(sweep)
     assert lines["trials"] == [
-        "17 = 5 search samples (tpe, stopped early by asha) + 4 cells (2 winners, none, kd) x 3 seeds"
+        "45 = 5 search samples (tpe, stopped early by asha) + 4 cells (2 winners, none, kd) x 10 seeds"
     ]
     assert "method.scales: one of [1], [2], [1, 2], [1, 2, 4]" in lines["parameter"]
     assert "method.sample_weight: 0.1 to 4, logarithmic" in lines["parameter"]

@@ -21,13 +21,13 @@ def start(**changed) -> dict:
     who = {"trial": TRIAL, "cell": PLANNED.trial.cell, "label": "a", "phase": "design", "number": 0, "seed": 0}
     return (
         who
-        | {"levels": [], "search_trial": "", "attempt": 1, "config": PLANNED.trial.model_dump(mode="json")}
+        | {"levels": [], "search_trial": "", "more": 0, "attempt": 1, "config": PLANNED.trial.model_dump(mode="json")}
         | changed
     )
 
 
 def epoch(number: int, **changed) -> dict:
-    counts = {"trial": TRIAL, "epoch": number, "position": number, "slot": 0, "seconds": 1.0, "attempt": 1}
+    counts = {"trial": TRIAL, "epoch": number, "round": 1, "more": 0, "slot": 0, "seconds": 1.0, "attempt": 1}
     return counts | {"metrics": {"test_top1": 1.0}} | changed
 
 

@@ -60,8 +60,8 @@ def test_the_query_of_a_uri_stays_behind_the_path():
 
 @pytest.mark.parametrize("text", ["runs", "/runs", "./s3", "a:b", "C:\\runs", "~/s3:", "s3"])
 def test_a_path_is_a_path(text):
-    assert place(text) == Path(text)
-    assert local_folder(text) == Path(text)
+    assert place(text) == Path(text).expanduser()
+    assert local_folder(text) == Path(text).expanduser()
 
 
 @pytest.mark.parametrize("text", ["s3://b/c", "gs://b", "file:///tmp", "abfs://c@a/x", "s3:/b", "x://y"])

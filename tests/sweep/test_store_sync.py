@@ -53,9 +53,9 @@ def test_the_store_follows_and_has_everything_in_the_end(flaky, folder):
     opened, sync = Ledger(folder / FILE_NAME), quick(store, folder)
     sync.begin()
     for number in range(3):
-        opened.append("end", trial=str(number))
+        opened.append("end", trial=str(number), state="finished", reason="")
         until(lambda: StoredLedger(store).read() == opened.path.read_bytes())
-    opened.append("end", trial="last")
+    opened.append("end", trial="last", state="finished", reason="")
     sync.finish(SOON)
     assert sync.trouble is None
     assert (store / FILE_NAME).read_bytes() == opened.path.read_bytes()
@@ -70,7 +70,7 @@ def test_a_store_that_is_away_is_told_once_and_gets_the_rest_when_it_is_back(fla
     sync.begin()
     wire.is_down = True
     until(lambda: bool(said))
-    opened.append("end", trial="a")
+    opened.append("end", trial="a", state="finished", reason="")
     asked = wire.asked
     until(lambda: wire.asked > asked + 5)
     assert len(said) == 1
@@ -88,7 +88,7 @@ def test_a_store_that_stays_away_is_named_in_the_end_and_delays_it_no_longer_tha
     sync = quick(store, folder)
     sync.say = lambda text: None
     sync.begin()
-    Ledger(folder / FILE_NAME).append("end", trial="a")
+    Ledger(folder / FILE_NAME).append("end", trial="a", state="finished", reason="")
     wire.is_down = True
     began = time.monotonic()
     sync.finish(0.2)
@@ -116,7 +116,7 @@ def test_checkpoints_go_only_after_the_store_knows_of_the_end(flaky, folder, mon
 
     monkeypatch.setattr(checkpoint, "remove", watched)
     sync.begin()
-    opened.append("end", trial="a")
+    opened.append("end", trial="a", state="finished", reason="")
     sync.remove_later(of_trial)
     until(lambda: bool(known) and checkpoint.newest(of_trial) is None)
     assert known == [["a"]]
@@ -128,11 +128,11 @@ def test_a_writer_that_dies_leaves_the_copy_before(flaky, folder):
     opened, sync = Ledger(folder / FILE_NAME), quick(store, folder)
     sync.say = lambda text: None
     for trial in "ab":
-        opened.append("end", trial=trial)
+        opened.append("end", trial=trial, state="finished", reason="")
     sync.begin()
     until(lambda: ends_in(store) == ["a", "b"])
     wire.tears = True
-    opened.append("end", trial="c")
+    opened.append("end", trial="c", state="finished", reason="")
     until(lambda: sync.trouble is not None)
     sync.finish(0.0)
     assert ends_in(store) == ["a", "b"]
@@ -141,14 +141,14 @@ def test_a_writer_that_dies_leaves_the_copy_before(flaky, folder):
 def test_a_driver_that_was_taken_over_writes_nothing_more(flaky, folder, tmp_path):
     store, _ = flaky
     opened, sync = Ledger(folder / FILE_NAME), quick(store, folder)
-    opened.append("end", trial="a")
+    opened.append("end", trial="a", state="finished", reason="")
     sync.begin()
     until(lambda: ends_in(store) == ["a"])
     (store / CLAIM).unlink()
     (tmp_path / "other").mkdir()
     Claim(store, tmp_path / "other").take()
     until(lambda: sync.taken is not None)
-    opened.append("end", trial="b")
+    opened.append("end", trial="b", state="finished", reason="")
     sync.finish(SOON)
     assert ends_in(store) == ["a"]
     assert "was taken over by process" in str(sync.trouble)
