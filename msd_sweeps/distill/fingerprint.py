@@ -18,8 +18,7 @@ _LIBRARIES = {"timm_networks": ("timm", "torchvision"), "imagenet": ("torchvisio
 
 def code_of(trial: Trial) -> Fingerprint:
     """Version of torch, and hashes of the training core, the trial's method and networks, and one's own modules."""
-    training = ("msd_sweeps.distill.cohort", "msd_sweeps.distill.teacher")
-    facts = {"torch": torch.__version__, "training code": source_hash(training)}
+    facts = {"torch": torch.__version__, "training code": source_hash(("msd_sweeps.distill.cohort",))}
     method, names = type(trial.method), {trial.student.model}
     distiller = method.distiller.partition(":")[0]
     if distiller.startswith("msd_sweeps."):

@@ -19,6 +19,7 @@ from msd_sweeps.distill.fingerprint import code_of, processor_of
 from msd_sweeps.distill.foreign import TeacherError, fitted, read_weights
 from msd_sweeps.distill.models.network import Network, fold_batch_norm
 from msd_sweeps.records.files import write_whole
+from msd_sweeps.records.fingerprint import source_hash
 from msd_sweeps.records.header import TeacherRecord
 from msd_sweeps.records.object_store import Place
 from msd_sweeps.records.trial_record import EpochResult
@@ -41,7 +42,7 @@ def cache_key(trial: Trial) -> str:
     alone = trial.model_copy(
         update={"method": NoneSettings(name="none"), "student": Student(model=trial.teacher.model)}
     )
-    code = code_of(alone) | {"processor": processor_of(choose_device())}
+    code = code_of(alone) | {"teacher": source_hash((__name__,)), "processor": processor_of(choose_device())}
     return identity([teacher_identity(trial), trial.data.source, trial.recipe.precision, code])
 
 
