@@ -19,7 +19,7 @@ import torch
 
 from msd_sweeps.bench import gpu_checks, gpu_times
 from msd_sweeps.bench.results import command_line, markdown
-from msd_sweeps.distill.device import choose_device, device_name
+from msd_sweeps.distill.device import choose_device, device_name, fix_arithmetic
 from msd_sweeps.records.files import write_whole
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import load_base
@@ -31,6 +31,7 @@ DIGITS_ON_CPU = ["recipe.batch_size=8", "recipe.precision=float32"]
 def run_stage(name: str, base: str, settings: list[str], path: Path) -> None:
     """Run one stage in this process, and write its rows after each."""
     rows: list[gpu_checks.Row] = []
+    print(fix_arithmetic(), flush=True)  # as workers train; some checks change it for themselves
     for row in STAGES[name].rows(load_base(base, settings)):
         rows.append(row)
         print(name, row, flush=True)

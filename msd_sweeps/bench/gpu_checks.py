@@ -10,7 +10,7 @@ from torch import Tensor
 
 from msd_sweeps.catalog.networks import NETWORKS
 from msd_sweeps.distill.cohort import Cohort, train_epoch
-from msd_sweeps.distill.device import choose_device
+from msd_sweeps.distill.device import choose_device, fix_arithmetic
 from msd_sweeps.distill.graphs import DeviceFault, Graphs
 from msd_sweeps.distill.stepping import InTurn
 from msd_sweeps.distill.student import Student
@@ -56,8 +56,8 @@ def eight(base: Trial) -> dict[str, Trial]:
 
 
 def deterministic(on: bool) -> None:
-    """Ask PyTorch for algorithms that give the same bits every time."""
-    torch.backends.cudnn.deterministic = on
+    """Ask PyTorch for algorithms that give the same bits every time, beyond what workers ask of cuDNN."""
+    fix_arithmetic()
     torch.use_deterministic_algorithms(on, warn_only=True)
 
 
