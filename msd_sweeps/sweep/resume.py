@@ -117,8 +117,8 @@ def continued(sweep: Sweep, launches: list[Launch]) -> Sweep:
     newest, space = launches[-1].space, sweep.space
     confirmed = list(dict.fromkeys([*newest.confirm.seeds, *space.confirm.seeds]))
     samples = max(newest.search.num_samples, space.search.num_samples)
-    grown = {
-        "seeds": space.race or list(dict.fromkeys([*newest.first_seeds, *space.first_seeds])),
+    seeds = space.race or list(dict.fromkeys([*newest.first_seeds, *space.first_seeds]))
+    grown = ({} if space.design == "search" else {"seeds": seeds}) | {
         "confirm": space.confirm.model_copy(update={"seeds": confirmed}),
         "search": space.search.model_copy(update={"num_samples": samples}),
     }
