@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from msd_sweeps.catalog.image_folders import find_images
 from msd_sweeps.distill.data import loading as data
-from msd_sweeps.distill.data.splits import Images
+from msd_sweeps.distill.data.splits import ImageFiles, Images
 from msd_sweeps.distill.models.imagenet import torchvision
 from msd_sweeps.distill.teacher import cache_key
 from msd_sweeps.space.data import Data
@@ -75,6 +75,22 @@ def test_an_image_that_is_replaced_changes_the_identity(tmp_path):
     before = folder(write_tree(tmp_path)).identified
     Image.fromarray(pixels(99, 50, 50)).save(tmp_path / "test" / "bee" / "000.png")
     assert folder(tmp_path).identified != before
+
+
+def test_content_decides_the_hash_of_the_data_wherever_it_is_kept(tmp_path):
+    npz, tree = tmp_path / "all.npz", write_tree(tmp_path / "tree")
+    content = arrays()
+    np.savez(npz, **content)
+    whole = data.load(tensors(npz))
+    content["test_images"][0, 0, 0, 0] ^= 1
+    np.savez(npz, **content)
+    assert data.content_hash(data.load(tensors(npz))) != data.content_hash(whole)
+
+    paths = tuple(sorted(path.relative_to(tree).as_posix() for path in tree.glob("test/*/*.png")))
+    files = whole._replace(test=ImageFiles(tree, paths, torch.zeros(len(paths)), side=32, threads=1))
+    before, image = data.content_hash(files), tree / paths[0]
+    image.write_bytes(image.read_bytes()[:-1] + b"\0")  # as large as before
+    assert data.content_hash(files) != before
 
 
 @pytest.mark.parametrize("root", [".", "tree", "tree/", "./tree/../tree", "~/tree"])
