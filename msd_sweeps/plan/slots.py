@@ -71,6 +71,8 @@ class SlotPlan:
     accelerator_type: str | None = None
     placement_strategy: str = "PACK"
     threads_per_student: int = 1
+    checkpoint_seconds: float = 0.0
+    """The time between two checkpoints of a slot's students."""
     slots: int = 0
     """Slots that there is room for now, and trials for."""
     most: int = 0
@@ -188,6 +190,7 @@ def _shaped(resources: Resources, nodes: Sequence[Node]) -> SlotPlan:
             resources.accelerator_type,
             resources.placement_strategy,
             resources.threads_per_student,
+            resources.checkpoint_seconds,
         )
 
     def worth(cpus: int) -> tuple[int, int]:

@@ -5,6 +5,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,9 @@ from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space import own_code
 from msd_sweeps.space.trial import Trial
 from msd_sweeps.sweep.dispatcher import Job, Orders
+from msd_sweeps.sweep.saving import Saver
 
 _IDLE_SECONDS = 20.0
-_UNSAVED_SECONDS = 600.0
 _CLOSE_SECONDS = 0.5
 _MOST_WORKER_DEATHS = 100
 
@@ -118,7 +119,8 @@ def serve(settings: dict[str, Any]) -> None:
     if device.type == "cuda" and plan.per_worker["GPU"] < 1:  # the rest of its memory belongs to other workers
         torch.cuda.set_per_process_memory_fraction(plan.per_worker["GPU"], device)
     ranks = context.get_world_rank(), context.get_world_size()
-    Worker(settings["dispatcher"], settings["slot"], device, *ranks, plan.threads_per_student).run()
+    saver = Saver(plan.checkpoint_seconds)
+    Worker(settings["dispatcher"], settings["slot"], device, *ranks, plan.threads_per_student, saver).run()
 
 
 class Worker:
@@ -132,12 +134,11 @@ class Worker:
         rank: int = 0,
         world_size: int = 1,
         threads_per_student: int = 1,
-        unsaved_seconds: float = _UNSAVED_SECONDS,
+        saver: Saver | None = None,
     ):
-        """unsaved_seconds: how long training goes on while an object store takes no checkpoints."""
         self.dispatcher, self.slot, self.device = dispatcher, slot, device
         self.rank, self.world_size = rank, world_size
-        self.threads_per_student, self.unsaved_seconds = threads_per_student, unsaved_seconds
+        self.threads_per_student, self.saver = threads_per_student, saver or Saver()
         self.cohort: Cohort | None = None
         self.jobs: dict[str, Job] = {}
         """The jobs of the cohort's students, by the ids of their trials."""
@@ -145,8 +146,6 @@ class Worker:
         """Trials that lost their checkpoints, and so begin again."""
         self._trained: float | None = None
         """When the last epoch ended."""
-        self._saved = time.monotonic()
-        """When the checkpoints were written last, or the slot had none to write."""
         self._splits: dict[str, Splits] = {}
         self._teachers: dict[tuple[str, str], Network] = {}
 
@@ -159,13 +158,15 @@ class Worker:
             for trial in orders.drop:
                 self._forget(trial)
             if orders.close:
-                return
+                break
             try:
                 self._follow(orders)
             except (StoreError, checkpoint.CheckpointError) as error:  # of every slot; the next orders close this one
                 ray.get(self.dispatcher.give_up.remote(self.slot, str(error)))
                 if self.world_size > 1 and isinstance(error, StoreError):  # the other ranks may have read it
                     raise
+        with suppress(checkpoint.CheckpointError):  # they are ended already, or go on from an earlier one
+            self.saver.flush()
 
     def _follow(self, orders: Orders) -> None:
         """Seat new trials and train an epoch. Raises StoreError, CheckpointError where checkpoints cannot be kept."""
@@ -176,12 +177,12 @@ class Worker:
             return
         now, waited = time.monotonic(), 0.0
         if was_empty:  # the slot stood still between its last students and these
-            waited, self._saved = now - (self._trained or now), now
+            waited, self.saver.written = now - (self._trained or now), now
         results = self.cohort.run_epoch()
         for result in results:
             result.metrics["wait_seconds"] = waited
         self._keep_finished(results)
-        self.save([result.trial for result in results])
+        self.save(results)
         self.cohort.retire()
         self._trained = time.monotonic()
         self._report([*failed, *(replace(result, afresh=result.trial in self._afresh) for result in results)])
@@ -243,22 +244,17 @@ class Worker:
         ranks = self.rank, self.world_size
         return Cohort(trial, self._teachers[key], self._splits[wanted], self.device, *ranks, self.threads_per_student)
 
-    def save(self, trials: Iterable[str]) -> None:
-        """Write the checkpoints of some seated trials. One that goes on without goes back further after a fault.
+    def save(self, results: Iterable[EpochResult] = ()) -> None:
+        """Save the seated students that are not done, see `Saver`. Raises CheckpointError.
 
-        Raises CheckpointError: at once on a disk, and where an object store has taken nothing for `unsaved_seconds`.
+        results: of the epoch. Where the driver may end a trial after it, nothing of that trial is written any more.
         """
         if self.rank != 0 or self.cohort is None:
             return
-        for name, student in ((name, self.cohort.students[name]) for name in trials if name in self.cohort.students):
-            folder = place(self.jobs[name].folder)
-            try:
-                checkpoint.save(folder, student.epoch, student.state())
-            except checkpoint.CheckpointError:
-                if isinstance(folder, Path) or time.monotonic() - self._saved > self.unsaved_seconds:
-                    raise
-                return  # the other students would wait as long for the same answer
-        self._saved = time.monotonic()
+        students = {name: one for name, one in self.cohort.students.items() if not one.is_done}
+        self.saver.save({name: (place(self.jobs[name].folder), one) for name, one in students.items()})
+        if any(result.state != "running" or self.jobs[result.trial].decides(result) for result in results):
+            self.saver.flush()
 
     def _keep_finished(self, results: list[EpochResult]) -> None:
         """Keep the weights of students that have finished, before anyone hears that they have. Raises as `save`."""
