@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from msd_sweeps.plan.plan import Plan
 from msd_sweeps.records.ledger import LayoutError, LedgerError
+from msd_sweeps.records.mlflow_store import choose_uri
 from msd_sweeps.records.object_store import StoreError
 from msd_sweeps.records.step_times import recorded_start_seconds, recorded_step_seconds
 from msd_sweeps.space.console import run_command
@@ -27,6 +28,7 @@ def main(arguments: list[str] | None = None, trainer: "Distillation | None" = No
 
             return sync_mlflow(options)
         sweep = chosen_sweep(options)
+        choose_uri(options.storage, sweep.space.tracking.uri)  # one that can take no records is refused
         step_seconds = recorded_step_seconds(options.storage, sweep.base)
         if options.estimate:
             from msd_sweeps.distill.timing import measure
