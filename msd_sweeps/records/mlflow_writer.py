@@ -25,8 +25,6 @@ _STATUS = {"finished": "FINISHED", "stopped": "FINISHED", "interrupted": "KILLED
 _OUTCOME = {"complete": "FINISHED", "failed": "FAILED"}
 _LONGEST_VALUE = 500
 _UNFINISHED = ("", "interrupted")
-_MOST_METRICS, _MOST_PARAMS = 800, 100
-"""In one call; MLflow takes 1,000 metrics, parameters and tags together, and 100 parameters."""
 _NOT_MAIN = ("parameters", "tracking", "resources", "report", "keep", "imports")
 """Parts of a space that the parameters of the parent run leave out; `sweep.json` has them."""
 _GROWING = ("seeds", "confirm.seeds", "search.num_samples", "search.time_budget")
@@ -42,6 +40,11 @@ class _Run:
     state: str = ""
     has_params: bool = False
     metrics: list[Any] = field(default_factory=list)
+    latest: list[Any] = field(default_factory=list)
+    """Where the run stands and how fast it is, once a call (a metric costs MLflow 0.1 ms; the ledger has them all).
+
+    The number of the epoch comes last and means that all before it was sent.
+    """
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     status: tuple[str, int | None] | None = None
@@ -139,7 +142,7 @@ class Writer:
                 self._end(record, run)
 
     def _send(self, run: _Run) -> None:
-        """Send what has gathered of a run; its state comes last, because it means that all the rest was sent."""
+        """Send what has gathered of a run, the tags that mean that it has ended after its status."""
         from mlflow.entities import Metric, Param, RunTag
 
         if run.status is not None:
@@ -149,14 +152,12 @@ class Writer:
             else:
                 self.client.set_terminated(run.id, status, end_time=end)
             run.status = None
-        metrics, params = [Metric(*each) for each in run.metrics], [Param(*each) for each in run.params.items()]
-        while metrics or params or run.tags:
-            some, others = metrics[:_MOST_METRICS], params[:_MOST_PARAMS]
-            metrics, params = metrics[_MOST_METRICS:], params[_MOST_PARAMS:]
-            tags = [] if metrics or params else [RunTag(*each) for each in run.tags.items()]
-            self.client.log_batch(run.id, metrics=some, params=others, tags=tags)
-            if not (metrics or params):
-                run.metrics, run.params, run.tags = [], {}, {}
+        metrics = [Metric(*each) for each in (*run.metrics, *run.latest)]
+        if metrics or run.params or run.tags:
+            params = [Param(*each) for each in run.params.items()]
+            tags = [RunTag(*each) for each in run.tags.items()]
+            self.client.log_batch(run.id, metrics, params, tags)  # which splits what is too much for one call
+        run.metrics, run.latest, run.params, run.tags = [], [], {}, {}
 
     def end_sweep(self) -> None:
         """Close the parent run."""
@@ -197,10 +198,12 @@ class Writer:
         epoch = record["epoch"]
         if epoch <= run.epoch:  # this one was sent before
             return
-        # The epoch's number is last: it means that the others were sent.
-        numbers = {**record["metrics"], **{name: record[name] for name in ("slot", "seconds", "epoch")}}
         stamp = int(record["time"] * 1000)
-        run.metrics += [(name, value, stamp, epoch) for name, value in numbers.items() if value is not None]
+        values = {name: value for name, value in record["metrics"].items() if value is not None}
+        times = {name: values.pop(name) for name in list(values) if name.endswith("_seconds")}
+        run.metrics += [(name, value, stamp, epoch) for name, value in values.items()]
+        standing = times | {name: record[name] for name in ("slot", "seconds", "epoch")}
+        run.latest = [(name, value, stamp, epoch) for name, value in standing.items()]
         run.epoch = epoch
 
     def _end(self, record: Record, run: _Run) -> None:
