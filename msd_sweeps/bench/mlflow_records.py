@@ -71,10 +71,18 @@ def main(arguments: list[str] | None = None) -> int:
         low, middle, high = (1e3 * of(taken) / len(records) for of in (min, statistics.median, max))
         rows.append([way, f"{middle:.2f}", f"{low:.2f} to {high:.2f}", f"{1e3 / middle:.0f}"])
     table = markdown(["records", "ms a record (median)", "range", "records a second"], rows)
-    ratio = Ratio("records a second, in batches ÷ one by one", *seconds.values(), _TARGET, at_least=True)
+    ratio = Ratio(
+        "records a second, in batches ÷ one by one",
+        seconds["one by one"],
+        seconds["in batches"],
+        _TARGET,
+        at_least=True,
+    )
     title = f"{len(records)} records of {_TRIALS} trials to MLflow {version('mlflow')} on SQLite"
     title += f"; {os.cpu_count()} CPUs, Python {platform.python_version()}"
-    made = f"`{command_line('msd_sweeps.bench.mlflow_records', arguments)}`: {options.rounds} rounds, in turns; wall time"
+    made = (
+        f"`{command_line('msd_sweeps.bench.mlflow_records', arguments)}`: {options.rounds} rounds, in turns; wall time"
+    )
     path = options.out and options.out / "mlflow_records"
     publish(path, "MLflow on SQLite, one by one and in batches", title, made, table, [ratio], {"seconds": seconds})
     return 0

@@ -25,7 +25,7 @@ _LONGEST_REASON = 300
 _HOPELESS = re.compile(
     r"error code 40[134]|UNAUTHENTICATED|PERMISSION_DENIED|authentication failed|out-of-date database|No module named|"
     r"[Cc]onnection refused|resolve host|Name or service not known|No address associated|not a database|malformed|"
-    r"unable to open database|readonly database|No such file|Permission denied|Not a directory|Read-only"
+    r"unable to open database|readonly database|No such file|File exists|Permission denied|Not a directory|Read-only"
 )
 """In errors that trying again for a minute does not mend."""
 

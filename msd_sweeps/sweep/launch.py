@@ -24,6 +24,7 @@ from msd_sweeps.space.schema import Tracking
 from msd_sweeps.sweep.lock import locked
 from msd_sweeps.sweep.options import Options
 from msd_sweeps.sweep.progress import Progress
+from msd_sweeps.sweep.publish import publish
 from msd_sweeps.sweep.resume import continued, existing_ledger
 from msd_sweeps.sweep.run_state import JOURNAL, Interrupted, Run, Signals
 from msd_sweeps.sweep.store_sync import StoreSync
@@ -177,9 +178,13 @@ def finish(run: Run) -> int:
         print(f"{failed} trials have failed; this trains them again, from their beginning:\n  {again}")
     if report.without_value:
         print(f"error: no value in these rows: {', '.join(report.without_value)}", file=sys.stderr)
+    code = 0 if options.register is None else 1
     if run.unsent:
         sync = options.command(name, "--sync-mlflow")
-        print(f"MLflow has not taken {run.unsent} records yet{f' ({run.mirror.why})' if run.mirror and run.mirror.why else ''}; this sends them again:\n  {sync}")
+        why = f" ({run.mirror.why})" if run.mirror is not None and run.mirror.why else ""
+        print(f"MLflow has not taken {run.unsent} records yet{why}; this sends them again:\n  {sync}")
+    else:
+        code = publish(options, run.ledger.path, list(run.trials.values()), report.paths[0])
     if options.store is not None:
         print(f"kept in   {options.store / name}")
     print(f"ledger    {run.ledger.path}")
@@ -187,7 +192,7 @@ def finish(run: Run) -> int:
     if run.sweep.space.design == "search":
         print(f"Optuna    optuna-dashboard {run.folder / JOURNAL}    (pip install optuna-dashboard)")
     print(f"report    {report.paths[0]}")
-    return 0 if run.is_stored and not report.without_value else 1
+    return code if run.is_stored and not report.without_value else 1
 
 
 def sync_mlflow(options: Options) -> int:
@@ -207,5 +212,8 @@ def sync_mlflow(options: Options) -> int:
         why = f": {mirror.why}" if mirror.why else ""
         print(f"error: MLflow has not taken {unsent} records{why}; the same command tries again", file=sys.stderr)
         return 1
+    page = options.reports / options.name / "report.html"
+    if page.exists():
+        publish(options, path, list(trials_of(history).values()), page)
     print("MLflow has every record of the ledger")
     return 0
