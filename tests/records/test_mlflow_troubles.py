@@ -1,5 +1,10 @@
 """Why MLflow takes no records is said at once, and nobody waits for what cannot get better; real stores and server."""
 
+import os
+import signal
+import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +19,7 @@ from msd_sweeps.space.errors import InputError
 from tests.records.mlflow_server import Server, server
 from tests.records.test_mlflow_sync import PAUSES, close, end, epoch, start, sweep
 
+ROOT = Path(__file__).resolve().parents[2]
 RECORDS = [sweep(), start("a"), epoch("a", 1), end("a", "finished"), close()]
 
 
@@ -151,3 +157,23 @@ def test_files_of_runs_lie_beside_a_shared_database_and_not_in_the_first_sweeps_
     assert not list((tmp_path / "ann").rglob("sweep.json"))
     assert artifacts_of("http://h:5000", tmp_path) is None
     assert artifacts_of("postgresql://h/db", tmp_path) == tmp_path / "mlflow-artifacts"
+
+
+def test_ctrl_c_ends_the_sending_quietly(tmp_path):
+    path = tmp_path / "runs" / "s" / ledger.FILE_NAME
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"".join(map(ledger.encode, [start("a"), epoch("a", 1)])))
+    with socket.create_server(("127.0.0.1", 0)) as hangs:  # takes connections and never answers
+        uri = f"http://127.0.0.1:{hangs.getsockname()[1]}"
+        command = [sys.executable, "-m", "msd_sweeps.run", "--sync-mlflow", "--name", "s"]
+        environment = os.environ | {"MLFLOW_TRACKING_URI": uri, "PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        hangs.settimeout(120)
+        connection, _ = hangs.accept()
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+        connection.close()
+    assert process.returncode == 130
+    assert out == "stopped by SIGINT\n"
