@@ -1,13 +1,14 @@
 """A trained student of a sweep as one file: `python -m msd_sweeps.export NAME --row "winner 1" --seed 1`."""
 
 import argparse
-import json
 import re
 import sys
 from pathlib import Path
 
-from msd_sweeps.records import kept
+from msd_sweeps.records import kept, mlflow_publish
+from msd_sweeps.records.header import header_of
 from msd_sweeps.records.ledger import LedgerError, read
+from msd_sweeps.records.mlflow_sync import reason_of
 from msd_sweeps.records.object_store import StoreError, StorePath, place, working_folder
 from msd_sweeps.records.trial_record import TrialRecord, trials_of
 from msd_sweeps.report.store import find_ledger
@@ -32,8 +33,11 @@ def main(arguments: list[str] | None = None) -> int:
     add("--format", choices=list(SUFFIXES), default="safetensors", dest="form", help="(default: safetensors)")
     add("--out", type=Path, metavar="FILE", help="the file (default: NAME-ROW-seedN and the format's ending)")
     add("--storage", type=place, default=Path("runs"), metavar="DIR|URI", help="where sweeps are kept (runs)")
+    add("--register", metavar="MODEL", help="also make it a version of this model in MLflow's model registry")
     options = command.parse_args(arguments)
     try:
+        if options.register is not None:
+            mlflow_publish.checked_model(options.register)
         ledger, storage = _ledger(options.name, options.storage)
         trial = kept.chosen(trials_of(read(ledger)).values(), options.row, options.seed, options.best_by)
         student = _fetched(trial, ledger, storage)
@@ -43,7 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
         # Imported late: --help and mistakes need no torch.
         from msd_sweeps.distill import exporting
 
-        exporting.export(student._replace(card=_shareable(student.card, trial)), out, options.form)
+        exporting.export(student._replace(card=kept.shareable(student.card, trial)), out, options.form)
+        version = options.register and _registered(trial, ledger, out, options.register)
     except (InputError, LedgerError, StoreError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -51,6 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"{trial.label} of {ledger.parent.name}, seed {trial.seed}: test top-1 {trial.metrics['test_top1']:.2f} %")
+    if version:
+        print(f"registry  {options.register}, version {version}")
     print(f"weights   {out}\nevaluate  python -m msd_sweeps.evaluate {out}")
     return 0
 
@@ -79,12 +86,19 @@ def _fetched(trial: TrialRecord, ledger: Path, storage: Path | StorePath) -> kep
     return kept.found(folder)
 
 
-def _shareable(card: kept.Card, trial: TrialRecord) -> kept.Card:
-    """A card for a file that leaves this machine: with the row's label, without places on this machine."""
-    config = json.loads(json.dumps(card["config"]))
-    config["data"].pop("root", None)
-    config["teacher"].pop("weights", None)
-    return card | {"label": trial.label, "seed": trial.seed, "config": config}
+def _registered(trial: TrialRecord, ledger: Path, out: Path, model: str) -> str:
+    """Send an exported student to its run in MLflow and register it; the number of the version.
+
+    Raises InputError, OSError for a store that does not take it.
+    """
+    try:
+        writer = mlflow_publish.writer_of(header_of(ledger), ledger.parent.parent)
+        mlflow_publish.send_student(writer, trial, kept.folder_of(trial, ledger))
+        return mlflow_publish.register(writer, trial, model, out)
+    except InputError:
+        raise
+    except Exception as error:  # stores and networks raise errors of all kinds
+        raise OSError(f"{out} is written, but MLflow has not taken it: {reason_of(error, '')}") from error
 
 
 if __name__ == "__main__":

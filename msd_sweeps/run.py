@@ -5,9 +5,12 @@ from typing import TYPE_CHECKING
 
 from msd_sweeps.plan.plan import Plan
 from msd_sweeps.records.ledger import LayoutError, LedgerError
+from msd_sweeps.records.mlflow_publish import checked_model
+from msd_sweeps.records.mlflow_store import choose_uri
 from msd_sweeps.records.object_store import StoreError
 from msd_sweeps.records.step_times import recorded_start_seconds, recorded_step_seconds
 from msd_sweeps.space.console import run_command
+from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.errors import InputError, printable
 from msd_sweeps.sweep.options import Options, parse_options
 from msd_sweeps.sweep.resume import chosen_sweep
@@ -27,6 +30,9 @@ def main(arguments: list[str] | None = None, trainer: "Distillation | None" = No
 
             return sync_mlflow(options)
         sweep = chosen_sweep(options)
+        if options.register is not None:
+            _check_register(options.register, sweep)
+        choose_uri(options.storage, sweep.space.tracking.uri)  # one that can take no records is refused
         step_seconds = recorded_step_seconds(options.storage, sweep.base)
         if options.estimate:
             from msd_sweeps.distill.timing import measure
@@ -45,6 +51,16 @@ def main(arguments: list[str] | None = None, trainer: "Distillation | None" = No
     except LedgerError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return 1
+
+
+def _check_register(model: str, sweep: Sweep) -> None:
+    """Raises InputError where no winner of the sweep can be registered under this name."""
+    checked_model(model)
+    if sweep.space.design != "search":
+        export = f"python -m msd_sweeps.export {sweep.name} --row LABEL --seed N --register {model}"
+        raise InputError(f"--register: only a search has a winner; afterwards, any row: {export}")
+    if sweep.space.keep == "none":
+        raise InputError("--register: the space has keep: none, so no weights would be left; keep reported ones")
 
 
 def _launch(plan: Plan, options: Options, trainer: "Distillation | None") -> int:

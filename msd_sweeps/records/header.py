@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from msd_sweeps.records import ledger
 from msd_sweeps.records.ledger import LAYOUT, LedgerError, Record
@@ -39,6 +39,8 @@ class Launch(Entry):
     event: ClassVar[str] = "sweep"
     name: str
     """The name of the sweep."""
+    id: str = Field("", pattern="^[0-9a-f]*$")
+    """Made when the ledger is begun, the same in all its launches: two sweeps of one name differ in it."""
     space: Space
     """The space, with every default filled in."""
     base: Trial
@@ -121,6 +123,11 @@ class Header:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.damaged.items()) if count)
         lost = "a trial without its start is missing, and one without its last epoch is trained again by --resume"
         return f"{self.damaged.total()} damaged records were passed over ({kinds}); {lost}" if kinds else ""
+
+    @property
+    def id(self) -> str:
+        """The id of the sweep; empty where no record has one."""
+        return next((launch.id for launch in self.launches if launch.id), "")
 
     @property
     def launch(self) -> Launch:

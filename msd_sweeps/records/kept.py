@@ -85,3 +85,11 @@ def found(folder: Path) -> Kept:
     if file_sha256(kept.weights) != kept.card["sha256"]:
         raise InputError(f"{kept.weights}: damaged (its checksum does not match its card)")
     return kept
+
+
+def shareable(card: Card, trial: TrialRecord) -> Card:
+    """A card for a file that leaves this machine: with the row's label, without places on this machine."""
+    config = json.loads(json.dumps(card["config"]))
+    config["data"].pop("root", None)
+    config["teacher"].pop("weights", None)
+    return card | {"label": trial.label, "seed": trial.seed, "config": config}

@@ -29,12 +29,13 @@ def commit() -> tuple[str | None, bool]:
         return None, False
 
 
-def this_launch(sweep: Sweep, device: str) -> Launch:
+def this_launch(sweep: Sweep, device: str, sweep_id: str) -> Launch:
     """The record of this process's launch of a sweep. device: the device that trains, by its name."""
     revision, dirty = commit()
     versions = {name: metadata.version(name) for name in _PACKAGES}
     return Launch(
         name=sweep.name,
+        id=sweep_id,
         space=sweep.space,
         base=sweep.base,
         command=["python", "-m", "msd_sweeps.run", *sys.argv[1:]],

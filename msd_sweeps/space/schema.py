@@ -119,7 +119,7 @@ class ReportSettings(Settings):
 
 
 class Tracking(Settings):
-    """Where MLflow runs go; a SQLite file in the run folder when absent."""
+    """Where MLflow runs go; a SQLite file in the storage folder when absent."""
 
     uri: str | None = None
     experiment: Annotated[str, Field(min_length=1, max_length=200)] = "msd_sweeps"

@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING
 from msd_sweeps.plan.plan import Plan, duration
 from msd_sweeps.records.header import CloseRecord, header_of
 from msd_sweeps.records.ledger import FILE_NAME, Ledger, Record, read
-from msd_sweeps.records.mlflow_sync import Mirror, choose_uri, how_to_open, is_synced
+from msd_sweeps.records.mlflow_store import choose_uri, how_to_open
+from msd_sweeps.records.mlflow_sync import Mirror, is_synced
 from msd_sweeps.records.provenance import this_launch
 from msd_sweeps.records.step_times import record_step_seconds
 from msd_sweeps.records.trial_record import FAILURES, reopened, trials_of
@@ -22,6 +24,7 @@ from msd_sweeps.space.schema import Tracking
 from msd_sweeps.sweep.lock import locked
 from msd_sweeps.sweep.options import Options
 from msd_sweeps.sweep.progress import Progress
+from msd_sweeps.sweep.publish import publish
 from msd_sweeps.sweep.resume import continued, existing_ledger
 from msd_sweeps.sweep.run_state import JOURNAL, Interrupted, Run, Signals
 from msd_sweeps.sweep.store_sync import StoreSync
@@ -69,13 +72,14 @@ def _opened(sweep: Sweep, options: Options, signals: Signals) -> Iterator[Run]:
             print(f"{path}: {header.damage}", file=sys.stderr)
         found = reopened(trials_of(history))
         run = Run(continued(sweep, header.launches), folder, found, Ledger(path), options, signals, sync)
-        run.seconds_before = seconds_of(history)
+        run.seconds_before, run.id = seconds_of(history), header.id or uuid.uuid4().hex
         if options.retry_failed:
             run.retry_failed()
-        uri, tracking = choose_uri(folder, sweep.space.tracking.uri), sweep.space.tracking
+        uri, tracking = choose_uri(options.storage, sweep.space.tracking.uri), sweep.space.tracking
         if not (run.is_complete and is_synced(folder, len(history), uri)):
             run.remove_left_over_checkpoints()
-            run.mirror = Mirror(uri, tracking.experiment, sweep.name, folder, len(history))
+            say = lambda text: run.say(text)  # noqa: E731  run.say changes
+            run.mirror = Mirror(uri, tracking.experiment, sweep.name, folder, len(history), run.id, say)
         del history  # of a long sweep it takes as much memory as all the rest
         at_end.callback(run.close)
         yield run
@@ -121,7 +125,7 @@ def _train(run: Run, plan: Plan, trainer: "Distillation") -> float | None:
         if run.store_sync is not None:
             run.store_sync.say = run.say
         entries = trainer.prepare(run)
-        for entry in (this_launch(run.sweep, trainer.device), *entries):
+        for entry in (this_launch(run.sweep, trainer.device, run.id), *entries):
             run.record(entry.event, **entry.record())
         reuse = None if options.fresh else FinishedTrials(options.storage, run.sweep.name, options.store)
         outcome, told, ready = "failed", "", time.time()
@@ -174,17 +178,21 @@ def finish(run: Run) -> int:
         print(f"{failed} trials have failed; this trains them again, from their beginning:\n  {again}")
     if report.without_value:
         print(f"error: no value in these rows: {', '.join(report.without_value)}", file=sys.stderr)
+    code = 0 if options.register is None else 1
     if run.unsent:
         sync = options.command(name, "--sync-mlflow")
-        print(f"MLflow has not taken {run.unsent} records yet; this sends them again:\n  {sync}")
+        why = f" ({run.mirror.why})" if run.mirror is not None and run.mirror.why else ""
+        print(f"MLflow has not taken {run.unsent} records yet{why}; this sends them again:\n  {sync}")
+    else:
+        code = publish(options, run.ledger.path, list(run.trials.values()), report.paths[0])
     if options.store is not None:
         print(f"kept in   {options.store / name}")
     print(f"ledger    {run.ledger.path}")
-    print(f"MLflow    {how_to_open(choose_uri(run.folder, run.sweep.space.tracking.uri))}")
+    print(f"MLflow    {how_to_open(choose_uri(options.storage, run.sweep.space.tracking.uri))}")
     if run.sweep.space.design == "search":
         print(f"Optuna    optuna-dashboard {run.folder / JOURNAL}    (pip install optuna-dashboard)")
     print(f"report    {report.paths[0]}")
-    return 0 if run.is_stored and not report.without_value else 1
+    return code if run.is_stored and not report.without_value else 1
 
 
 def sync_mlflow(options: Options) -> int:
@@ -194,14 +202,18 @@ def sync_mlflow(options: Options) -> int:
     path = existing_ledger(options, options.name, "--sync-mlflow")
     with locked(path.parent, options.name):
         history = list(read(path))
-        launches = header_of(path, history).launches
-        tracking = launches[-1].space.tracking if launches else Tracking()
-        uri = choose_uri(path.parent, tracking.uri)
-        mirror = Mirror(uri, tracking.experiment, options.name, path.parent, len(history))
+        header = header_of(path, history)
+        tracking = header.launches[-1].space.tracking if header.launches else Tracking()
+        uri = choose_uri(options.storage, tracking.uri)
+        mirror = Mirror(uri, tracking.experiment, options.name, path.parent, len(history), header.id, print)
         unsent = mirror.close(_SYNC_SECONDS, while_it_takes=True)
     print(f"MLflow    {how_to_open(uri)}")
     if unsent:
-        print(f"error: MLflow has not taken {unsent} records; the same command tries again", file=sys.stderr)
+        why = f": {mirror.why}" if mirror.why else ""
+        print(f"error: MLflow has not taken {unsent} records{why}; the same command tries again", file=sys.stderr)
         return 1
+    page = options.reports / options.name / "report.html"
+    if page.exists():
+        publish(options, path, list(trials_of(history).values()), page)
     print("MLflow has every record of the ledger")
     return 0

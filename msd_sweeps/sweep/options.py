@@ -47,6 +47,7 @@ class Options(argparse.Namespace):
     allow_mixed: bool = False
     resume: bool = False
     retry_failed: bool = False
+    register: str | None = None
     verbose: bool = False
 
     @property
@@ -59,6 +60,7 @@ class Options(argparse.Namespace):
         given: dict[str, object] = {"--storage": str(self.kept_in)}
         if what == "--resume":
             given |= {"--reports": str(self.reports), "--address": self.address, "--num-cpus": self.num_cpus}
+            given["--register"] = self.register
             what += " --fresh" * self.fresh + " --allow-mixed" * self.allow_mixed + " --verbose" * self.verbose
         defaults = {"--storage": "runs", "--reports": "reports"}
         kept = [f" {flag} {shlex.quote(str(value))}" for flag, value in given.items() if value != defaults.get(flag)]
@@ -87,6 +89,7 @@ def parse_options(arguments: list[str] | None = None) -> Options:
     storage = "where sweeps and teachers are kept (runs): a folder, or a URI (s3, gs, abfs, hdfs, file; see cluster/)"
     add("--storage", type=place, metavar="DIR|URI", help=storage)
     add("--reports", type=local_folder, metavar="DIR", help="where reports are written (reports)")
+    add("--register", metavar="MODEL", help="of a search: make the winner a version of this model in MLflow's registry")
     flags = {
         "--dry-run": "print the plan and stop",
         "--sync-mlflow": "only send MLflow what it has missed of the sweep --name, from its ledger",

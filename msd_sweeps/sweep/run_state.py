@@ -99,6 +99,8 @@ class Run:
     """Shows the user a line."""
     show: Callable[[Record], None] = lambda record: None
     """Shows the user a record that was just written."""
+    id: str = ""
+    """The id of the sweep in its ledger."""
     seconds_before: float = 0.0
     """How long earlier launches of the sweep took."""
     unsent: int = 0

@@ -107,6 +107,9 @@ class Study:
         self._directions = [directions[metric.mode] for metric in space.metrics]
         storage = JournalStorage(JournalFileBackend(str(journal)))
         self.shown = optuna.create_study(study_name=name, storage=storage, directions=self._directions)
+        with warnings.catch_warnings():  # Optuna announces it as experimental
+            warnings.simplefilter("ignore")
+            self.shown.set_metric_names([metric.name for metric in space.metrics])
 
     def show(self, record: TrialRecord) -> None:
         """Add a trial that has ended to the journal."""
@@ -181,6 +184,7 @@ class Study:
             values=values,
             params={name: json.dumps(v) if self._is_list(name) else v for name, v in record.values.items()},
             distributions={name: self._distributions[name] for name in record.values},
+            user_attrs={"trial": record.trial, "number": record.number, "state": record.state},
             system_attrs=attributes,
             intermediate_values={epoch: score for epoch, score in scores.items() if score is not None},
         )

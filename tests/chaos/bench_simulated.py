@@ -66,7 +66,8 @@ import sys, time
 from pathlib import Path
 began = time.perf_counter()
 from msd_sweeps.plan.plan import Plan
-from msd_sweeps.records.mlflow_sync import _cursor, choose_uri
+from msd_sweeps.records.mlflow_store import choose_uri
+from msd_sweeps.records.mlflow_sync import _cursor
 from msd_sweeps.space.load import load
 from msd_sweeps.sweep.launch import run_sweep
 from msd_sweeps.sweep.options import Options
@@ -75,7 +76,7 @@ sweep = load("space.yaml", None, [], None, "direct")
 folder = Path("runs/direct")
 if len(sys.argv) > 1:  # as it stands when MLflow has taken everything
     count = sum(1 for line in (folder / "ledger.jsonl").open())
-    (folder / "mlflow.synced").write_text(_cursor(count, choose_uri(folder, None)))
+    (folder / "mlflow.synced").write_text(_cursor(count, choose_uri(folder.parent, None)))
     began = time.perf_counter()
 run = run_sweep(Plan(sweep), Options(), Signals())
 assert not run.started

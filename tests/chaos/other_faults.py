@@ -135,7 +135,8 @@ _WRITER = """
 import sys
 from pathlib import Path
 from msd_sweeps.records.ledger import FILE_NAME, Ledger
-from msd_sweeps.records.mlflow_sync import Mirror, choose_uri
+from msd_sweeps.records.mlflow_store import choose_uri
+from msd_sweeps.records.mlflow_sync import Mirror
 from tests.sweep.life import GRID, launch_record, make
 folder, name = Path(sys.argv[1]), sys.argv[2]
 ledger_file = Ledger(folder / name / FILE_NAME)
@@ -170,7 +171,7 @@ def writers(count: int) -> Live:
     def live(folder: Path, instants: random.Random) -> Outcome:
         from mlflow import MlflowClient
 
-        from msd_sweeps.records.mlflow_sync import DATABASE, default_uri
+        from msd_sweeps.records.mlflow_store import DATABASE, default_uri
 
         client = MlflowClient(default_uri(folder))
         # Without a place of its own, MLflow puts artifacts where the tests are started.

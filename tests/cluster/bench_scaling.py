@@ -14,7 +14,8 @@ from typing import Any
 
 from msd_sweeps.records import ledger
 from msd_sweeps.records.ledger import Ledger
-from msd_sweeps.records.mlflow_sync import Mirror, default_uri
+from msd_sweeps.records.mlflow_store import default_uri
+from msd_sweeps.records.mlflow_sync import Mirror
 from msd_sweeps.records.trial_record import trials_of
 from tests.synthetic_ledger import Recipe, make_sweep, records
 

@@ -11,7 +11,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException, RestException
 
 from msd_sweeps.records import ledger
-from msd_sweeps.records.mlflow_sync import DATABASE, Mirror, choose_uri, default_uri, how_to_open, is_synced
+from msd_sweeps.records.mlflow_store import DATABASE, choose_uri, default_uri, how_to_open
+from msd_sweeps.records.mlflow_sync import Mirror, is_synced
 from msd_sweeps.space.load import load_base
 from msd_sweeps.space.secrets import without_secrets
 
@@ -121,7 +122,7 @@ def mirror_of(folder: Path, name: str, records: list[dict], uri: str | None = No
     path = folder / name / ledger.FILE_NAME
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"".join(map(ledger.encode, records)))
-    return Mirror(uri or default_uri(folder), "tests", name, folder / name, len(records), PAUSES)
+    return Mirror(uri or default_uri(folder), "tests", name, folder / name, len(records), pauses_seconds=PAUSES)
 
 
 def runs_of(folder: Path, name: str) -> list:
@@ -282,18 +283,70 @@ def test_a_store_that_answers_slowly_holds_nobody_up_and_is_waited_for_while_it_
 
 def test_one_record_that_is_refused_does_not_hold_up_the_others(folder, name, monkeypatch):
     refusal = RestException({"error_code": "INVALID_PARAMETER_VALUE", "message": "too long"})
-    inner = MlflowClient.set_tag
+    inner = MlflowClient.log_batch
 
-    def picky(self, run_id, key, value):
-        if key == "msd.reason":
+    def picky(self, run_id, metrics=(), params=(), tags=()):
+        if any(tag.key == "msd.reason" for tag in tags):
             raise refusal
-        return inner(self, run_id, key, value)
+        return inner(self, run_id, metrics, params, tags)
 
-    monkeypatch.setattr(MlflowClient, "set_tag", picky)
+    monkeypatch.setattr(MlflowClient, "log_batch", picky)
     records = [sweep(), start("a"), end("a", "failed"), start("b"), epoch("b", 1), close()]
     assert send(folder, name, records) == 1
     assert {run.data.tags.get("msd.trial") for run in runs_of(folder, name)} == {None, "a", "b"}
     assert not is_synced(folder / name, len(records), default_uri(folder))
+
+
+def test_what_has_gathered_goes_in_one_call_a_run(folder, name, monkeypatch):
+    flaky = Flaky(monkeypatch, "log_batch", [])
+    epochs = [epoch(trial, number) for number in range(1, 101) for trial in "ab"]
+    records = [sweep(), start("a"), start("b"), *epochs, end("a", "finished"), end("b", "finished"), close()]
+    assert send(folder, name, records) == 0
+    assert flaky.calls <= 4  # of the parent and of two trials; one more where the first record went alone
+    client = MlflowClient(default_uri(folder))
+    for run in runs_of(folder, name):
+        if "msd.trial" in run.data.tags:
+            history = client.get_metric_history(run.info.run_id, "train_loss")
+            assert sorted(point.step for point in history) == list(range(1, 101))
+            assert run.data.params["student.model"] == "resnet8"
+
+
+def test_more_than_one_call_takes_is_split_and_whole(folder, name):
+    records = [sweep(), start("a"), *(epoch("a", number) for number in range(1, 701)), end("a", "finished"), close()]
+    assert send(folder, name, records) == 0  # 1,400 metrics
+    (child,) = [run for run in runs_of(folder, name) if "msd.trial" in run.data.tags]
+    for metric in ("val_top1", "train_loss"):
+        assert len(MlflowClient(default_uri(folder)).get_metric_history(child.info.run_id, metric)) == 700
+
+
+def test_two_sweeps_of_one_name_on_one_store_stay_two(tmp_path, folder):
+    """Two people's: the same name, the same trials, other numbers."""
+    for person, score in (("ann", 10.0), ("bob", 90.0)):
+        records = [sweep(), start("a"), epoch("a", 1, score), end("a", "finished"), close()]
+        path = tmp_path / person / "scales" / ledger.FILE_NAME
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"".join(map(ledger.encode, records)))
+        key = "a1" if person == "ann" else "b2"
+        mirror = Mirror(default_uri(folder), "tests", "scales", path.parent, len(records), key, pauses_seconds=PAUSES)
+        assert mirror.close(30) == 0
+    runs = runs_of(folder, "scales")
+    assert sorted(run.data.metrics["val_top1"] for run in runs if "msd.trial" in run.data.tags) == [10.0, 90.0]
+    assert len(runs) == 4
+    assert len({run.data.tags["mlflow.parentRunId"] for run in runs if "msd.trial" in run.data.tags}) == 2
+
+
+def test_the_sweeps_run_has_the_spaces_main_settings_and_no_address(folder, name):
+    space = {"design": "grid", "parameters": {"method.scales": {"choices": {"ä=1 → 2": {}}}}, "seeds": [0, 1]}
+    space["tracking"] = {"uri": "http://h", "experiment": "x"}
+    first = sweep() | {"space": space, "base": BASE.model_dump(mode="json")}
+    later = first | {"space": space | {"seeds": [0, 1, 2]}}
+    assert send(folder, name, [first, close(), later, close()]) == 0
+    (parent,) = runs_of(folder, name)
+    assert parent.data.params["design"] == "grid"
+    assert "choices" in parent.data.params["parameters.method.scales"]
+    assert parent.data.params["base.student.model"] == "resnet8"
+    assert parent.data.tags["msd.seeds"] == "[0, 1, 2]"
+    assert not [key for key in parent.data.params if "tracking" in key]
 
 
 def test_records_of_a_trial_whose_start_was_lost_are_passed_over(folder, name):

@@ -17,7 +17,7 @@ from msd_sweeps.distill import teacher
 from msd_sweeps.distill.cohort import Cohort
 from msd_sweeps.distill.data import loading as data
 from msd_sweeps.records import ledger
-from msd_sweeps.records import mlflow_sync as tracking
+from msd_sweeps.records import mlflow_store as tracking
 from msd_sweeps.records.trial_record import trials_of
 from msd_sweeps.space.load import load
 from tests.sweep.conftest import Run, Workplace, epochs_seen, kill_process
@@ -75,7 +75,7 @@ def _is_number(value: object) -> bool:
 
 def test_mlflow_holds_one_run_per_trial(swept):
     _, run = swept
-    client = MlflowClient(tracking.default_uri(run.folder))
+    client = MlflowClient(tracking.default_uri(run.folder.parent))
     runs = client.search_runs([client.get_experiment_by_name("msd_sweeps").experiment_id])
     nested = {found.data.tags["msd.trial"]: found for found in runs if "msd.trial" in found.data.tags}
     assert set(nested) == set(run.trials)

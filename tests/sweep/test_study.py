@@ -245,3 +245,13 @@ def test_every_sampler_takes_several_metrics(kind, journal):
     dearest = max(told[number].values[1] for number in (0, 2, 3, 4, 5))
     assert (told[1].values, told[6].state) == ([0.0, dearest], TrialState.RUNNING)
     assert told[0].values == [0.0, NETWORKS[records[0].values["student.model"]].parameters]
+
+
+def test_the_dashboard_sees_the_metrics_names_and_the_trials(tmp_path):
+    space = make_space({"recipe.lr": {"low": 0.1, "high": 1.0}})
+    study = Study(space, "s", tmp_path / "journal")
+    record = TrialRecord("abc", "c", "", "search", 4, 0, {}, [{"recipe.lr": 0.2}], state="failed")
+    study.show(record)
+    shown = optuna.load_study(study_name="s", storage=JournalStorage(JournalFileBackend(str(tmp_path / "journal"))))
+    assert shown.metric_names == ["val_top1"]
+    assert [trial.user_attrs for trial in shown.trials] == [{"trial": "abc", "number": 4, "state": "failed"}]
