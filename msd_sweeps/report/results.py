@@ -64,7 +64,7 @@ def results_of(frames: Frames) -> Results:
     family, race = _family(frames, [*of_rows, *of_effects]), frames.sweep.space.race
     repeats = comparisons.distinct(of_rows) == family.size
     if frames.sweep.space.design == "screening":  # its effects stand beside the rows: see report.screening
-        family = family._replace(size=family.size + frames.sweep.layout.effects)
+        family = family._replace(size=family.size + frames.sweep.layout.effects, still_open=())
     told = (family, value.sign, race.until.settled if race else None)
     differences = comparisons.difference_columns(of_rows, *told)
     frame = pd.DataFrame([_row(cell, value) for cell in rows], columns=list(_row(Cell(""), value)))
@@ -92,7 +92,7 @@ def _family(frames: Frames, pairs: list[comparisons.Samples]) -> Family:
     """These comparisons, at the looks that the first launch planned and at those that later launches added."""
     planned, *later = [launch.space.looks for launch in frames.header.launches]
     further = {n for looks in later for n in looks if n > planned[-1]}
-    return Family(comparisons.distinct(pairs), planned, tuple(sorted(further)))
+    return comparisons.family_of(pairs, planned, tuple(sorted(further)))
 
 
 def _row(cell: Cell, value: Value) -> dict[str, object]:

@@ -32,7 +32,15 @@ def finished(planned, value):
         levels=list(planned.levels),
         search_trial="",
     )
-    epoch = {"epoch": 1, "position": 0, "slot": 0, "seconds": 1.0, "metrics": {"test_top1": value}}
+    epoch = {
+        "epoch": 1,
+        "position": 0,
+        "slot": 0,
+        "round": 0,
+        "more": 0,
+        "seconds": 1.0,
+        "metrics": {"test_top1": value},
+    }
     record.apply({"event": "start", "trial": record.trial, "attempt": 1, "time": 0.0})
     record.apply({"event": "epoch", "trial": record.trial, "attempt": 1, "time": 0.0, **epoch})
     record.apply({"event": "end", "trial": record.trial, "attempt": 1, "state": "finished", "reason": "", "time": 0.0})
