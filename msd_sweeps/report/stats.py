@@ -193,8 +193,8 @@ class Family(NamedTuple):
         """The two-sided level of a comparison of n pairs: that of the first look at n or more.
 
         The planned looks spend AT_ONCE of the family's error in proportion to their seeds (Lan and DeMets 1983). What a
-        look spends is divided among the comparisons that are still open at it (Bonferroni over the open ones, a sum over
-        the looks), so a comparison that is settled early leaves to the others what it has not spent.
+        look spends is divided among the comparisons that are still open at it (Bonferroni), so a comparison that is
+        settled early leaves to the others what it has not spent.
         """
         still_open = self.still_open or (self.size,) * len(self.looks)
         shares = [AT_ONCE * (b - a) / self.looks[-1] for a, b in itertools.pairwise((0, *self.looks))]

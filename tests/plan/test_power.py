@@ -49,9 +49,8 @@ def test_the_plan_says_it_with_the_spread_that_it_assumes():
     (line,) = re.findall("^sees +(.*)$", Plan(sweep).text(None), re.MULTILINE)
     m = comparisons_planned(sweep)
     seen = f"{0.3 * detectable(5, m):.2g}"
-    assert line == (
-        f"at n = 5 differences of {seen} points and more (80 %; {m} comparisons, given a spread of 0.3, which is assumed)"
-    )
+    given = "given a spread of 0.3, which is assumed"
+    assert line == f"at n = 5 differences of {seen} points and more (80 %; {m} comparisons, {given})"
     assert "a spread of 0.6, as an earlier sweep had it" in what_is_seen(sweep, 0.6)
     assert what_is_seen(load("methods", settings=["seeds=[0]"]), None).startswith("no difference: one seed")
 
