@@ -1,5 +1,6 @@
 """The page of a sweep: verdict, design, table, figures, what went wrong, cost, provenance."""
 
+import json
 import re
 import shlex
 from collections import Counter
@@ -17,6 +18,7 @@ from msd_sweeps.report.figures.style import Plot
 from msd_sweeps.report.formats import short
 from msd_sweeps.report.frames import Frames
 from msd_sweeps.report.results import FEWEST, Results
+from msd_sweeps.report.rows import row_table
 from msd_sweeps.report.verdict import question, verdict
 from msd_sweeps.space.durations import duration
 from msd_sweeps.space.schema import Parameter, Range, Space
@@ -32,7 +34,7 @@ FEW = 12
 def page_of(results: Results, drawings: Sequence[tuple[Plot, str]], more: Iterable[Beside] = ()) -> dict[str, Any]:
     """The title and the blocks of a report. drawings: figures with their SVG; more: tables that were asked for."""
     sweep, header = results.frames.sweep, results.frames.header
-    changes = tables.summary_table(results, "changes")
+    changes = row_table(results)
     blocks: list[Block] = [
         {"paragraph": question(sweep)},
         {"verdict": verdict(results)},
@@ -190,7 +192,24 @@ def _launches(header: Header) -> Table:
         ("torch", False, lambda launch: launch.versions.get("torch", "")),
         ("device", False, lambda launch: launch.device),
     ]
-    return Table(header.launches, columns)
+    return Table(header.launches, columns, _differing(header.launches))
+
+
+def _differing(launches: Sequence[Launch]) -> list[str]:
+    """In what launches differ that decides numbers."""
+    facts: dict[str, list[str]] = {}
+    for one in launches:
+        own = json.dumps(one.own, sort_keys=True)
+        base = json.dumps(one.base.model_dump(mode="json"), sort_keys=True)
+        state = {"commit": f"{(one.commit or 'not in git')[:10]}{' with changes' * one.dirty}", "device": one.device}
+        for name, text in (state | one.versions | {"own code": own, "base": base}).items():
+            facts.setdefault(name, []).append(text)
+    told = [
+        name if name in ("own code", "base") else f"{name} ({', '.join(dict.fromkeys(texts))})"
+        for name, texts in sorted(facts.items())
+        if len(set(texts)) > 1
+    ]
+    return [f"Warning: these launches differ in {'; '.join(told)}."] * bool(told)
 
 
 def _sources(header: Header) -> list[tuple[str, str]]:

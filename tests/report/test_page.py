@@ -1,5 +1,7 @@
 """Pages and figures: the same bytes for the same ledger, nothing empty, nothing active, nothing from outside."""
 
+import base64
+import hashlib
 import os
 import re
 import subprocess
@@ -11,6 +13,7 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
+from msd_sweeps.report import document
 from msd_sweeps.report.compiling import compile_report
 from msd_sweeps.report.figures import plots_of
 from msd_sweeps.report.figures.style import GREY, style
@@ -20,6 +23,7 @@ from msd_sweeps.report.results import results_of
 from msd_sweeps.report.verdict import verdict
 from tests.synthetic_ledger import HOSTILE, Recipe, every_third_stopped, make_sweep, records, write
 
+TEMPLATES = Path(document.__file__).with_name("templates")
 EXPECTED = {
     "search": {
         "seeds",
@@ -134,8 +138,14 @@ def test_a_page_runs_nothing_and_loads_nothing(hostile):
     text = report.paths[0].read_text()
     page = _Page()
     page.feed(text)
-    assert "script" not in page.tags
-    assert page.outside == []
+    scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    assert scripts == [(TEMPLATES / "sort.js").read_text()]  # it sorts tables, and the browser runs no other
+    assert page.tags.count("script") == 1
+    digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in text
+    files = {str(path.relative_to(folder / "reports/one")) for path in report.paths}
+    assert page.outside
+    assert all(tag == "a" and place in files for tag, place in page.outside)
     assert {"table", "svg", "figure", "details"} <= set(page.tags)
     assert "http" not in re.sub(r'xmlns(:\w+)?="[^"]*"', "", text.replace("http-equiv", ""))
     ids = re.findall(r'\bid="([^"]+)"', text)
@@ -169,7 +179,8 @@ def test_the_same_ledger_gives_the_same_bytes_in_another_process(tmp_path):
     sweep = make_sweep("search", search={"num_samples": 24, "val_fraction": 0.25})
     path = write(tmp_path / "run", records(sweep, Recipe(stop=every_third_stopped)))
     mine = compile_report(path, tmp_path / "mine")
-    code = "import sys; from pathlib import Path; from msd_sweeps.report.compiling import compile_report; "
+    code = "import sys; from pathlib import Path; from msd_sweeps.report import document
+from msd_sweeps.report.compiling import compile_report; "
     code += "compile_report(Path(sys.argv[1]), Path(sys.argv[2]))"
     other, root = tmp_path / "other", Path(__file__).resolve().parents[2]
     settings = tmp_path / "settings"  # another machine's own look
