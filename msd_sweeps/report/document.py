@@ -107,7 +107,7 @@ class Table:
         Widths are estimated from numbers of characters: figures keep theirs, texts share what is left and are broken.
         """
         columns = list(zip(*[self.columns, *self.rows], strict=True))
-        for size, point in (("small", 4.8), ("footnotesize", 4.3), ("scriptsize", 3.8)):
+        for size, point in (("small", 4.8), ("footnotesize", 4.3), ("scriptsize", 3.8)):  # noqa: B007 - used below
             widths = [point * max(map(len, _printed(column))) for column in columns]
             texts = [place for place, kind in enumerate(self.kinds) if kind == "t"]
             left = width - 6 * len(columns) - sum(w for w, kind in zip(widths, self.kinds, strict=True) if kind == "n")
@@ -115,12 +115,17 @@ class Table:
                 break
         for place in texts:
             widths[place] = max(40.0, left / len(texts))
-        spec = "".join("r" if kind == "n" else f"p{{{wide:.0f}pt}}" for kind, wide in zip(self.kinds, widths, strict=True))
+        spec = "".join(
+            "r" if kind == "n" else f"p{{{wide:.0f}pt}}" for kind, wide in zip(self.kinds, widths, strict=True)
+        )
         heads = [
             for_latex(name) if kind == "t" else f"\\parbox[b]{{{wide:.0f}pt}}{{\\raggedleft {for_latex(name)}}}"
             for name, kind, wide in zip(self.columns, self.kinds, widths, strict=True)
         ]
-        lines = ["% needs \\usepackage{booktabs,threeparttable} and \\usepackage[T1]{fontenc}", "\\begin{threeparttable}"]
+        lines = [
+            "% needs \\usepackage{booktabs,threeparttable} and \\usepackage[T1]{fontenc}",
+            "\\begin{threeparttable}",
+        ]
         lines += [f"\\{size}\\setlength{{\\tabcolsep}}{{3pt}}", f"\\begin{{tabular}}{{{spec}}}", "\\toprule"]
         lines += [" & ".join(heads) + r" \\", "\\midrule"]
         for index, row in enumerate(self.rows):

@@ -19,6 +19,7 @@ from msd_sweeps.space.schema import Parameter, Range
 
 FEWEST = 8
 """Finished trials below which importances would be noise."""
+PERMUTATIONS = 99
 NO_RESULT = "Scores on the held-out part of the training set, which chose the winners; they are no results."
 
 
@@ -177,9 +178,10 @@ def front_of(frames: Frames) -> pd.DataFrame:
 def importances(frames: Frames) -> pd.DataFrame:
     """A row a parameter: its PED-ANOVA importance (shares that add up to 1), the most important first.
 
-    PED-ANOVA (Watanabe et al., IJCAI 2023) as Optuna computes it. Columns: parameter, importance, quantile (the top
-    share of trials it explains), trials. Only finished search trials count: a stopped trial's last score is of an
-    earlier epoch. Empty below `FEWEST` trials.
+    PED-ANOVA (Watanabe et al., IJCAI 2023) as Optuna computes it. Columns: parameter, importance, p, quantile (the top
+    share of trials it explains), trials. p: of `PERMUTATIONS` shuffles of the scores among the trials, the share in
+    which any parameter is as important, so it holds for all of them together (Westfall and Young 1993). Only finished
+    search trials count: a stopped trial's last score is of an earlier epoch. Empty below `FEWEST` trials.
     """
     search = search_trials(frames)
     search = search[(search["state"] == "finished") & search["score"].notna()]
@@ -187,10 +189,16 @@ def importances(frames: Frames) -> pd.DataFrame:
     if len(search) >= FEWEST:
         # Optuna's advice is five trials or more above the quantile; 0.1 is its default.
         quantile = round(max(0.1, min(0.5, 5 / len(search))), 3)
-        shares = _ped_anova(frames, search, quantile)
+        shares, scores = _ped_anova(frames, search, quantile), search["score"].to_numpy()
+        draw, largest = np.random.default_rng(0), [1.0]  # the scores as they are count as one of the shuffles
+        for _ in range(PERMUTATIONS):
+            shuffled = _ped_anova(frames, search.assign(score=draw.permutation(scores)), quantile)
+            largest.append(max(shuffled.values()))
         ranked = sorted(shares.items(), key=lambda item: (-item[1], item[0]))
-        rows = [(parameter, share, quantile, len(search)) for parameter, share in ranked]
-    return pd.DataFrame(rows, columns=["parameter", "importance", "quantile", "trials"])
+        rows = [
+            (name, share, float(np.mean(np.array(largest) >= share)), quantile, len(search)) for name, share in ranked
+        ]
+    return pd.DataFrame(rows, columns=["parameter", "importance", "p", "quantile", "trials"])
 
 
 def _ped_anova(frames: Frames, search: pd.DataFrame, quantile: float) -> dict[str, float]:

@@ -198,7 +198,7 @@ class Family(NamedTuple):
         """
         still_open = self.still_open or (self.size,) * len(self.looks)
         shares = [AT_ONCE * (b - a) / self.looks[-1] for a, b in itertools.pairwise((0, *self.looks))]
-        shares = [share * self.size / max(1, count) for share, count in zip(shares, still_open, strict=True)]
+        shares = [share * max(1, self.size) / max(1, count) for share, count in zip(shares, still_open, strict=True)]
         shares += [(1 - AT_ONCE) / 2 ** (place + 1) for place in range(len(self.further))]
         counts = (*self.looks, *self.further)
         # Failed seeds leave fewer pairs than the look asked for.

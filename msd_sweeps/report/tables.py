@@ -10,7 +10,7 @@ from msd_sweeps.records.fingerprint import mixtures
 from msd_sweeps.report.cells import PRIVATE, changes_text, metric_title, value_text
 from msd_sweeps.report.comparisons import BETTER, WORSE
 from msd_sweeps.report.document import Column, Table
-from msd_sweeps.report.formats import capital, short
+from msd_sweeps.report.formats import capital, counted, short
 from msd_sweeps.report.results import NO_RESULT, Results, front_of
 from msd_sweeps.space.settings import flatten
 from msd_sweeps.space.trial import Trial
@@ -82,7 +82,7 @@ def family_notes(results: Results, frame: pd.DataFrame) -> list[str]:
 
 
 def result_table(results: Results, for_paper: bool = False) -> Table:
-    """A row a teacher and a cell. for_paper: without the validation scores and times, so that a narrow page has room."""
+    """A row a teacher and a cell. for_paper: without validation scores and times, as its lines are short."""
     frame, value, baseline = results.table, results.value, results.baseline
     columns: list[Column] = [
         ("", False, lambda row: short(row["label"])),
@@ -97,7 +97,9 @@ def result_table(results: Results, for_paper: bool = False) -> Table:
     if not for_paper and (frame["validation"].notna().any() or frame["search_score"].notna().any()):
         columns.append((metric_title(value.validation), True, _validation_text))
     if not for_paper:
-        columns.append(("s/trial", True, lambda row: NOTHING if math.isnan(row["seconds"]) else f"{row['seconds']:.1f}"))
+        columns.append(
+            ("s/trial", True, lambda row: NOTHING if math.isnan(row["seconds"]) else f"{row['seconds']:.1f}")
+        )
     rows = frame.to_dict("records")
     return Table(rows, columns, _notes(results, for_paper), excluding_zero(rows, 3))
 
@@ -130,7 +132,7 @@ def _notes(results: Results, for_paper: bool) -> list[str]:
     notes += [_images_text(results), *charged, *mixture_notes(results)]
     for cell in results.cells:
         for sweep, count in sorted(cell.sources.items()):
-            of = f"{count} of its {cell.states.total()} trials"
+            of = f"{count} of its {counted(cell.states.total(), 'trial')}"
             notes.append(f"{short(cell.label)}: {of} taken over from the sweep {short(sweep)}, not trained again.")
     return notes + [
         f"{short(cell.label)}: {short('; '.join(cell.faults), 200)}." for cell in results.cells if cell.faults
