@@ -12,7 +12,7 @@ from msd_sweeps.report.verdict import verdict
 from msd_sweeps.space.load import load
 from tests.synthetic_ledger import Recipe, make_sweep, records, write
 
-STUDENTS = ("resnet8", "resnet14", "resnet20", "vgg8", "wrn_16_1")
+STUDENTS = ("resnet8", "resnet14", "resnet20", "resnet32", "resnet44")
 
 
 def measured(folder, sweep, recipe=None):

@@ -320,10 +320,10 @@ def test_search_figures_show_scores_of_the_last_epoch_alone_and_say_what_is_left
 def test_noise_has_no_importance_and_a_parameter_that_decides_has(tmp_path):
     def of(name, score):
         recipe = Recipe(score=score, spread=0.5)
-        more = {"search": {"num_samples": 40, "val_fraction": 0.25}, "scheduler": {"type": "none"}}
+        more = {"search": {"num_samples": 100, "val_fraction": 0.25}, "scheduler": {"type": "none"}}
         return results_in(tmp_path / name, "search", recipe, **more).importances
 
-    told = of("told", lambda config: 70.0 + 20.0 * (config["method"]["sample_weight"] > 0.6))
+    told = of("told", lambda config: 70.0 + 20.0 * (config["method"].get("sample_weight", 0.0) > 0.6))
     assert told.loc[0, "parameter"] == "method.sample_weight"
     assert told.loc[0, "p"] <= 0.05
     assert (told["p"][1:] > 0.05).all()
