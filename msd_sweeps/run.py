@@ -8,7 +8,7 @@ from msd_sweeps.records.ledger import LayoutError, LedgerError
 from msd_sweeps.records.mlflow_publish import checked_model
 from msd_sweeps.records.mlflow_store import choose_uri
 from msd_sweeps.records.object_store import StoreError
-from msd_sweeps.records.step_times import recorded_start_seconds, recorded_step_seconds
+from msd_sweeps.records.step_times import recorded_spread, recorded_start_seconds, recorded_step_seconds
 from msd_sweeps.space.console import run_command
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.errors import InputError, printable
@@ -42,7 +42,8 @@ def main(arguments: list[str] | None = None, trainer: "Distillation | None" = No
             from msd_sweeps.distill.teacher import check_file
 
             check_file(sweep.base)
-        plan = Plan(sweep, step_seconds, recorded_start_seconds(options.storage))
+        spread = recorded_spread(options.storage, sweep.base, sweep.space.report.value)
+        plan = Plan(sweep, step_seconds, recorded_start_seconds(options.storage), spread)
         print(plan.text(None if options.address else plan.slots_here(options.num_cpus)), flush=True)
         return 0 if options.dry_run else _launch(plan, options, trainer)
     except (InputError, StoreError, LayoutError) as error:

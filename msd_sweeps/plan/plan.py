@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from msd_sweeps.catalog.networks import NETWORKS
+from msd_sweeps.plan.power import what_is_seen
 from msd_sweeps.plan.slots import Node, SlotPlan, largest_trial, packing_of, plan_slots
 from msd_sweeps.space.designs import Sweep, cell_label
 from msd_sweeps.space.durations import duration
@@ -32,6 +33,8 @@ class Plan:
     """Seconds per student and step, where the pair of networks has been timed."""
     start_seconds: float | None = None
     """Seconds from the start of Ray to the first epoch's end, where they have been measured."""
+    spread: float | None = None
+    """Standard deviation of a trial around its row and seed, where an earlier sweep of this pair has shown it."""
     measured_pack: int | None = None
     """The pack that was measured to be best on this machine's GPU; takes the place of the estimated one."""
 
@@ -71,6 +74,7 @@ class Plan:
         if space.design == "screening":
             lines += _screening(self.sweep)
         lines.append(f"trials     {self._trials_by_part()}")
+        lines.append(f"sees       {what_is_seen(self.sweep, self.spread)}")
         lines.append(f"slots      {slots or 'as many as the cluster has room for'}")
         if slots is not None and slots.on_gpu:
             lines.append(f"           {self._why(slots)}")

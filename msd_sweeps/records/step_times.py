@@ -1,7 +1,8 @@
-"""How long a step of a pair of networks takes, as earlier sweeps of a store measured it."""
+"""How long a step of a pair of networks takes, and how far its trials spread, as earlier sweeps of a store had it."""
 
 import contextlib
 import json
+import math
 import statistics
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,6 +28,39 @@ def recorded_step_seconds(storage: Path, trial: Trial) -> float | None:
 def recorded_start_seconds(storage: Path) -> float | None:
     """Seconds from the start of Ray to the first epoch's end, as the last sweep in this store measured them."""
     return _known_times(storage / _TIMINGS).get(_START_UP)
+
+
+def recorded_spread(storage: Path, trial: Trial, metric: str) -> float | None:
+    """Standard deviation of trials of this pair and length around row and seed, as the last sweep in this store had it.
+
+    metric: such as test_top1, in its unit.
+    """
+    return _known_times(storage / _TIMINGS).get(_spread_key(trial, metric))
+
+
+def _spread_key(trial: Trial, metric: str) -> str:
+    return f"spread of {metric}, {_timing_key(trial)}, {trial.recipe.epochs} epochs"
+
+
+def record_spread(storage: Path, base: Trial, metric: str, trials: Iterable[TrialRecord]) -> None:
+    """Keep how far reported trials spread around row and seed, for later plans; of rows with every seed, two or more.
+
+    Where the disk refuses, plans do without.
+    """
+    rows: dict[str, dict[int, float]] = {}
+    for one in trials:
+        if one.phase != "search" and one.state == "finished" and metric in one.metrics:
+            rows.setdefault(one.label, {})[one.seed] = one.metrics[metric]
+    seeds = max(map(len, rows.values()), default=0)
+    whole = [row for row in rows.values() if row.keys() == max(rows.values(), key=len).keys()]
+    if len(whole) < 2 or seeds < 2:
+        return
+    of_seed = {seed: statistics.fmean(row[seed] for row in whole) for seed in whole[0]}
+    around = [statistics.variance(row[seed] - of_seed[seed] for seed in row) for row in whole]
+    spread = math.sqrt(statistics.fmean(around) * len(whole) / (len(whole) - 1))
+    known = _known_times(storage / _TIMINGS) | {_spread_key(base, metric): spread}
+    with contextlib.suppress(OSError):
+        write_whole(storage / _TIMINGS, (json.dumps(known, indent=1, sort_keys=True) + "\n").encode())
 
 
 def record_step_seconds(storage: Path, trials: Iterable[TrialRecord], start_seconds: float | None = None) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from msd_sweeps.report.cells import Cell, short_path, value_text
 from msd_sweeps.report.stats import Difference, Family, estimates
+from msd_sweeps.space.compared import MOST_INTERACTIONS
 from msd_sweeps.space.designs import LEFT_OUT, Sweep, Values, changes_of
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.schema import Choices
@@ -18,9 +19,6 @@ from msd_sweeps.space.trial import changed
 DIFFERENCE = ["difference", "difference_low", "difference_high", "pairs", "p", "paired", "decision"]
 """The columns of `difference_columns`."""
 BETTER, WORSE, UNDECIDED = "better", "worse", "undecided"
-
-MOST_INTERACTIONS = 16
-"""Interactions of two factors beyond which a page does not test them: each would widen every interval."""
 
 Samples = tuple[Mapping[int, float], Mapping[int, float]]
 """The values by seed of the two that are compared."""
@@ -41,8 +39,23 @@ def cell_named(cells: Sequence[Cell], name: str) -> Cell | None:
 
 def distinct(pairs: Iterable[Samples]) -> int:
     """How many different comparisons these are, whichever side is named first; one without an interval is none."""
+    return len(_seeds_of(pairs))
+
+
+def _seeds_of(pairs: Iterable[Samples]) -> list[int]:
+    """The seeds of each different comparison that has an interval, of its two sides the fewer."""
     sides = [[tuple(sorted(values.items())) for values in pair] for pair in pairs]
-    return len({frozenset(pair) for pair in sides if min(map(len, pair)) > 1})
+    return [min(map(len, pair)) for pair in {frozenset(pair) for pair in sides} if min(map(len, pair)) > 1]
+
+
+def family_of(pairs: Iterable[Samples], looks: tuple[int, ...], further: tuple[int, ...] = ()) -> Family:
+    """The family of these comparisons. looks, further: seeds at the planned looks, and at those that came later.
+
+    A comparison was open at a look if it has more seeds than the look before: only open ones got some.
+    """
+    seeds = _seeds_of(pairs)
+    still_open = tuple(sum(n > before for n in seeds) for before in (0, *looks[:-1]))
+    return Family(len(seeds), looks, further, still_open)
 
 
 def equal_within(margin: float) -> str:

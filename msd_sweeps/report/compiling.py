@@ -89,6 +89,6 @@ def table_files(results: Results) -> dict[str, bytes]:
     return {
         "table.md": text_bytes(f"{table.markdown()}\n\n{changes.markdown()}"),
         "table.csv": csv_bytes(results.table),
-        "table.tex": text_bytes(table.latex()),
+        "table.tex": text_bytes(result_table(results, for_paper=True).latex()),
         "table.parquet": parquet_bytes(results.table),
     }

@@ -5,6 +5,8 @@ table, or folded (a title) with a table. The files in `templates` say how a bloc
 escaped.
 """
 
+import base64
+import hashlib
 import re
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -22,6 +24,29 @@ of a value that is shown as it is."""
 Block = dict[str, Any]
 
 
+class Link(str):
+    """A text of a table that leads on a page to a file of the report."""
+
+    href: str
+
+    @classmethod
+    def to(cls, href: str, text: str) -> "Link":
+        """href: a path in the report's folder."""
+        link = cls(text)
+        link.href = href
+        return link
+
+
+def _linked(text: str) -> str:
+    return Markup('<a href="{}">{}</a>').format(text.href, text) if isinstance(text, Link) else text
+
+
+def _script() -> tuple[Markup, str]:
+    """The page's script, which sorts tables, and the hash that lets a browser run it and no other."""
+    text = Path(__file__).with_name("templates").joinpath("sort.js").read_text(encoding="utf-8")
+    return Markup(text), "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
 def _unbroken(text: str) -> Markup:
     """A number with its interval: a narrow screen may break the interval off its mean, but neither in two."""
     return Markup(re.sub(" (± |of )|, ", lambda found: found[0].replace(" ", "&nbsp;"), for_html(text)))
@@ -36,7 +61,8 @@ def rendered(template: str, **content: Any) -> str:
 
     folder = FileSystemLoader(Path(__file__).with_name("templates"))
     environment = Environment(loader=folder, finalize=finalize, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["unbroken"] = _unbroken
+    environment.filters |= {"unbroken": _unbroken, "link": _linked}
+    environment.globals["script"], environment.globals["script_hash"] = _script()
     return environment.get_template(template).render(**content)
 
 
@@ -46,6 +72,11 @@ def drawing(svg: str, slug: str, title: str) -> Markup:
     inside = re.sub(r'(href="|url\()#', rf"\g<1>#{slug}-", inside)
     inside = re.sub(r"<metadata>.*?</metadata>", "", inside, flags=re.DOTALL)
     return Markup(inside.replace("<svg ", f'<svg role="img" aria-label="{for_html(title)}" ', 1))
+
+
+def _printed(column: Sequence[str]) -> list[str]:
+    """What a column of figures has to be wide enough for: its texts, and the words of its title."""
+    return [*column[0].split(), *column[1:]]
 
 
 class Table:
@@ -70,18 +101,42 @@ class Table:
         """The table in Markdown, notes below it."""
         return rendered("table.md", table=self).rstrip("\n")
 
-    def latex(self) -> str:
-        """A booktabs tabular to \\input; it needs no package but booktabs."""
-        spec = "".join("r" if kind == "n" else "l" for kind in self.kinds)
-        lines = ["% needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}", f"\\begin{{tabular}}{{{spec}}}"]
-        lines += ["\\toprule", " & ".join(map(for_latex, self.columns)) + r" \\", "\\midrule"]
+    def latex(self, width: float = 345.0) -> str:
+        """The table and its notes, to \\input into a paper; `width` is the article class's line in points.
+
+        Widths are estimated from numbers of characters: figures keep theirs, texts share what is left and are broken.
+        """
+        columns = list(zip(*[self.columns, *self.rows], strict=True))
+        for size, point in (("small", 4.8), ("footnotesize", 4.3), ("scriptsize", 3.8)):  # noqa: B007 - used below
+            widths = [point * max(map(len, _printed(column))) for column in columns]
+            texts = [place for place, kind in enumerate(self.kinds) if kind == "t"]
+            left = width - 6 * len(columns) - sum(w for w, kind in zip(widths, self.kinds, strict=True) if kind == "n")
+            if left >= 70 * len(texts):
+                break
+        for place in texts:
+            widths[place] = max(40.0, left / len(texts))
+        spec = "".join(
+            "r" if kind == "n" else f"p{{{wide:.0f}pt}}" for kind, wide in zip(self.kinds, widths, strict=True)
+        )
+        heads = [
+            for_latex(name) if kind == "t" else f"\\parbox[b]{{{wide:.0f}pt}}{{\\raggedleft {for_latex(name)}}}"
+            for name, kind, wide in zip(self.columns, self.kinds, widths, strict=True)
+        ]
+        lines = [
+            "% needs \\usepackage{booktabs,threeparttable} and \\usepackage[T1]{fontenc}",
+            "\\begin{threeparttable}",
+        ]
+        lines += [f"\\{size}\\setlength{{\\tabcolsep}}{{3pt}}", f"\\begin{{tabular}}{{{spec}}}", "\\toprule"]
+        lines += [" & ".join(heads) + r" \\", "\\midrule"]
         for index, row in enumerate(self.rows):
-            texts = list(map(for_latex, row))
+            cells = list(map(for_latex, row))
             for column in [column for at, column in self.bold if at == index]:
-                texts[column] = f"\\textbf{{{texts[column]}}}"
+                cells[column] = f"\\textbf{{{cells[column]}}}"
             # A row that begins with [ would be read as an option of the row before.
-            lines.append("{}" * texts[0].startswith("[") + " & ".join(texts) + r" \\")
-        return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", *(f"% {for_latex(note)}" for note in self.notes)])
+            lines.append("{}" * cells[0].startswith("[") + " & ".join(cells) + r" \\")
+        notes = [f"\\item {{}}{for_latex(note)}" for note in self.notes]
+        told = ["\\begin{tablenotes}\\footnotesize", *notes, "\\end{tablenotes}"] if notes else []
+        return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", *told, "\\end{threeparttable}"])
 
     def text(self, width: int = 100) -> str:
         """The table in plain text, notes below it; the first column gives way where the width is short."""

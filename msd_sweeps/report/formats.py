@@ -51,6 +51,11 @@ def short(text: str, longest: int = LONGEST) -> str:
     return line if len(line) <= longest else f"{line[: longest - tail - 1]}…{line[-tail:]}"
 
 
+def counted(count: int, what: str) -> str:
+    """`1 pair`, `2 pairs`."""
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
 def capital(text: str) -> str:
     """The text as a sentence begins."""
     return text[:1].upper() + text[1:]

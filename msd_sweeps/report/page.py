@@ -1,5 +1,6 @@
 """The page of a sweep: verdict, design, table, figures, what went wrong, cost, provenance."""
 
+import json
 import re
 import shlex
 from collections import Counter
@@ -14,9 +15,10 @@ from msd_sweeps.report.beside import Beside
 from msd_sweeps.report.cells import changes_text, metric_title, short_path, value_text
 from msd_sweeps.report.document import Block, Column, Table, drawing
 from msd_sweeps.report.figures.style import Plot
-from msd_sweeps.report.formats import short
+from msd_sweeps.report.formats import counted, short
 from msd_sweeps.report.frames import Frames
 from msd_sweeps.report.results import FEWEST, Results
+from msd_sweeps.report.rows import row_table
 from msd_sweeps.report.verdict import question, verdict
 from msd_sweeps.space.durations import duration
 from msd_sweeps.space.schema import Parameter, Range, Space
@@ -32,7 +34,7 @@ FEW = 12
 def page_of(results: Results, drawings: Sequence[tuple[Plot, str]], more: Iterable[Beside] = ()) -> dict[str, Any]:
     """The title and the blocks of a report. drawings: figures with their SVG; more: tables that were asked for."""
     sweep, header = results.frames.sweep, results.frames.header
-    changes = tables.summary_table(results, "changes")
+    changes = row_table(results)
     blocks: list[Block] = [
         {"paragraph": question(sweep)},
         {"verdict": verdict(results)},
@@ -103,7 +105,7 @@ def _parameter_text(parameter: Parameter) -> str:
 def _search_facts(space: Space) -> list[tuple[str, str]]:
     search, confirm, scheduler = space.search, space.confirm, space.scheduler
     held_out = f"{100 * search.val_fraction:g} % of the training set held out"
-    facts = [("Search", f"{search.sampler}, {search.num_samples} trials, seed {search.seed}, {held_out}")]
+    facts = [("Search", f"{search.sampler}, {counted(search.num_samples, 'trial')}, seed {search.seed}, {held_out}")]
     best = "the best"
     if len(space.metrics) > 1:
         modes = ", ".join(f"{metric_title(metric.name)}: {metric.mode}" for metric in space.metrics)
@@ -111,16 +113,23 @@ def _search_facts(space: Space) -> list[tuple[str, str]]:
         best = "of the Pareto front the best by the first metric, at most"
     rule = f"asha, grace period {scheduler.grace_period}, reduction factor {scheduler.reduction_factor}"
     confirmed = f"{best} {confirm.top_k}, seeds {confirm.seeds}, on all images that may be trained on"
+    own = {label: changes for label, changes in confirm.baselines.items() if changes.get("method") != {"name": "none"}}
+    if own:
+        tuned = f"each winner is one of {counted(search.num_samples, 'configuration')}, "
+        tuned += (
+            f"{', '.join(map(short, own))} {'is' if len(own) == 1 else 'are'} as given: not tuned with the same budget"
+        )
+        facts.append(("Chosen from", tuned))
     return [*facts, ("Early stopping", rule if scheduler.type == "asha" else "none"), ("Confirmation", confirmed)]
 
 
 def _without_result(frames: Frames) -> list[Block]:
     trials = frames.trials[frames.trials["state"] != "finished"]
     if trials.empty:
-        return [{"paragraph": f"None: all {len(frames.trials)} trials finished."}]
+        return [{"paragraph": f"None: {counted(len(frames.trials), 'trial')} finished."}]
     states = {"running": "unfinished", "interrupted": "unfinished", "out_of_memory": "out of memory"}
     counts = Counter(states.get(state, state) for state in trials["state"])
-    counted = ", ".join(f"{count} {state}{' early' * (state == 'stopped')}" for state, count in sorted(counts.items()))
+    told = ", ".join(f"{count} {state}{' early' * (state == 'stopped')}" for state, count in sorted(counts.items()))
     columns: list[Column] = [
         ("trial", False, lambda row: short(row["label"]) or f"search trial {row['number']}"),
         ("seed", True, "seed"),
@@ -136,7 +145,9 @@ def _without_result(frames: Frames) -> list[Block]:
         {"folded": f"Traceback: {short(row['label'])} seed {row['seed']}", "table": _trace(trace), "open": False}
         for trace, row in list(traces.items())[-MOST_TRACES:]
     ]
-    return [{"paragraph": f"Of {len(frames.trials)} trials: {counted}."}, listed, *folded]
+    if (hidden := len(traces) - MOST_TRACES) > 0:
+        folded.append({"paragraph": f"{counted(hidden, 'other traceback')} in the ledger alone."})
+    return [{"paragraph": f"Of {counted(len(frames.trials), 'trial')}: {told}."}, listed, *folded]
 
 
 def _why(row: Any) -> str:
@@ -159,10 +170,10 @@ def _cost(frames: Frames) -> list[tuple[str, str]]:
     facts = [("Device", frames.device)]
     for phase, name in (("search", "Search"), ("confirm", "Confirmation"), ("design", "Trials")):
         if len(mine := trained[trained["phase"] == phase]):
-            facts.append((name, f"{len(mine)} trials, {duration(mine['seconds'].sum())} of training"))
+            facts.append((name, f"{counted(len(mine), 'trial')}, {duration(mine['seconds'].sum())} of training"))
     for source, theirs in taken_over.groupby("source"):
         spent = f"{duration(theirs['seconds'].sum())} of training were spent there, none here"
-        facts.append((f"Taken over from {short(str(source))}", f"{len(theirs)} trials; {spent}"))
+        facts.append((f"Taken over from {short(str(source))}", f"{counted(len(theirs), 'trial')}; {spent}"))
     if lost > 0:
         facts.append(("Trained again after a fault", duration(lost)))
     if teaching:
@@ -190,7 +201,24 @@ def _launches(header: Header) -> Table:
         ("torch", False, lambda launch: launch.versions.get("torch", "")),
         ("device", False, lambda launch: launch.device),
     ]
-    return Table(header.launches, columns)
+    return Table(header.launches, columns, _differing(header.launches))
+
+
+def _differing(launches: Sequence[Launch]) -> list[str]:
+    """In what launches differ that decides numbers."""
+    facts: dict[str, list[str]] = {}
+    for one in launches:
+        own = json.dumps(one.own, sort_keys=True)
+        base = json.dumps(one.base.model_dump(mode="json"), sort_keys=True)
+        state = {"commit": f"{(one.commit or 'not in git')[:10]}{' with changes' * one.dirty}", "device": one.device}
+        for name, text in (state | one.versions | {"own code": own, "base": base}).items():
+            facts.setdefault(name, []).append(text)
+    told = [
+        name if name in ("own code", "base") else f"{name} ({', '.join(dict.fromkeys(texts))})"
+        for name, texts in sorted(facts.items())
+        if len(set(texts)) > 1
+    ]
+    return [f"Warning: these launches differ in {'; '.join(told)}."] * bool(told)
 
 
 def _sources(header: Header) -> list[tuple[str, str]]:

@@ -19,6 +19,7 @@ from msd_sweeps.space.schema import Parameter, Range
 
 FEWEST = 8
 """Finished trials below which importances would be noise."""
+PERMUTATIONS = 99
 NO_RESULT = "Scores on the held-out part of the training set, which chose the winners; they are no results."
 
 
@@ -64,7 +65,7 @@ def results_of(frames: Frames) -> Results:
     family, race = _family(frames, [*of_rows, *of_effects]), frames.sweep.space.race
     repeats = comparisons.distinct(of_rows) == family.size
     if frames.sweep.space.design == "screening":  # its effects stand beside the rows: see report.screening
-        family = family._replace(size=family.size + frames.sweep.layout.effects)
+        family = family._replace(size=family.size + frames.sweep.layout.effects, still_open=())
     told = (family, value.sign, race.until.settled if race else None)
     differences = comparisons.difference_columns(of_rows, *told)
     frame = pd.DataFrame([_row(cell, value) for cell in rows], columns=list(_row(Cell(""), value)))
@@ -92,7 +93,7 @@ def _family(frames: Frames, pairs: list[comparisons.Samples]) -> Family:
     """These comparisons, at the looks that the first launch planned and at those that later launches added."""
     planned, *later = [launch.space.looks for launch in frames.header.launches]
     further = {n for looks in later for n in looks if n > planned[-1]}
-    return Family(comparisons.distinct(pairs), planned, tuple(sorted(further)))
+    return comparisons.family_of(pairs, planned, tuple(sorted(further)))
 
 
 def _row(cell: Cell, value: Value) -> dict[str, object]:
@@ -177,9 +178,10 @@ def front_of(frames: Frames) -> pd.DataFrame:
 def importances(frames: Frames) -> pd.DataFrame:
     """A row a parameter: its PED-ANOVA importance (shares that add up to 1), the most important first.
 
-    PED-ANOVA (Watanabe et al., IJCAI 2023) as Optuna computes it. Columns: parameter, importance, quantile (the top
-    share of trials it explains), trials. Only finished search trials count: a stopped trial's last score is of an
-    earlier epoch. Empty below `FEWEST` trials.
+    PED-ANOVA (Watanabe et al., IJCAI 2023) as Optuna computes it. Columns: parameter, importance, p, quantile (the top
+    share of trials it explains), trials. p: of `PERMUTATIONS` shuffles of the scores among the trials, the share in
+    which any parameter is as important, so it holds for all of them together (Westfall and Young 1993). Only finished
+    search trials count: a stopped trial's last score is of an earlier epoch. Empty below `FEWEST` trials.
     """
     search = search_trials(frames)
     search = search[(search["state"] == "finished") & search["score"].notna()]
@@ -187,10 +189,16 @@ def importances(frames: Frames) -> pd.DataFrame:
     if len(search) >= FEWEST:
         # Optuna's advice is five trials or more above the quantile; 0.1 is its default.
         quantile = round(max(0.1, min(0.5, 5 / len(search))), 3)
-        shares = _ped_anova(frames, search, quantile)
+        shares, scores = _ped_anova(frames, search, quantile), search["score"].to_numpy()
+        draw, largest = np.random.default_rng(0), [1.0]  # the scores as they are count as one of the shuffles
+        for _ in range(PERMUTATIONS):
+            shuffled = _ped_anova(frames, search.assign(score=draw.permutation(scores)), quantile)
+            largest.append(max(shuffled.values()))
         ranked = sorted(shares.items(), key=lambda item: (-item[1], item[0]))
-        rows = [(parameter, share, quantile, len(search)) for parameter, share in ranked]
-    return pd.DataFrame(rows, columns=["parameter", "importance", "quantile", "trials"])
+        rows = [
+            (name, share, float(np.mean(np.array(largest) >= share)), quantile, len(search)) for name, share in ranked
+        ]
+    return pd.DataFrame(rows, columns=["parameter", "importance", "p", "quantile", "trials"])
 
 
 def _ped_anova(frames: Frames, search: pd.DataFrame, quantile: float) -> dict[str, float]:

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from msd_sweeps.report.cells import Cell
-from msd_sweeps.report.formats import text_bytes
+from msd_sweeps.report.document import Column, Link, Table
+from msd_sweeps.report.formats import short, text_bytes
 from msd_sweeps.report.results import Results
 from msd_sweeps.space.own_code import Source
 from msd_sweeps.space.strict_yaml import dump
@@ -18,16 +19,39 @@ def base_files(results: Results) -> dict[str, bytes]:
 
     Beside them lie the sources of one's own code that they import.
     """
+    paths = row_paths(results)
     sources = [Source(*source) for source in results.frames.header.launch.own.get("sources", ())]
     files = {f"{ROWS}/{source.file}": source.text.encode() for source in sources if source.path}
     imports = [source.file for source in sources if source.path] + [one.module for one in sources if not one.path]
     for cell in results.cells:
         if cell.trial is not None:
+            files[paths[cell.label]] = text_bytes(_base(cell, results.frames.sweep.name, imports))
+    return files
+
+
+def row_paths(results: Results) -> dict[str, str]:
+    """The base file of each row with trials, by its label: a path in the report."""
+    paths: dict[str, str] = {}
+    for cell in results.cells:
+        if cell.trial is not None:
             name = re.sub(r"[^a-z0-9.]+", "_", cell.label.lower()).strip("_.")[:80] or cell.cell
             path = f"{ROWS}/{name}.yaml"
-            path = path if path not in files else f"{ROWS}/{name}_{cell.cell[:6]}.yaml"
-            files[path] = text_bytes(_base(cell, results.frames.sweep.name, imports))
-    return files
+            paths[cell.label] = path if path not in paths.values() else f"{ROWS}/{name}_{cell.cell[:6]}.yaml"
+    return paths
+
+
+def row_table(results: Results) -> Table:
+    """What each row changes in the base, its base file, and how to find its runs in MLflow."""
+    paths = row_paths(results)
+    columns: list[Column] = [
+        ("row", False, lambda cell: short(cell.label)),
+        ("changes", False, lambda cell: short(cell.summary, 300)),
+        ("as a base", False, lambda cell: Link.to(paths[cell.label], "file") if cell.label in paths else ""),
+        ("MLflow", False, lambda cell: cell.cell),
+    ]
+    sweep = short(results.frames.sweep.name)
+    note = f"The runs of a row have in MLflow the tags msd.sweep = {sweep} and msd.cell = the hash in the last column."
+    return Table(results.rows, columns, [note])
 
 
 def _base(cell: Cell, sweep: str, imports: list[str]) -> str:

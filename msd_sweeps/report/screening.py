@@ -8,7 +8,7 @@ import pandas as pd
 
 from msd_sweeps.report.cells import Cell, short_path, value_text
 from msd_sweeps.report.document import Column, Table
-from msd_sweeps.report.formats import capital, short
+from msd_sweeps.report.formats import capital, counted, short
 from msd_sweeps.report.results import Results
 from msd_sweeps.report.stats import Estimate, Family, Floats
 from msd_sweeps.report.tables import NOTHING, difference_text, signed
@@ -34,7 +34,9 @@ def effects(sweep: Sweep, cells: Sequence[Cell], family: Family) -> tuple[pd.Dat
     trials = [(number, seed, value) for number, cell in enumerate(designed) for seed, value in cell.values.items()]
     names, columns = _columns(sweep, [_row(sweep, cell) for cell in designed])
     missing = len(designed) * max((cell.planned or 0 for cell in designed), default=0) - len(trials)
-    notes = [f"{missing} trials have no result; the effects are estimated from the others."] * (missing > 0)
+    notes = [f"{counted(missing, 'trial')} without a result; the effects are estimated from the others."] * (
+        missing > 0
+    )
     seeds = sorted({seed for _, seed, _ in trials})
     own_cell = np.array([[float(number == place) for place in range(len(designed))] for number, _, _ in trials])
     own_seed = np.array([[float(seed == one) for one in seeds] for _, seed, _ in trials])

@@ -181,6 +181,8 @@ class Family(NamedTuple):
     """Seeds at every planned look, ascending."""
     further: tuple[int, ...] = ()
     """Seeds at every look that came after the planned ones, as by --add-seeds, ascending."""
+    still_open: tuple[int, ...] = ()
+    """Comparisons that got seeds for each planned look, in a race those undecided before it; empty where all did."""
 
     @property
     def alone(self) -> float:
@@ -190,9 +192,13 @@ class Family(NamedTuple):
     def level(self, n: int) -> float:
         """The two-sided level of a comparison of n pairs: that of the first look at n or more.
 
-        The planned looks spend AT_ONCE of the error in proportion to their seeds.
+        The planned looks spend AT_ONCE of the family's error in proportion to their seeds (Lan and DeMets 1983). What a
+        look spends is divided among the comparisons that are still open at it (Bonferroni), so a comparison that is
+        settled early leaves to the others what it has not spent.
         """
+        still_open = self.still_open or (self.size,) * len(self.looks)
         shares = [AT_ONCE * (b - a) / self.looks[-1] for a, b in itertools.pairwise((0, *self.looks))]
+        shares = [share * max(1, self.size) / max(1, count) for share, count in zip(shares, still_open, strict=True)]
         shares += [(1 - AT_ONCE) / 2 ** (place + 1) for place in range(len(self.further))]
         counts = (*self.looks, *self.further)
         # Failed seeds leave fewer pairs than the look asked for.

@@ -10,7 +10,7 @@ from msd_sweeps.records.fingerprint import mixtures
 from msd_sweeps.report.cells import PRIVATE, changes_text, metric_title, value_text
 from msd_sweeps.report.comparisons import BETTER, WORSE
 from msd_sweeps.report.document import Column, Table
-from msd_sweeps.report.formats import capital, short
+from msd_sweeps.report.formats import capital, counted, short
 from msd_sweeps.report.results import NO_RESULT, Results, front_of
 from msd_sweeps.space.settings import flatten
 from msd_sweeps.space.trial import Trial
@@ -81,8 +81,8 @@ def family_notes(results: Results, frame: pd.DataFrame) -> list[str]:
     return [note, METHOD]
 
 
-def result_table(results: Results) -> Table:
-    """A row a teacher and a cell."""
+def result_table(results: Results, for_paper: bool = False) -> Table:
+    """A row a teacher and a cell. for_paper: without validation scores and times, as its lines are short."""
     frame, value, baseline = results.table, results.value, results.baseline
     columns: list[Column] = [
         ("", False, lambda row: short(row["label"])),
@@ -94,11 +94,14 @@ def result_table(results: Results) -> Table:
         columns.append(("adjusted p", True, p_text))
         if results.frames.sweep.space.race:
             columns.append(("decision", False, lambda row: row["decision"] or NOTHING))
-    if frame["validation"].notna().any() or frame["search_score"].notna().any():
+    if not for_paper and (frame["validation"].notna().any() or frame["search_score"].notna().any()):
         columns.append((metric_title(value.validation), True, _validation_text))
-    columns.append(("s/trial", True, lambda row: NOTHING if math.isnan(row["seconds"]) else f"{row['seconds']:.1f}"))
+    if not for_paper:
+        columns.append(
+            ("s/trial", True, lambda row: NOTHING if math.isnan(row["seconds"]) else f"{row['seconds']:.1f}")
+        )
     rows = frame.to_dict("records")
-    return Table(rows, columns, _notes(results), excluding_zero(rows, 3))
+    return Table(rows, columns, _notes(results, for_paper), excluding_zero(rows, 3))
 
 
 def _n_text(row: Row) -> str:
@@ -112,23 +115,24 @@ def _validation_text(row: Row) -> str:
     return mean_text(row, "validation", "validation_low", "validation_high")
 
 
-def _notes(results: Results) -> list[str]:
+def _notes(results: Results, for_paper: bool) -> list[str]:
     frame, title = results.table, capital(results.value.title)
     notes = [f"{title} after the last epoch: mean ± half of its own 95 % t interval over n seeds."]
     if any(len(cell.values) == 1 for cell in results.cells):
         notes.append("n = 1: one seed gives no interval.")
     if (frame["low"] == frame["high"]).any():
         notes.append("± 0.00: the seeds gave equal values; that shows no spread, and no certainty either.")
-    if (frame["search_score"].notna() & frame["validation"].isna()).any():
+    if not for_paper and (frame["search_score"].notna() & frame["validation"].isna()).any():
         notes.append("(search): the one score on held-out images by which the search chose the row.")
     if results.baseline is None:
         notes.append("No baseline is among the cells, so no differences are shown.")
     elif (frame["pairs"] > 0).any():
         notes += family_notes(results, frame)
-    notes += [_images_text(results), f"s/trial: {what_is_charged(results)}", *mixture_notes(results)]
+    charged = [f"s/trial: {what_is_charged(results)}"] * (not for_paper)
+    notes += [_images_text(results), *charged, *mixture_notes(results)]
     for cell in results.cells:
         for sweep, count in sorted(cell.sources.items()):
-            of = f"{count} of its {cell.states.total()} trials"
+            of = f"{count} of its {counted(cell.states.total(), 'trial')}"
             notes.append(f"{short(cell.label)}: {of} taken over from the sweep {short(sweep)}, not trained again.")
     return notes + [
         f"{short(cell.label)}: {short('; '.join(cell.faults), 200)}." for cell in results.cells if cell.faults

@@ -16,7 +16,7 @@ from msd_sweeps.records.ledger import FILE_NAME, Ledger, Record, read
 from msd_sweeps.records.mlflow_store import choose_uri, how_to_open
 from msd_sweeps.records.mlflow_sync import Mirror, is_synced
 from msd_sweeps.records.provenance import this_launch
-from msd_sweeps.records.step_times import record_step_seconds
+from msd_sweeps.records.step_times import record_spread, record_step_seconds
 from msd_sweeps.records.trial_record import FAILURES, reopened, trials_of
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.errors import InputError
@@ -49,6 +49,7 @@ def run_sweep(plan: Plan, options: Options, signals: Signals, trainer: "Distilla
             start_seconds = _train(run, replace(plan, sweep=run.sweep), trainer or Distillation())
             trained = [trial for trial in run.trials.values() if not trial.source]
             record_step_seconds(options.storage, trained, start_seconds)
+            record_spread(options.storage, run.sweep.base, run.sweep.space.report.value, run.trials.values())
     return run
 
 

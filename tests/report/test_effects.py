@@ -5,11 +5,14 @@ import pandas as pd
 import pytest
 
 from msd_sweeps.report.beside import over_tasks
+from msd_sweeps.report.figures.cells import ranks
 from msd_sweeps.report.frames import read
 from msd_sweeps.report.results import results_of
 from msd_sweeps.report.verdict import verdict
 from msd_sweeps.space.load import load
 from tests.synthetic_ledger import Recipe, make_sweep, records, write
+
+STUDENTS = ("resnet8", "resnet14", "resnet20", "resnet32", "resnet44")
 
 
 def measured(folder, sweep, recipe=None):
@@ -90,6 +93,13 @@ def test_several_pairs_are_ranked_over_all_of_them(tmp_path):
     assert (frame["score_low"] <= frame["score"]).all()
     assert (frame["score"] <= frame["score_high"]).all()
     assert over_tasks(measured(tmp_path / "one", make_sweep("leave_one_out"))).frame.empty
+    assert not list(ranks(measured(tmp_path / "two", sweep)))  # two pairs are too few
+    five = {f"pair {place}": {"student.model": name} for place, name in enumerate(STUDENTS)}
+    changes = {"pair": {"choices": five}, "with": {"choices": methods}}
+    (plot,) = ranks(measured(tmp_path / "five", make_sweep("grid", parameters=changes, also={}, seeds=[0, 1, 2])))
+    # Demšar (2006), table 5: three classifiers have q = 2.343.
+    assert (plot.frame["high"] - plot.frame["low"]).tolist() == pytest.approx([2.343 * np.sqrt(12 / 30)] * 3, abs=0.003)
+    assert "Mean ranks over 5 pairs" in plot.caption
     assert isinstance(frame, pd.DataFrame)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.report.bench_races import EFFECTS, RACE, summary
 from tests.report.null_sweeps import claims, count_claims, found_better, pages, peeked
 
 SWEEPS = 300
@@ -28,3 +29,13 @@ def test_two_points_are_found_at_a_spread_of_one():
 
 def test_skewed_scores_claim_no_more_than_others():
     assert np.less_equal(count_claims(pages("methods", 100, 5, "skewed"))["any"], 8)
+
+
+def test_a_race_costs_six_tenths_of_a_fixed_n_that_is_right_as_often_and_keeps_the_error():
+    """16 rows, of which 4 differ. The larger simulation is in reports/statistics."""
+    races = 200
+    trials, right, false = summary(races, "equal", 0.22, RACE, EFFECTS)
+    fixed, of_fixed, _ = summary(races, "equal", 0.22, (15,), EFFECTS)
+    assert trials <= 0.6 * fixed
+    assert right >= of_fixed - 0.02
+    assert false <= 0.065 * races

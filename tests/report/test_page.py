@@ -1,5 +1,7 @@
 """Pages and figures: the same bytes for the same ledger, nothing empty, nothing active, nothing from outside."""
 
+import base64
+import hashlib
 import os
 import re
 import subprocess
@@ -11,15 +13,18 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
+from msd_sweeps.report import document
 from msd_sweeps.report.compiling import compile_report
 from msd_sweeps.report.figures import plots_of
 from msd_sweeps.report.figures.style import GREY, style
 from msd_sweeps.report.frames import read
 from msd_sweeps.report.page import command_text
-from msd_sweeps.report.results import results_of
+from msd_sweeps.report.results import results_of, search_trials
+from msd_sweeps.report.tables import result_table
 from msd_sweeps.report.verdict import verdict
 from tests.synthetic_ledger import HOSTILE, Recipe, every_third_stopped, make_sweep, records, write
 
+TEMPLATES = Path(document.__file__).with_name("templates")
 EXPECTED = {
     "search": {
         "seeds",
@@ -134,8 +139,14 @@ def test_a_page_runs_nothing_and_loads_nothing(hostile):
     text = report.paths[0].read_text()
     page = _Page()
     page.feed(text)
-    assert "script" not in page.tags
-    assert page.outside == []
+    scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    assert scripts == [(TEMPLATES / "sort.js").read_text()]  # it sorts tables, and the browser runs no other
+    assert page.tags.count("script") == 1
+    digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in text
+    files = {str(path.relative_to(folder / "reports/one")) for path in report.paths}
+    assert page.outside
+    assert all(tag == "a" and place in files for tag, place in page.outside)
     assert {"table", "svg", "figure", "details"} <= set(page.tags)
     assert "http" not in re.sub(r'xmlns(:\w+)?="[^"]*"', "", text.replace("http-equiv", ""))
     ids = re.findall(r'\bid="([^"]+)"', text)
@@ -259,3 +270,61 @@ def test_a_recorded_command_tells_no_place_and_no_secret():
     secret = command_text(["python", "-m", "msd_sweeps.run", "--set", "tracking.uri=https://me:word@host/x"])
     assert "word" not in secret
     assert "host/x" in secret
+
+
+def test_a_row_leads_to_its_base_file_and_to_its_runs_in_mlflow(tmp_path):
+    results = results_in(tmp_path / "run", "leave_one_out")
+    compile_report(tmp_path / "run" / "ledger.jsonl", tmp_path / "out")
+    text = (tmp_path / "out" / "report.html").read_text()
+    for cell in results.cells:
+        (place,) = re.findall(rf'href="(rows/[a-z0-9_.]+)">file</a></td>\s*<td class="t">{cell.cell}</td>', text)
+        assert f"The row '{cell.label}'" in (tmp_path / "out" / place).read_text()
+    assert "msd.sweep = leave_one_out and msd.cell" in text
+
+
+def test_launches_that_differ_are_told(tmp_path):
+    first, *rest = records(make_sweep("leave_one_out", seeds=[0, 1]))
+    other = first | {"versions": first["versions"] | {"torch": "9.9"}, "device": "another"}
+    for name, every, told in (("same", [first, first, *rest], False), ("other", [first, other, *rest], True)):
+        compile_report(write(tmp_path / name, every), tmp_path / name / "out")
+        text = (tmp_path / name / "out" / "report.md").read_text()
+        assert ("Warning: these launches differ in device (" in text) == told
+        assert (f"torch ({first['versions']['torch']}, 9.9)" in text) == told
+
+
+def test_the_table_for_a_paper_fits_its_lines_and_carries_its_notes(tmp_path):
+    results = results_in(tmp_path, "search", search={"num_samples": 24, "val_fraction": 0.25})
+    text = result_table(results, for_paper=True).latex()
+    assert text.index("\\begin{threeparttable}") < text.index("\\begin{tabular}") < text.index("\\begin{tablenotes}")
+    assert text.count("\\item") == len(result_table(results, for_paper=True).notes) > 1
+    boxes = sum(map(int, re.findall(r"(?:parbox\[b\]\{|p\{)(\d+)pt", text)))
+    columns = len(re.search(r"\\begin\{tabular\}\{(.*)\}", text)[1].replace("p{", "").replace("pt}", ""))
+    assert boxes + 6 * columns <= 345 + 20  # TeX's line of the article class, with the digits of widths as columns
+    assert "s/trial" not in text
+
+
+def test_search_figures_show_scores_of_the_last_epoch_alone_and_say_what_is_left_out(tmp_path):
+    recipe = Recipe(stop=every_third_stopped)
+    results = results_in(tmp_path, "search", recipe, search={"num_samples": 24, "val_fraction": 0.25})
+    plots = {plot.slug: plot for plot in plots_of(results)}
+    left_out = int((search_trials(results.frames)["state"] != "finished").sum())
+    assert left_out
+    for slug in ("history", "slices"):
+        assert set(plots[slug].frame["state"]) == {"finished"}
+        assert f"{left_out} trials that did not finish are left out" in plots[slug].caption
+    bands = plots["learning_curves"].frame
+    assert bands["low"].dropna().ge(0).all()
+    assert bands["high"].dropna().le(100).all()
+
+
+def test_noise_has_no_importance_and_a_parameter_that_decides_has(tmp_path):
+    def of(name, score):
+        recipe = Recipe(score=score, spread=0.5)
+        more = {"search": {"num_samples": 100, "val_fraction": 0.25}, "scheduler": {"type": "none"}}
+        return results_in(tmp_path / name, "search", recipe, **more).importances
+
+    told = of("told", lambda config: 70.0 + 20.0 * (config["method"].get("sample_weight", 0.0) > 0.6))
+    assert told.loc[0, "parameter"] == "method.sample_weight"
+    assert told.loc[0, "p"] <= 0.05
+    assert (told["p"][1:] > 0.05).all()
+    assert (of("noise", lambda config: 70.0)["p"] > 0.05).all()

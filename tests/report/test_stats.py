@@ -173,3 +173,15 @@ def test_ranks_follow_the_direction_and_the_critical_difference_is_nemenyis(high
     # Demšar (2006), section 3.2.4: four classifiers on 14 data sets, CD = 2.569 sqrt(4 · 5 / (6 · 14)) = 1.25.
     _, critical = stats.mean_ranks(np.random.default_rng(0).normal(size=(4, 14)))
     assert critical == pytest.approx(1.25, abs=0.005)
+
+
+def test_rows_that_are_settled_early_leave_what_they_have_not_spent_to_open_ones():
+    looks = (4, 6, 8)
+    alike, race = stats.Family(16, looks), stats.Family(16, looks, still_open=(16, 4, 2))
+    assert stats.Family(16, looks, still_open=(16, 16, 16)).level(8) == alike.level(8)
+    assert race.level(4) == alike.level(4)
+    assert alike.level(6) < race.level(6) < 4 * alike.level(6)
+    # All looks and open rows together spend the planned share of the error, and no more.
+    spent = [stats.AT_ONCE * race.alone * 16 * step / 8 for step in (4, 2, 2)]
+    expected = stats.nominal_levels(looks, tuple(part / rows for part, rows in zip(spent, (16, 4, 2), strict=True)))
+    assert [race.level(n) for n in looks] == pytest.approx(list(expected))

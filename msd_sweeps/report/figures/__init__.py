@@ -13,6 +13,7 @@ from msd_sweeps.report.results import Results
 FIGURES: tuple[Callable[[Results], Iterator[Plot]], ...] = (
     screening.effects,
     cells.differences,
+    cells.ranks,
     cells.seeds,
     cells.fronts,
     trials.confirmation,

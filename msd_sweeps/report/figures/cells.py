@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 import msd_sweeps.report.figures.style as style
 from msd_sweeps.records.ranking import best_first
+from msd_sweeps.report.beside import over_tasks
 from msd_sweeps.report.cells import metric_title
 from msd_sweeps.report.figures.style import Look, Plot, cell_looks
 from msd_sweeps.report.formats import short
@@ -91,7 +92,7 @@ def seeds_note(frame: pd.DataFrame) -> str:
     n = frame.loc[frame["kind"] == "mean", "n"]
     counts = f"n = {n.min()}" if n.min() == n.max() else f"n = {n.min()} to {n.max()}"
     single = " A single seed has no interval." if n.min() == 1 else ""
-    return f"Dots are seeds, bars 95 % t intervals of the mean, {counts}.{single}"
+    return f"Dots are seeds, beside their mean; bars are its 95 % t interval, {counts}.{single}"
 
 
 def seeds(results: Results) -> Iterator[Plot]:
@@ -114,6 +115,31 @@ def seeds(results: Results) -> Iterator[Plot]:
         return figure
 
     yield Plot("seeds", "Every seed behind its mean", caption, numbers, draw)
+
+
+def ranks(results: Results) -> Iterator[Plot]:
+    """Mean ranks of methods over pairs of networks and data sets, with the critical difference (Demšar 2006)."""
+    frame = over_tasks(results).frame
+    if frame.empty or frame["critical_difference"].isna().any():
+        return
+    critical = frame["critical_difference"].iloc[0]
+    numbers = frame[["method", "rank", "tasks", "critical_difference"]]
+    numbers = numbers.assign(low=frame["rank"] - critical / 2, high=frame["rank"] + critical / 2)
+    caption = (
+        f"Mean ranks over {numbers['tasks'].iloc[0]} pairs, 1 is best. Bars are half the critical difference "
+        f"({critical:.2f}) to each side: methods whose bars do not meet differ (Nemenyi test, 5 % for all together)."
+    )
+    if (hidden := len(numbers) - style.MOST_ROWS) > 0:
+        caption += f" The first {style.MOST_ROWS} methods; {hidden} more are in the CSV."
+
+    def draw(frame: pd.DataFrame) -> Figure:
+        shown = frame.head(style.MOST_ROWS).rename(columns={"rank": "value"})
+        figure, axis = style.rows_figure(list(shown["method"]), "mean rank")
+        for place, row in enumerate(shown.itertuples(index=False)):
+            style.mean_with_interval(axis, "x", place, row)
+        return figure
+
+    yield Plot("ranks", "Mean ranks and their critical difference", caption, numbers, draw)
 
 
 def costs(results: Results) -> Iterator[Plot]:

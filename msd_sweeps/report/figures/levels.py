@@ -16,8 +16,9 @@ from msd_sweeps.report.cells import metric_title, parameter_title, short_path
 from msd_sweeps.report.comparisons import Factor
 from msd_sweeps.report.figures.cells import seed_frame, seeds_note
 from msd_sweeps.report.figures.style import Plot
+from msd_sweeps.report.figures.trials import unfinished_note
 from msd_sweeps.report.formats import short
-from msd_sweeps.report.results import NO_RESULT, Results, parameter_slices
+from msd_sweeps.report.results import NO_RESULT, Results, parameter_slices, search_trials
 from msd_sweeps.report.stats import mean_interval
 
 MOST_MAPS = 3
@@ -37,14 +38,17 @@ def slices(results: Results) -> Iterator[Plot]:
     """The numeric factors of a design, such as temperatures and weights; of a search all parameters."""
     if results.design == "search":
         parts, y = list(parameter_slices(results.frames).values()), metric_title(results.frames.metric.name)
-        title = "Slices of the search"
+        title, left_out = "Slices of the search", unfinished_note(search_trials(results.frames))
+        parts = [part[part["state"] == "finished"] for part in parts]
     else:
+        left_out = ""
         factors = [factor for factor in results.factors if _is_numeric(factor)]
         parts, y = [_of_factor(factor) for factor in factors], results.value.title
         title = f"Slices along {short(', '.join(factor.title for factor in factors), 60)}"
     if any(map(len, parts)):
         frame = pd.concat(parts, ignore_index=True)
-        caption = f"{NO_RESULT} The sampler chose where to look, so crowding is its doing. Hollow: stopped early."
+        caption = f"{NO_RESULT} The sampler chose where to look, so crowding is its doing. Trials at one of several "
+        caption += f"choices stand side by side in the order of their numbers.{left_out}"
         caption = caption if results.design == "search" else seeds_note(frame)
         yield Plot("slices", title, caption, frame, partial(_draw_slices, y=y))
 
@@ -105,6 +109,8 @@ def maps(results: Results) -> Iterator[Plot]:
         if frame["mean"].notna().any():
             title = f"Together: {short(first.title, 30)} and {short(second.title, 30)}"
             caption = "Means over seeds (of a seed's mean over any other factor) ± half of the 95 % t interval."
+            if number == MOST_MAPS < len(pairs):
+                caption += f" {len(pairs) - MOST_MAPS} more pairs of factors have no figure."
             caption += " An empty field has no finished trial." * bool(frame["mean"].isna().any())
             draw = partial(_draw_map, color=results.value.title)
             yield Plot(f"interaction_{number}", title, caption, frame, draw)
@@ -157,8 +163,8 @@ def search_map(results: Results) -> Iterator[Plot]:
     numbers = first.add_prefix("x_").join(second.add_prefix("y_"), how="inner").reset_index()
     if len(numbers) < 3:
         return
-    which = "first two" if results.importances.empty else "two most important"
-    caption = f"{NO_RESULT} The {which} parameters; each dot is a finished trial."
+    which = "first two parameters" if results.importances.empty else "two parameters of the largest importance"
+    caption = f"{NO_RESULT} The {which}; each dot is a finished trial, at one of several choices side by side."
     title = f"The search along {short_path(ranked[0])} and {short_path(ranked[1])}"
 
     def draw(frame: pd.DataFrame) -> Figure:

@@ -173,7 +173,7 @@ def level_axis(axis: Axes, which: str, rows: pd.DataFrame) -> "pd.Series[float]"
         return rows["position"]
     names = list(dict.fromkeys(rows["level"].dropna()))
     if is_search := "number" in rows:
-        names = sorted(names, key=lambda name: (len(name), name))[:12]
+        names = sorted(names, key=lambda name: (len(name), name))
     places = rows["level"].map({name: float(place) for place, name in enumerate(names)})
     labels = [label(name, 24 if len(names) <= 4 else 14) for name in names]
     getattr(axis, f"set_{which}ticks")(range(len(names)), labels)

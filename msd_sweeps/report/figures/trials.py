@@ -15,19 +15,20 @@ from matplotlib.ticker import MaxNLocator
 import msd_sweeps.report.figures.style as style
 from msd_sweeps.report.cells import metric_title, short_path
 from msd_sweeps.report.figures.style import Plot, cell_looks
-from msd_sweeps.report.results import NO_RESULT, Results, search_trials
-from msd_sweeps.report.stats import half_widths
+from msd_sweeps.report.results import NO_RESULT, PERMUTATIONS, Results, search_trials
+from msd_sweeps.report.stats import ALPHA, half_widths
 
 MOST_CURVES = 100
 """Search trials up to which every learning curve is drawn; beyond, quantiles."""
 
 
 def history(results: Results) -> Iterator[Plot]:
-    """The score of every trial in order, and the best so far."""
+    """The score of every finished trial in order, and the best so far."""
     numbers = search_trials(results.frames)
-    if numbers["score"].isna().all():
+    if not ((numbers["state"] == "finished") & numbers["score"].notna()).any():
         return
-    caption = f"{NO_RESULT} A stopped trial stands at its last epoch's score, so the earlier the lower."
+    caption = f"{NO_RESULT}{unfinished_note(numbers)}"
+    numbers = numbers[numbers["state"] == "finished"].reset_index(drop=True)
 
     def draw(frame: pd.DataFrame) -> Figure:
         figure, (axis,) = style.new_figure(2.8, "search trial", metric_title(results.frames.metric.name))
@@ -41,6 +42,17 @@ def history(results: Results) -> Iterator[Plot]:
     yield Plot("history", "How the search went", caption, numbers, draw)
 
 
+def unfinished_note(trials: pd.DataFrame) -> str:
+    """Why search trials that were stopped or failed are not among scores of the last epoch."""
+    count = int((trials["state"] != "finished").sum())
+    if not count:
+        return ""
+    some = "One trial" if count == 1 else f"{count} trials"
+    return (
+        f" {some} that did not finish {'is' if count == 1 else 'are'} left out: the last score is of an earlier epoch."
+    )
+
+
 def importances(results: Results) -> Iterator[Plot]:
     """PED-ANOVA importances."""
     numbers = results.importances
@@ -49,14 +61,19 @@ def importances(results: Results) -> Iterator[Plot]:
     share, trials = numbers["quantile"].iloc[0], numbers["trials"].iloc[0]
     caption = (
         f"PED-ANOVA: how much each parameter tells the best {100 * share:.0f} % of the {trials} finished search "
-        "trials from the rest, as shares of the sum. One search gives one value each and no interval."
+        "trials from the rest, as shares of the sum. p: how often any parameter is as important when the scores are "
+        f"shuffled among the trials ({PERMUTATIONS} times). "
     )
+    clear = int((numbers["p"] <= ALPHA).sum())
+    caption += f"{clear or 'None'} of {len(numbers)} can be told from chance; grey ones cannot."
     if len(results.frames.sweep.space.metrics) > 1:
         caption += f" The best are those by {metric_title(results.frames.metric.name)} alone."
 
     def draw(frame: pd.DataFrame) -> Figure:
-        figure, axis = style.rows_figure(list(frame["parameter"]), "share of all importance (0 to 1)")
-        axis.barh(range(len(frame)), frame["importance"], color=style.BLUE, height=0.6)
+        names = [f"{row.parameter} (p = {row.p:.2g})" for row in frame.itertuples(index=False)]
+        figure, axis = style.rows_figure(names, "share of all importance (0 to 1)")
+        colors = [style.BLUE if p <= ALPHA else style.GREY for p in frame["p"]]
+        axis.barh(range(len(frame)), frame["importance"], color=colors, height=0.6)
         axis.set_xlim(0, 1)
         return figure
 
@@ -103,6 +120,8 @@ def cell_curves(results: Results) -> Iterator[Plot]:
     half = half_widths(numbers.pop("spread"), numbers["n"])
     looks = cell_looks(results)
     numbers = numbers.assign(low=numbers["value"] - half, high=numbers["value"] + half)
+    if "(%)" in metric_title(name):
+        numbers[["low", "high"]] = numbers[["low", "high"]].clip(0, 100)
     numbers["named"] = numbers["label"].isin(looks.keys())
     caption = "Mean over seeds by epoch, with 95 % t intervals as bands."
     if not held_out:
