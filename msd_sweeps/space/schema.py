@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag, field
 
 from msd_sweeps.space.conditions import parse_condition
 from msd_sweeps.space.secrets import holds_user, secrets_in
-from msd_sweeps.space.sections import Bound, Screening
+from msd_sweeps.space.sections import Bound, Resources, Screening
 from msd_sweeps.space.seeds import Confirm, Race, SeedsOrRace
 from msd_sweeps.space.settings import Changes, Count, Seed, Settings
 from msd_sweeps.space.trial import COSTS, Metric, MetricName, metric_type
@@ -106,43 +106,6 @@ class Scheduler(Settings):
     grace_period: Count = 1
     """Epochs that every trial gets."""
     reduction_factor: Annotated[int, Field(ge=2)] = 3
-
-
-class Resources(Settings):
-    """What each slot uses of the machine or the cluster."""
-
-    num_workers: Count = 1
-    """Data-parallel workers of a slot; the batch is divided among them, and losses compare all of its samples."""
-    pack: Count | Literal["auto"] = "auto"
-    """Students that share a slot."""
-    slots: Count | Literal["auto"] = "auto"
-    cpus_per_worker: Count | Literal["auto"] = "auto"
-    threads_per_student: Count = 1
-    """On a processor, where the students of a slot step side by side. How sums are rounded depends on this and on
-    num_workers, and on nothing else here."""
-    use_gpu: bool | Literal["auto"] = "auto"
-    resources_per_worker: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
-    """As in Ray Train: CPU, GPU (0.5 lets two workers share one), and resources of the cluster's own."""
-    accelerator_type: Annotated[str, Field(min_length=1)] | None = None
-    """As in Ray Train: the kind of GPU, such as H100."""
-    placement_strategy: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = "PACK"
-    """As in Ray Train: how the workers of a slot are placed on nodes."""
-    wait_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 300
-    """How long a sweep on a cluster waits for nodes while it has room for no slot, at its start and later."""
-
-    @model_validator(mode="after")
-    def _check_once(self) -> Self:
-        """The resources of a worker stand in one place only, and agree."""
-        asked, key = self.resources_per_worker, "resources_per_worker:"
-        if "CPU" in asked and self.cpus_per_worker != "auto":
-            raise ValueError(f"{key} gives CPU, and cpus_per_worker is set too; keep one of them")
-        if asked.get("CPU", 1) % 1:
-            raise ValueError(f"{key} CPU is a whole number, because workers are threads; found {asked['CPU']:g}")
-        if "GPU" in asked and self.use_gpu is False:
-            raise ValueError(f"{key} gives GPU, and use_gpu is false; remove one of them")
-        if asked.get("GPU", 0) > 1 and asked["GPU"] % 1:
-            raise ValueError(f"{key} above 1, GPU is a whole number; found {asked['GPU']:g}")
-        return self
 
 
 class ReportSettings(Settings):

@@ -1,10 +1,10 @@
-"""Sections of a space that go with its parameters: settings bound to choices, and the size of a screening design."""
+"""Sections of a space: settings bound to choices, the size of a screening design, and what slots use."""
 
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
-from msd_sweeps.space.settings import Changes, Settings
+from msd_sweeps.space.settings import Changes, Count, Settings
 
 
 class Bound(Settings):
@@ -22,3 +22,44 @@ class Screening(Settings):
     cells: Annotated[int, Field(ge=4, le=81)] | None = None
     """When absent the fewest in which no main effect is aliased with an interaction of two factors, where there is such
     a design, else the fewest at all."""
+
+
+class Resources(Settings):
+    """What each slot uses of the machine or the cluster."""
+
+    num_workers: Count = 1
+    """Data-parallel workers of a slot; the batch is divided among them, and losses compare all of its samples."""
+    pack: Count | Literal["auto"] = "auto"
+    """Students that share a slot."""
+    slots: Count | Literal["auto"] = "auto"
+    cpus_per_worker: Count | Literal["auto"] = "auto"
+    threads_per_student: Count = 1
+    """On a processor, where the students of a slot step side by side. How sums are rounded depends on this and on
+    num_workers, and on nothing else here."""
+    use_gpu: bool | Literal["auto"] = "auto"
+    resources_per_worker: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
+    """As in Ray Train: CPU, GPU (0.5 lets two workers share one), and resources of the cluster's own."""
+    accelerator_type: Annotated[str, Field(min_length=1)] | None = None
+    """As in Ray Train: the kind of GPU, such as H100."""
+    placement_strategy: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = "PACK"
+    """As in Ray Train: how the workers of a slot are placed on nodes."""
+    wait_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 300
+    """How long a sweep on a cluster waits for nodes while it has room for no slot, at its start and later."""
+
+    max_failures: Annotated[int, Field(ge=0)] = 3
+    """As in Ray Tune: a trial whose workers die more often than this without an epoch in between has failed. Lost
+    nodes, preemption and resumed sweeps do not count."""
+
+    @model_validator(mode="after")
+    def _check_once(self) -> Self:
+        """The resources of a worker stand in one place only, and agree."""
+        asked, key = self.resources_per_worker, "resources_per_worker:"
+        if "CPU" in asked and self.cpus_per_worker != "auto":
+            raise ValueError(f"{key} gives CPU, and cpus_per_worker is set too; keep one of them")
+        if asked.get("CPU", 1) % 1:
+            raise ValueError(f"{key} CPU is a whole number, because workers are threads; found {asked['CPU']:g}")
+        if "GPU" in asked and self.use_gpu is False:
+            raise ValueError(f"{key} gives GPU, and use_gpu is false; remove one of them")
+        if asked.get("GPU", 0) > 1 and asked["GPU"] % 1:
+            raise ValueError(f"{key} above 1, GPU is a whole number; found {asked['GPU']:g}")
+        return self

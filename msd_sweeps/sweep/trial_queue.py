@@ -8,6 +8,7 @@ gave is recorded in the order of the trials' numbers, then a search stops trials
 
 import enum
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ from msd_sweeps.records.object_store import place
 from msd_sweeps.records.trial_record import EpochResult, TrialRecord
 from msd_sweeps.space.designs import PlannedTrial
 from msd_sweeps.space.trial import Trial
-from msd_sweeps.sweep.dispatcher import MOST_ATTEMPTS, Inputs, Job
+from msd_sweeps.sweep.job import Inputs, Job
 from msd_sweeps.sweep.resume import every_search_trial, is_recorded, is_searched, last_round, reported_trials, searched
 from msd_sweeps.sweep.reuse import FinishedTrials
 from msd_sweeps.sweep.run_state import JOURNAL, SAME_FAILURES, Run, common_failure
@@ -43,6 +44,8 @@ class TrialQueue:
         self.study: Study | None = None
         self._inputs, self._reuse = inputs, reuse
         self._first_ends: list[tuple[str, str, str]] = []
+        self._failures: Counter[str] = Counter()
+        """How often the Tune actor of a trial has died since the trial made progress."""
         self._restarted: set[tuple[str, int]] = set()
         """Trials and attempts that began again without a checkpoint."""
         self._searched = searched(self.trials)
@@ -250,13 +253,16 @@ class TrialQueue:
         return job
 
     def retry(self, name: str, reason: str) -> Job | None:
-        """Interrupt a trial, which goes on before anything new; it fails after MOST_ATTEMPTS. Gives what `end` does."""
-        trial = self.trials[name]
-        if trial.attempts >= MOST_ATTEMPTS:
-            return self.end(name, "failed", f"{reason} {MOST_ATTEMPTS} times")
+        """Interrupt a trial, which goes on before anything new; after too many failures without progress it has failed.
+
+        Gives what `end` does.
+        """
+        self._failures[name] += 1
+        if self._failures[name] > self.sweep.space.resources.max_failures:
+            return self.end(name, "failed", f"{reason} {self._failures[name]} times without progress")
         job = self.end(name, "interrupted", reason)
         if job is not None:
-            self._interrupted.append(trial)
+            self._interrupted.append(self.trials[name])
         return job
 
     def _record_start(self, trial: TrialRecord, attempt: int, **source: str) -> None:
@@ -271,6 +277,7 @@ class TrialQueue:
             self.run.record("restart", trial=trial.trial, attempt=trial.attempts, epochs_lost=len(trial.epochs))
         if trial.phase == "search":  # only reported trials keep what they predicted
             result = replace(result, predictions=None)
+        self._failures.pop(trial.trial, None)
         trial.apply(self.run.record("epoch", trial=trial.trial, attempt=trial.attempts, **result.recorded()))
 
     def _record_end(self, trial: TrialRecord, state: str, reason: str = "", traceback: str = "") -> None:
