@@ -34,7 +34,7 @@ def test_a_worker_ends_after_a_failed_capture_when_its_epoch_is_saved_and_report
     dispatcher = Dispatcher(pack=2, max_failures=0)
     made = Worker(Called(dispatcher, loop), 0, torch.device("cpu"))
     monkeypatch.setattr(made, "_new_cohort", cohort)
-    jobs = [Job(name, name, "k", str(tmp_path / name), NO_INPUTS) for name in TRIALS]
+    jobs = [Job(name, name, one.stream_key, str(tmp_path / name), NO_INPUTS) for name, one in TRIALS.items()]
     loop.run_until_complete(dispatcher.answer([], jobs, []))
 
     def replaced() -> None:
