@@ -116,8 +116,9 @@ def _train(run: Run, plan: Plan, trainer: "Distillation") -> float | None:
     started, options = time.time(), run.options
     progress = Progress(run.sweep, run.trials, plan.trials)
     run.say, run.show = progress.say, progress.update
-    cluster = session(options.address, options.num_cpus, options.verbose) if options.address else nullcontext()
-    with progress.live, cluster:  # a cluster is joined first, to see whether its nodes have GPUs
+    ray = session(options.address, options.num_cpus, options.verbose, options.command(run.sweep.name))
+    # A cluster is joined first, to see whether its nodes have GPUs.
+    with progress.live, ray if options.address else nullcontext():
         if run.store_sync is not None:
             run.store_sync.say = run.say
         entries = trainer.prepare(run)
@@ -133,7 +134,7 @@ def _train(run: Run, plan: Plan, trainer: "Distillation") -> float | None:
                 run.say(told)
             if not run.is_complete:
                 plan = replace(plan, measured_pack=trainer.pack)
-                with nullcontext() if options.address else session(None, options.num_cpus, options.verbose):
+                with nullcontext() if options.address else ray:
                     slots = plan_for_cluster(plan, run.say) if options.address else plan.slots_here(options.num_cpus)
                     run_trials(run, queue, trainer, slots)
             outcome = "complete"
@@ -171,7 +172,7 @@ def finish(run: Run) -> int:
         print("everything was there already; nothing was trained")
     if failed:
         again = options.command(name, "--retry-failed")
-        print(f"{failed} trials have failed; this trains them again, from their beginning:\n  {again}")
+        print(f"{failed} trials have failed; this goes on with them (from their beginning if code changed):\n  {again}")
     if report.without_value:
         print(f"error: no value in these rows: {', '.join(report.without_value)}", file=sys.stderr)
     if run.unsent:

@@ -93,7 +93,7 @@ def parse_options(arguments: list[str] | None = None) -> Options:
         "--estimate": "time some steps for the plan's estimate",
         "--fresh": "train everything here, also what another sweep of this store has finished",
         "--allow-mixed": "go on although code, torch or machine have changed; tables say which rows mix",
-        "--retry-failed": "train the trials that have failed again, from their beginning (a mended loss)",
+        "--retry-failed": "go on with the trials that have failed: from their checkpoints, or anew with other code",
         "--resume": "go on with a sweep that must exist; --space may be left out",
     }
     for flag, help_text in flags.items():

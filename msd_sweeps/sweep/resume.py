@@ -133,6 +133,8 @@ def check_fingerprints(trials: Iterable[TrialRecord], now: Callable[[Trial], Fin
     known: dict[str, list[str]] = {}
     found = []
     for trial in trials:
+        if trial.is_retried:  # the queue lets it begin anew where something differs
+            continue
         key = f"{trial.cell} {trial.config['data']} {trial.fingerprints}"
         if key not in known:
             here = now(trial.configuration)

@@ -164,6 +164,9 @@ class TrialQueue:
         return trial
 
     def _resume(self, trial: TrialRecord) -> TrialRecord:
+        now = self._inputs(trial.configuration).fingerprint
+        if trial.is_retried and trial.epochs and trial.fingerprints[-1] != now:  # it begins anew, as with a mended loss
+            trial.apply(self.run.record("retry", trial=trial.trial))
         # Only a copy that broke off is looked for again: other trials go on from their own checkpoints.
         if not (trial.source and self._copied(trial)):
             self._record_start(trial, trial.attempts + 1)
@@ -236,7 +239,7 @@ class TrialQueue:
         return done + [(trial, "stopped", f"by {scheduler}") for trial in lost]
 
     def end(self, name: str, state: str, reason: str = "", traceback: str = "") -> Job | None:
-        """Record how a trial ended and delete its checkpoints if it is final; its job, or None if it had ended.
+        """Record how a trial ended and delete its checkpoints if nothing needs them; its job, or None if it had ended.
 
         The sweep is in trouble once the first trials have all failed in the same way.
         """
@@ -248,7 +251,7 @@ class TrialQueue:
         if len(self._first_ends) < SAME_FAILURES:
             self._first_ends.append((state, reason, traceback))
             self.trouble = self.trouble or common_failure(self._first_ends)
-        if trial.is_final:
+        if not trial.needs_checkpoints:
             self.run.remove_checkpoints(place(job.folder))
         return job
 

@@ -146,6 +146,8 @@ class Worker:
             found = checkpoint.newest(place(job.folder), job.reported) if job.reported else None
             self.cohort.admit(trial, checkpoint.load(found) if found else None)
             self._afresh |= {job.trial} if job.reported and found is None else set()
+            if found is None and self.rank == 0:  # what an earlier beginning has left would push the new ones out
+                checkpoint.remove(place(job.folder))
         except StoreError:
             raise
         except Exception as error:

@@ -5,8 +5,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from msd_sweeps.catalog.networks import NETWORKS
+from msd_sweeps.distill import checkpoint
 from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.trial import Trial
+from msd_sweeps.sweep.resume import check_fingerprints
 from msd_sweeps.sweep.store_sync import StoreSync
 from msd_sweeps.sweep.trial_queue import Pause
 from tests.stores import flaky_store
@@ -15,6 +17,7 @@ from tests.sweep.life import (
     CONDITIONAL,
     EPOCHS,
     GRID,
+    NO_INPUTS,
     SAME_AS_BASELINE,
     SEARCH,
     SMALL,
@@ -353,6 +356,32 @@ def test_resumed_sweeps_and_deaths_with_progress_in_between_are_no_failures(tmp_
     life.epoch(trial)
     life.queue.retry(trial.trial, "its Tune actor died")
     assert (life.next(), trial.state) == (trial, "running")
+
+
+@pytest.mark.parametrize("is_changed", [False, True])
+def test_a_failed_trial_keeps_its_checkpoints_and_goes_on_from_them_unless_code_has_changed(is_changed, tmp_path):
+    now = {"training code": "a"}
+    life = Life(make(GRID), tmp_path, inputs=lambda trial: NO_INPUTS._replace(fingerprint=dict(now)))
+    failed, finished = life.next(), life.next()
+    folders = {trial.trial: life.queue.run.checkpoints / trial.trial for trial in (failed, finished)}
+    for folder in folders.values():
+        checkpoint.write(folder, 1, b"state")
+    life.epoch(failed)
+    life.end(failed, "failed")
+    life.finish(finished)
+    assert [folder.exists() for folder in folders.values()] == [True, False]
+    life.resume()
+    life.queue.run.remove_left_over_checkpoints()
+    assert checkpoint.newest(folders[failed.trial]) is not None
+    life.queue.run.retry_failed()
+    if is_changed:
+        now["training code"] = "b"
+    life.resume()  # a driver is killed in between
+    check_fingerprints([life.queue.trials[failed.trial]], lambda trial: dict(now))
+    again = life.next()
+    assert (again.trial, again.attempts, len(again.epochs)) == (failed.trial, 2, 0 if is_changed else 1)
+    assert again.fingerprints == [now]
+    assert life.queue.running[again.trial].reported == (0 if is_changed else 1)
 
 
 def test_nothing_is_done_while_a_trial_runs_whose_actor_may_die(tmp_path):

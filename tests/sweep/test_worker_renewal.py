@@ -1,4 +1,4 @@
-"""A worker whose CUDA capture failed ends in order, so that a fresh process goes on; a stand-in captures, without Ray."""
+"""A worker whose CUDA capture failed ends in order, so that a fresh process goes on; without Ray and CUDA."""
 
 import asyncio
 
