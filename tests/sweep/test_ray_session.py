@@ -92,7 +92,7 @@ import ray
 got = []
 signal.signal(signal.SIGTERM, lambda number, frame: got.append(number))
 with session(None, 1, False):
-    ray.get(ray.remote(int).remote())
+    ray.get(ray.remote(lambda: 1).remote())
     os.killpg(0, signal.SIGTERM)
     time.sleep(1)
     print(ray.get(ray.remote(lambda: 42).remote(), timeout=30), len(got))
