@@ -7,7 +7,6 @@ import pytest
 
 from msd_sweeps import run, teach
 from msd_sweeps.records.ledger import FILE_NAME
-from msd_sweeps.records.object_store import COPIES
 from msd_sweeps.report import __main__ as report
 from tests.synthetic_ledger import make_sweep, records, write
 
