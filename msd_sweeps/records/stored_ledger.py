@@ -2,8 +2,8 @@
 
 Stores have no locks, cannot append to a file, and may let an upload through that stood still for an hour. So a driver
 begins a new generation of the ledger from what it has fetched, and nobody else writes to its files; readers choose the
-newest. Not every store publishes a file only when it is whole: a generation has two copies, one is whole while the other
-is written, and the longer one counts.
+newest. Not every store publishes a file only when it is whole: of the two copies of a generation one is whole while the
+other is written, and the longer one counts.
 """
 
 import re

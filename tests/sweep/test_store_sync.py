@@ -157,16 +157,16 @@ def test_a_driver_that_was_taken_over_writes_nothing_more(flaky, folder, tmp_pat
     assert other.taken is None
     assert "was taken over by process" in str(sync.trouble)
     assert (store / CLAIM).size() is not None
+    other.finish(SOON)
 
 
 def test_a_driver_that_stood_still_in_its_upload_hides_nothing_of_the_one_that_took_over(flaky, folder, tmp_path):
     """It wakes up when the other has finished: the upload goes through, and then it would delete checkpoints."""
-    store, wire = flaky
+    store, _ = flaky
     opened, sync = Ledger(folder / FILE_NAME), quick(store, folder)
     of_trial = store / CHECKPOINTS / "a"
     checkpoint.write(of_trial, 1, b"state")
     sync.begin()
-    until(lambda: (store / CLAIM).size() is not None)
     stalled, goes_on = threading.Event(), threading.Event()
     write = sync._ledger.write
 
@@ -176,8 +176,8 @@ def test_a_driver_that_stood_still_in_its_upload_hides_nothing_of_the_one_that_t
         write(content, both)
 
     sync._ledger.write = stall  # type: ignore[method-assign]
-    sync.remove_later(of_trial)
     opened.append("end", trial="a", state="finished", reason="")
+    sync.remove_later(of_trial)
     assert stalled.wait(SOON)
 
     (store / CLAIM).unlink()  # it has run out
