@@ -1,12 +1,14 @@
 """From a plan to a full ledger and its report: what is missing of a sweep is trained, and what is complete is left."""
 
 import math
+import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msd_sweeps.plan.plan import Plan, duration
@@ -47,6 +49,14 @@ def run_sweep(plan: Plan, options: Options, signals: Signals, trainer: "Distilla
             trained = [trial for trial in run.trials.values() if not trial.source]
             record_step_seconds(options.storage, trained, start_seconds)
     return run
+
+
+def check_folder(folder: Path, flag: str) -> None:
+    """Raises InputError where files cannot be written into a folder, which may have to be made; `flag` names it."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        found = "is no folder" if not there.is_dir() else "cannot be written"
+        raise InputError(f"{flag}: {folder} cannot be made, because {there} {found}; choose another {flag}")
 
 
 @contextmanager

@@ -57,7 +57,7 @@ class Options(argparse.Namespace):
     def command(self, name: str, what: str = "--resume") -> str:
         """The command that goes on with the sweep `name`, or does something else with it."""
         given: dict[str, object] = {"--storage": str(self.kept_in)}
-        if what == "--resume":
+        if what in ("--resume", "--retry-failed"):
             given |= {"--reports": str(self.reports), "--address": self.address, "--num-cpus": self.num_cpus}
             what += " --fresh" * self.fresh + " --allow-mixed" * self.allow_mixed + " --verbose" * self.verbose
         defaults = {"--storage": "runs", "--reports": "reports"}
