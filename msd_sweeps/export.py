@@ -67,7 +67,7 @@ def _ledger(name: str, storage: Path | StorePath) -> tuple[Path, Path | StorePat
     if isinstance(storage, Path):
         found = find_ledger(name, storage)
         return found, found.parent.parent
-    from msd_sweeps.records.object_store import StoredLedger
+    from msd_sweeps.records.stored_ledger import StoredLedger
 
     local = working_folder(storage)
     StoredLedger(storage / name).fetch(local / name / "ledger.jsonl")

@@ -65,9 +65,10 @@ def _check_register(model: str, sweep: Sweep) -> None:
 
 
 def _launch(plan: Plan, options: Options, trainer: "Distillation | None") -> int:
-    from msd_sweeps.sweep.launch import finish, run_sweep
+    from msd_sweeps.sweep.launch import check_folder, finish, run_sweep
     from msd_sweeps.sweep.run_state import Interrupted, SweepStopped, noted_signals
 
+    check_folder(options.reports / plan.sweep.name, "--reports")
     again = options.command(plan.sweep.name)
     state = "nothing that was recorded is lost. To go on"
     with noted_signals() as signals:

@@ -1,9 +1,10 @@
 """Teachers: trained once or imported from a file, kept by content, measured before any student sees them."""
 
+import fcntl
 import hashlib
 import json
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import safetensors.torch
@@ -56,6 +57,24 @@ def prepare(
     """
     fix_arithmetic()
     folder = cache / cache_key(trial)
+    with _one_maker(folder):
+        return _prepared(trial, folder, device, progress, checkpoints or folder)
+
+
+@contextmanager
+def _one_maker(folder: Path) -> Iterator[None]:
+    """Wait until no other process makes this teacher; a file system without locks is used without. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a") as file:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _prepared(
+    trial: Trial, folder: Path, device: torch.device, progress: Progress | None, checkpoints: Place
+) -> Teacher:
+    """The teacher in a folder of the cache, made where it is not whole; its maker is alone."""
     card, weights = folder / "teacher.json", folder / "weights.safetensors"
     teacher: Teacher | None = None
     with suppress(FileNotFoundError, ValueError, TypeError):  # a torn card: the teacher is remade
@@ -65,7 +84,7 @@ def prepare(
             raise TeacherError(f"{weights}: damaged (its checksum does not match); delete {folder} to remake it")
         return teacher
     if trial.teacher.path is None:
-        source, (network, seconds) = "trained", _train(trial, checkpoints or folder, device, progress)
+        source, (network, seconds) = "trained", _train(trial, checkpoints, device, progress)
     else:
         source, network, seconds = "imported", _network(trial, trial.teacher.path), 0.0
     splits = data.load(trial.data.whole).to(device)
@@ -87,7 +106,7 @@ def prepare(
     )
     write_whole(weights, content)
     write_whole(card, (json.dumps(teacher.record(), indent=1) + "\n").encode())
-    checkpoint.remove(checkpoints or folder)
+    checkpoint.remove(checkpoints)  # the files above are on the disk
     return teacher
 
 

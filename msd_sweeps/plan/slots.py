@@ -12,7 +12,7 @@ from typing import NamedTuple
 from msd_sweeps.catalog.networks import NETWORKS
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.errors import InputError
-from msd_sweeps.space.schema import Resources
+from msd_sweeps.space.sections import Resources
 from msd_sweeps.space.trial import Trial
 
 Node = Mapping[str, float]

@@ -1,4 +1,4 @@
-"""Folders in object stores, named by a URI such as `s3://bucket/runs`, and the ledger that is kept in one.
+"""Folders in object stores, named by a URI such as `s3://bucket/runs`.
 
 The only home of pyarrow's file systems; nothing of it is loaded before a store is asked for something.
 """
@@ -18,11 +18,8 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
-from msd_sweeps.records.files import write_whole
-from msd_sweeps.records.ledger import FILE_NAME
 from msd_sweeps.space.secrets import secrets_in, without_secrets
 
-COPIES = (FILE_NAME, "ledger.second.jsonl")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|(s3|gs|gcs|abfss?|hdfs|viewfs|file):")
 _PAUSES_SECONDS = (1.0, 5.0, 20.0)
 _EXPECTED = (
@@ -215,57 +212,3 @@ def _file_system(scheme: str, host: str, query: str) -> tuple[Any, str]:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:300]
-
-
-class StoredLedger:
-    """The ledger in a sweep's folder in a store. All methods raise StoreError.
-
-    Stores cannot append to a file, and not every store publishes a file only when it is whole. So there are two copies:
-    one is whole while the other is written, and the longer one counts.
-    """
-
-    def __init__(self, folder: StorePath):
-        self.folder, self._copies = folder, [folder / name for name in COPIES]
-
-    def size(self) -> int | None:
-        """Bytes of the longer copy; None where there is no ledger."""
-        return max((size for copy in self._copies if (size := copy.size()) is not None), default=None)
-
-    def read(self) -> bytes:
-        """The whole lines of the longer copy; empty where there is no ledger."""
-        found = [b""]
-        for copy in self._copies:
-            with suppress(FileNotFoundError):
-                found.append(whole_lines(copy.read_bytes()))
-        return max(found, key=len)
-
-    def write(self, content: bytes, both: bool = False) -> None:
-        """Write the ledger over the shorter copy; over both, one after the other, when nothing more will come."""
-        shorter_first = sorted((copy.size() or 0, copy) for copy in self._copies)
-        for size, copy in shorter_first if both else shorter_first[:1]:
-            if size != len(content):
-                copy.write_bytes(content)
-
-    def fetch(self, path: Path) -> str | None:
-        """Bring the ledger at `path` up to the one in the store, unless it already has more.
-
-        Where each has records that the other lacks, the store's replaces the local one, because other drivers have
-        gone on from it; the local one is set aside. Returns a message about that, or None.
-        """
-        stored = self.read()
-        local = whole_lines(path.read_bytes()) if path.exists() else b""
-        if local.startswith(stored):
-            return None
-        message = None
-        if not stored.startswith(local):
-            aside = path.with_name(f"ledger.set-aside-{time.strftime('%Y%m%d-%H%M%S')}.jsonl")
-            path.replace(aside)
-            message = f"{path} has records that {self.folder} lacks, and other drivers went on there: it was set aside "
-            message += f"as {aside.name}"
-        write_whole(path, stored)
-        return message
-
-
-def whole_lines(content: bytes) -> bytes:
-    """The content without a last line that is not complete."""
-    return content[: content.rfind(b"\n") + 1]

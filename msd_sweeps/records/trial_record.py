@@ -84,6 +84,8 @@ class TrialRecord:
     reason: str = ""
     traceback: str = ""
     attempts: int = 0
+    is_retried: bool = False
+    """Whether it had failed and has not been started again since."""
     source: str = ""
     """The sweep that trained it, where it was taken over from another's ledger; empty for one that was trained here."""
     fingerprints: list[Fingerprint] = field(default_factory=list)
@@ -123,6 +125,11 @@ class TrialRecord:
         return self.state in FINAL_STATES
 
     @property
+    def needs_checkpoints(self) -> bool:
+        """Whether it may go on from its checkpoints: a failed trial can be retried."""
+        return not self.is_final or self.state in FAILURES
+
+    @property
     def has_every_epoch(self) -> bool:
         """Whether nothing is left to train of it."""
         return bool(self.epochs) and bool(self.epochs[-1].epoch >= self.config["recipe"]["epochs"])
@@ -139,7 +146,7 @@ class TrialRecord:
     def apply(self, record: Record) -> None:
         """Take in one more record of this trial."""
         if record["event"] == "start":
-            self.attempts = record["attempt"]
+            self.attempts, self.is_retried = record["attempt"], False
             fingerprint = _PARTS.setdefault(json.dumps(found := record.get("fingerprint", {})), found)
             if fingerprint not in self.fingerprints:
                 self.fingerprints.append(fingerprint)
@@ -158,9 +165,11 @@ class TrialRecord:
         elif record["event"] == "end":
             self.state, self.reason = record["state"], record["reason"]
             self.traceback = record.get("traceback", "")
-        elif record["event"] == "retry":  # it begins again, perhaps with other code
-            self.state, self.reason, self.traceback = "interrupted", "", ""
-            self.epochs.clear()
+        elif record["event"] == "retry":
+            self.state, self.reason, self.traceback, self.is_retried = "interrupted", "", "", True
+            if not record.get("keeps_epochs"):
+                self.epochs.clear()
+                self.fingerprints.clear()
         elif record["event"] == "label":  # a baseline that began before it was found to be a winner, too
             self.label, self.levels = record["label"], record["levels"]
             self.search_trial = record["search_trial"]

@@ -59,7 +59,7 @@ def _find(name: str, storage: Place, folder: Path) -> Path:
     """The ledger of a sweep, fetched into `folder` from an object store. Raises LedgerError, StoreError."""
     if isinstance(storage, Path):
         return find_ledger(name, storage)
-    from msd_sweeps.records.object_store import StoredLedger
+    from msd_sweeps.records.stored_ledger import StoredLedger
 
     path = folder / Path(name).name / FILE_NAME
     StoredLedger(storage / name).fetch(path)

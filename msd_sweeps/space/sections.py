@@ -47,6 +47,9 @@ class Resources(Settings):
     """Between two checkpoints: what a fault may cost, beside the epoch that runs."""
     wait_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 300
     """How long a sweep on a cluster waits for nodes while it has room for no slot, at its start and later."""
+    max_failures: Annotated[int, Field(ge=0)] = 3
+    """As in Ray Tune: a trial whose workers die more often than this without an epoch in between has failed. Lost
+    nodes, preemption and resumed sweeps do not count."""
 
     @model_validator(mode="after")
     def _check_once(self) -> Self:

@@ -7,6 +7,8 @@
   that begin and those that are stopped. A slot waits for the answer where a search decides something; otherwise it
   may be one round ahead.
 - Where workers die, their trials wait again, in front of all others, and go on from their checkpoints.
+- Trials that were twice in a slot whose workers died, without an epoch in between, are suspects. One after another they
+  get a slot to themselves until they make progress, so only the one at fault is given up.
 - Every submission gets each epoch's result once, in order, and then one end, unless it is dropped.
 """
 
@@ -14,70 +16,13 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
-from msd_sweeps.records.fingerprint import Fingerprint
 from msd_sweeps.records.trial_record import EpochResult
-from msd_sweeps.space.own_code import Source
+from msd_sweeps.sweep.job import Job, Orders, Round
 
-MOST_ATTEMPTS = 3
-"""A trial whose workers, or whose Tune actor, die this often has failed."""
-
-
-class Inputs(NamedTuple):
-    """What a trial reads: data, and a teacher's weights by path or URI. Every worker has to find the same bytes."""
-
-    data_sha256: str
-    weights: str
-    weights_sha256: str
-    fingerprint: Fingerprint = {}
-    code: tuple[Source, ...] = ()
-    """The modules of one's own."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """All that a worker needs to train a trial, or to go on with it."""
-
-    trial: str
-    """The trial's id."""
-    config: str
-    """The trial's configuration as JSON, with absolute paths."""
-    stream: str
-    """Trials of the same stream can share a cohort."""
-    folder: str
-    """The trial's checkpoints, a path or a URI."""
-    inputs: Inputs
-    keep: str = ""
-    """Where the weights are kept when it has finished, a path or a URI; empty: nowhere."""
-    submission: int = 1
-    """The attempt with which the driver submitted the trial; a resubmitted trial has a larger number."""
-    attempt: int = 1
-    """The submission's number, and one more for each time that the workers died."""
-    reported: int = 0
-    """Epochs that the driver knows."""
-    rungs: tuple[int, ...] | None = None
-    """Epochs after which a trial of a search may be stopped; None for any other trial."""
-
-    def decides(self, result: EpochResult) -> bool:
-        """Whether a search decides something after this result."""
-        return self.rungs is not None and (result.state != "running" or result.epoch in self.rungs)
-
-
-class Orders(NamedTuple):
-    """What a slot does before its next epoch: it drops trials, admits jobs, or ends."""
-
-    admit: list[Job]
-    drop: list[str]
-    close: bool
-
-
-class Round(NamedTuple):
-    """What a slot's students gave in one epoch."""
-
-    number: int
-    results: list[EpochResult]
+_SUSPECT_DEATHS = 2
 
 
 class Dispatcher:
@@ -86,9 +31,9 @@ class Dispatcher:
     A method that awaits nothing is not interrupted by others, so it needs no lock.
     """
 
-    def __init__(self, pack: int):
-        """pack: students of a slot."""
-        self.pack = pack
+    def __init__(self, pack: int, max_failures: int = 3):
+        """pack: students of a slot. max_failures: deaths of its workers, without progress, that a trial survives."""
+        self.pack, self.max_failures = pack, max_failures
         self.waiting: list[Job] = []
         self.seated: dict[int, dict[str, Job]] = {}
         self.lost: dict[int, Any] = {}
@@ -159,22 +104,26 @@ class Dispatcher:
         self._changed.set()
         return list(self.lost.values())
 
-    async def enter(self, slot: int) -> None:
-        """A slot's workers have started, or started again; the trials that they had go on from their checkpoints."""
-        self._requeue(slot)
+    async def enter(self, slot: int, is_death: bool = True) -> None:
+        """A slot's workers have started, or started again; the trials that they had go on from their checkpoints.
+
+        is_death: False where the workers are about to be replaced in order.
+        """
+        self._requeue(slot, is_death)
         self.seated[slot] = {}
 
-    async def vacate(self, slot: int, controller: Any) -> None:
+    async def vacate(self, slot: int, controller: Any, is_death: bool = True) -> None:
         """A slot's workers have died. Any slot may take their trials, as their host may never come back.
 
-        controller: the handle of the actor that starts the workers again.
+        controller: the handle of the actor that starts the workers again. is_death: False where a node was lost, which
+        is no fault of the trials.
         """
-        self._requeue(slot)
+        self._requeue(slot, is_death)
         self.lost[slot] = controller
 
     async def leave(self, slot: int, failure: str | None) -> None:
         """A slot has ended for good: the others take its trials over; without others the trials fail."""
-        self._requeue(slot)
+        self._requeue(slot, False)
         if failure is not None and not self.seated and not self.lost:
             self.failure = failure
             for job in self.waiting:
@@ -201,14 +150,22 @@ class Dispatcher:
             stream = self.waiting[0].stream if self.waiting else stream
         if self.closed or self.seated.get(slot) is not seats:
             return Orders([], drop, True)
-        # Trials from the beginning take passes of the teacher for themselves, so several begin together.
-        may_begin = free >= fewest_together(self.pack)
-        fitting = [job for job in self.waiting if job.stream == stream and (job.reported or may_begin)]
-        admitted = fitting[:free]
+        admitted = self._next_of(stream, free, seats)
         for job in admitted:
             self.waiting.remove(job)
             seats[job.trial] = job
         return Orders(admitted, drop, False)
+
+    def _next_of(self, stream: str | None, free: int, seats: dict[str, Job]) -> list[Job]:
+        """The trials of a stream that take the free seats of a slot."""
+        if any(job.is_alone for job in seats.values()):
+            return []
+        # Trials from the beginning take passes of the teacher for themselves, so several begin together.
+        may_begin = free >= fewest_together(self.pack)
+        fitting = [job for job in self.waiting if job.stream == stream and (job.reported or may_begin)]
+        if not seats and fitting and fitting[0].is_alone:
+            return fitting[:1]
+        return [job for job in fitting if not job.is_alone][:free]
 
     async def give_up(self, slot: int, reason: str) -> None:
         """A slot cannot go on, and nor could others: every trial is interrupted and the slots end."""
@@ -227,7 +184,9 @@ class Dispatcher:
             if job is None or (result.state == "running" and result.epoch <= job.reported):
                 continue
             if result.state == "running":
-                seats[result.trial] = replace(job, reported=result.epoch)
+                seats[result.trial] = replace(job, reported=result.epoch, deaths=0, is_suspect=False)
+                if job.is_suspect and not is_dropped:
+                    self._make_room(slot, seats)
             else:
                 del seats[result.trial]
                 self.dropped.discard((slot, result.trial))
@@ -252,21 +211,33 @@ class Dispatcher:
             self._changed.clear()
             await self._changed.wait()
 
+    def _make_room(self, slot: int, seats: dict[str, Job]) -> None:
+        """A trial that was a suspect leaves its slot to the next suspect, and goes on after the last of them."""
+        places = [place for place, job in enumerate(self.waiting, 1) if job.is_suspect]
+        if places:
+            ((trial, job),) = seats.items()
+            self.waiting.insert(places[-1], job)
+            self.dropped.add((slot, trial))
+            seats.clear()
+
     def _let_go(self, trial: str) -> None:
         self.waiting = [job for job in self.waiting if job.trial != trial]
         self.dropped |= {(slot, trial) for slot, jobs in self.seated.items() if trial in jobs}
 
-    def _requeue(self, slot: int) -> None:
+    def _requeue(self, slot: int, is_death: bool) -> None:
         """A slot has no workers now: those of its trials that may go on wait again."""
-        again = []
-        for trial, job in self.seated.pop(slot, {}).items():
+        again, left = [], self.seated.pop(slot, {})
+        for trial, job in left.items():
             if (slot, trial) in self.dropped:
-                self.dropped.discard((slot, trial))
                 continue
-            if job.attempt >= MOST_ATTEMPTS:
-                self._fail(job, f"its workers died {MOST_ATTEMPTS} times")
+            deaths = job.deaths + is_death
+            if deaths > self.max_failures and len(left) == 1:
+                self._fail(job, f"its workers died {deaths} times without progress")
                 continue
-            again.append(replace(job, attempt=job.attempt + 1))
+            is_new = not job.is_suspect and deaths >= min(_SUSPECT_DEATHS, self.max_failures + 1)
+            counted = replace(job, deaths=deaths, suspicions=job.suspicions + is_new)
+            again.append(replace(counted, attempt=job.attempt + 1, is_suspect=job.is_suspect or is_new))
+        self.dropped = {(of_slot, trial) for of_slot, trial in self.dropped if of_slot != slot}
         self.waiting[:0] = again
         self.lost.pop(slot, None)
         self._changed.set()

@@ -1,6 +1,7 @@
 """From a plan to a full ledger and its report: what is missing of a sweep is trained, and what is complete is left."""
 
 import math
+import os
 import sys
 import time
 import uuid
@@ -8,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msd_sweeps.plan.plan import Plan, duration
@@ -51,6 +53,14 @@ def run_sweep(plan: Plan, options: Options, signals: Signals, trainer: "Distilla
             record_step_seconds(options.storage, trained, start_seconds)
             record_spread(options.storage, run.sweep.base, run.sweep.space.report.value, run.trials.values())
     return run
+
+
+def check_folder(folder: Path, flag: str) -> None:
+    """Raises InputError where files cannot be written into a folder, which may have to be made; `flag` names it."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        found = "is no folder" if not there.is_dir() else "cannot be written"
+        raise InputError(f"{flag}: {folder} cannot be made, because {there} {found}; choose another {flag}")
 
 
 @contextmanager
@@ -121,8 +131,9 @@ def _train(run: Run, plan: Plan, trainer: "Distillation") -> float | None:
     started, options = time.time(), run.options
     progress = Progress(run.sweep, run.trials, plan.trials)
     run.say, run.show = progress.say, progress.update
-    cluster = session(options.address, options.num_cpus, options.verbose) if options.address else nullcontext()
-    with progress.live, cluster:  # a cluster is joined first, to see whether its nodes have GPUs
+    ray = session(options.address, options.num_cpus, options.verbose, options.command(run.sweep.name))
+    # A cluster is joined first, to see whether its nodes have GPUs.
+    with progress.live, ray if options.address else nullcontext():
         if run.store_sync is not None:
             run.store_sync.say = run.say
         entries = trainer.prepare(run)
@@ -138,7 +149,7 @@ def _train(run: Run, plan: Plan, trainer: "Distillation") -> float | None:
                 run.say(told)
             if not run.is_complete:
                 plan = replace(plan, measured_pack=trainer.pack)
-                with nullcontext() if options.address else session(None, options.num_cpus, options.verbose):
+                with nullcontext() if options.address else ray:
                     slots = plan_for_cluster(plan, run.say) if options.address else plan.slots_here(options.num_cpus)
                     run_trials(run, queue, trainer, slots)
             outcome = "complete"
@@ -176,7 +187,7 @@ def finish(run: Run) -> int:
         print("everything was there already; nothing was trained")
     if failed:
         again = options.command(name, "--retry-failed")
-        print(f"{failed} trials have failed; this trains them again, from their beginning:\n  {again}")
+        print(f"{failed} trials have failed; this goes on with them (from their beginning if code changed):\n  {again}")
     if report.without_value:
         print(f"error: no value in these rows: {', '.join(report.without_value)}", file=sys.stderr)
     code = 0 if options.register is None else 1

@@ -58,7 +58,7 @@ class Options(argparse.Namespace):
     def command(self, name: str, what: str = "--resume") -> str:
         """The command that goes on with the sweep `name`, or does something else with it."""
         given: dict[str, object] = {"--storage": str(self.kept_in)}
-        if what == "--resume":
+        if what in ("--resume", "--retry-failed"):
             given |= {"--reports": str(self.reports), "--address": self.address, "--num-cpus": self.num_cpus}
             given["--register"] = self.register
             what += " --fresh" * self.fresh + " --allow-mixed" * self.allow_mixed + " --verbose" * self.verbose
@@ -96,7 +96,7 @@ def parse_options(arguments: list[str] | None = None) -> Options:
         "--estimate": "time some steps for the plan's estimate",
         "--fresh": "train everything here, also what another sweep of this store has finished",
         "--allow-mixed": "go on although code, torch or machine have changed; tables say which rows mix",
-        "--retry-failed": "train the trials that have failed again, from their beginning (a mended loss)",
+        "--retry-failed": "go on with the trials that have failed: from their checkpoints, or anew with other code",
         "--resume": "go on with a sweep that must exist; --space may be left out",
     }
     for flag, help_text in flags.items():

@@ -19,14 +19,14 @@ from msd_sweeps.records.object_store import StoreError, StorePath
 from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space import own_code
 from msd_sweeps.space.errors import InputError
-from msd_sweeps.space.schema import Resources
+from msd_sweeps.space.sections import Resources
 from msd_sweeps.space.trial import Trial, identity, teacher_identity
-from msd_sweeps.sweep.dispatcher import Inputs
+from msd_sweeps.sweep.job import Inputs
 from msd_sweeps.sweep.ray_session import nodes
 from msd_sweeps.sweep.resume import check_fingerprints
 from msd_sweeps.sweep.run_state import Run, SweepStopped
 from msd_sweeps.sweep.store_sync import fetch_teacher, keep_teacher
-from msd_sweeps.sweep.worker import WorkerGroups
+from msd_sweeps.sweep.worker_groups import WorkerGroups
 
 TEACHERS = "teachers"
 _QUIET_SECONDS = 10.0

@@ -3,15 +3,20 @@
 import contextlib
 import gc
 import logging
+import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
+from functools import partial
 from typing import Any
+from unittest import mock
 
 import ray
+import ray._private.services
 import ray.autoscaler.sdk
 
 from msd_sweeps.plan.plan import Plan, local_cpus, local_gpus
@@ -26,15 +31,17 @@ _KNOCK_SECONDS = 10.0
 _ROOM_POLL_SECONDS = 2.0
 _SIGNAL_POLL_SECONDS = 0.01
 _LOOK_SECONDS = 3.0
+_REFUSALS = 2
 
 
 @contextlib.contextmanager
-def session(address: str | None, cpus: int | None, verbose: bool) -> Iterator[None]:
+def session(address: str | None, cpus: int | None, verbose: bool, again: str = "") -> Iterator[None]:
     """A local Ray, or a connection to a running cluster, for as long as the context lasts.
 
-    address: auto or HOST:PORT; None for a local Ray, with so many CPUs, or all. The handler of SIGTERM stays the one
-    from before, although Ray sets its own. Raises InputError where the address does not answer, SweepStopped where a
-    local Ray does not come up, Interrupted by SIGTERM while Ray starts.
+    address: auto or HOST:PORT; None for a local Ray, with so many CPUs, or all. again: the command to go on, which is
+    shown when Ray's head ends. The handler of SIGTERM stays the one from before, although Ray sets its own. Raises
+    InputError where the address does not answer, SweepStopped where a local Ray does not come up, Interrupted by
+    SIGTERM while Ray starts.
     """
     on_sigterm = signal.getsignal(signal.SIGTERM)
     level = logging.INFO if verbose else logging.ERROR
@@ -58,10 +65,14 @@ def session(address: str | None, cpus: int | None, verbose: bool) -> Iterator[No
             f"{where} ({str(error).splitlines()[0]}). Is it running, and does this machine have its token "
             "(RAY_AUTH_MODE=token, ~/.ray/auth_token)?"
         ) from error
+    over = threading.Event()
+    watch = threading.Thread(target=_watch_head, args=(over, again), daemon=True)
     try:
         _answer_sigterm(on_sigterm)
+        watch.start()
         yield
     finally:
+        over.set()
         # A thread that lets go of one of Ray's objects while Ray ends takes the process with it, and garbage is
         # collected in any thread, such as the mirror's.
         gc.collect()
@@ -76,15 +87,19 @@ def _start_local(cpus: int, verbose: bool, level: int) -> None:
     """Start a Ray of this machine, again where a busy machine has kept it from coming up within Ray's half minute."""
     for more_starts in reversed(range(_STARTS)):
         try:
-            ray.init(
-                address="local",
-                num_cpus=cpus,
-                num_gpus=local_gpus(),
-                include_dashboard=False,
-                object_store_memory=_OBJECT_STORE_BYTES,
-                log_to_driver=verbose,
-                logging_level=level,
-            )
+            # A signal to the driver's process group, as `timeout` sends it, must not end what the driver needs for its
+            # own orderly end. Ray has no option for that; a driver that is killed still takes its daemons along.
+            popen = partial(ray._private.services.ConsolePopen, start_new_session=True)
+            with mock.patch.object(ray._private.services, "ConsolePopen", popen):
+                ray.init(
+                    address="local",
+                    num_cpus=cpus,
+                    num_gpus=local_gpus(),
+                    include_dashboard=False,
+                    object_store_memory=_OBJECT_STORE_BYTES,
+                    log_to_driver=verbose,
+                    logging_level=level,
+                )
             return
         except Exception as error:
             if type(error) is not Exception:  # Ray raises a bare Exception for this alone
@@ -92,6 +107,27 @@ def _start_local(cpus: int, verbose: bool, level: int) -> None:
             ray.shutdown()
             if not more_starts:
                 raise SweepStopped(f"Ray did not come up in {_STARTS} starts; is this machine overloaded?") from error
+
+
+def _watch_head(over: threading.Event, again: str) -> None:
+    """End this process when Ray's head has ended: Ray would be silent for a minute, and then end it without a word.
+
+    A head that does not answer may be behind a network that heals; one that is gone refuses the connection.
+    """
+    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    refused = 0
+    while not over.wait(_LOOK_SECONDS):
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _KNOCK_SECONDS).close()
+            refused = 0
+        except ConnectionRefusedError:
+            refused += 1
+        except OSError:
+            refused = 0
+        if refused >= _REFUSALS and not over.is_set():
+            told = f"error: Ray's head ({host}:{port}) has ended; nothing that was recorded is lost. To go on:"
+            print(f"\n{told}\n  {again}", file=sys.stderr, flush=True)
+            os._exit(1)
 
 
 def _shut_down() -> None:

@@ -12,8 +12,8 @@ from msd_sweeps.records import ledger
 from msd_sweeps.records.fingerprint import Fingerprint, counted, differences
 from msd_sweeps.records.header import Launch, header_of
 from msd_sweeps.records.ledger import FILE_NAME
-from msd_sweeps.records.object_store import StoredLedger
 from msd_sweeps.records.ranking import best_first, measured
+from msd_sweeps.records.stored_ledger import StoredLedger
 from msd_sweeps.records.trial_record import TrialRecord, Trials, trials_of
 from msd_sweeps.space.designs import PlannedTrial, Sweep, fresh_seeds
 from msd_sweeps.space.errors import InputError, nearest
@@ -133,6 +133,8 @@ def check_fingerprints(trials: Iterable[TrialRecord], now: Callable[[Trial], Fin
     known: dict[str, list[str]] = {}
     found = []
     for trial in trials:
+        if trial.is_retried:  # the queue lets it begin anew where something differs
+            continue
         key = f"{trial.cell} {trial.config['data']} {trial.fingerprints}"
         if key not in known:
             here = now(trial.configuration)

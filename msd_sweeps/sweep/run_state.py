@@ -140,10 +140,10 @@ class Run:
         return written
 
     def retry_failed(self) -> None:
-        """Let the trials that have failed begin again."""
+        """Let the trials that have failed go on."""
         for trial in self.trials.values():
             if trial.state in FAILURES:
-                trial.apply(self.record("retry", trial=trial.trial))
+                trial.apply(self.record("retry", trial=trial.trial, keeps_epochs=True))
 
     @property
     def checkpoints(self) -> Place:
@@ -172,7 +172,7 @@ class Run:
             left: list[Place] = list(self.checkpoints.glob("*"))
             for folder in left:
                 trial = self.trials.get(folder.name)
-                if trial is not None and trial.is_final:
+                if trial is not None and not trial.needs_checkpoints:
                     self.remove_checkpoints(folder)
 
     def close(self) -> None:
@@ -183,7 +183,8 @@ class Run:
             self.store_sync.finish(copy_seconds)
         if self.mirror is not None:
             self.unsent = self.mirror.close(mirror_seconds)
-        if self.store_sync is not None and self.is_stored and self.is_complete:
+        is_over = self.is_complete and not any(trial.needs_checkpoints for trial in self.trials.values())
+        if self.store_sync is not None and self.is_stored and is_over:
             self.store_sync.remove_checkpoints()
 
 

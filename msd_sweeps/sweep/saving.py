@@ -36,17 +36,18 @@ class Saver:
         self.written = time.monotonic()
         """When everything that was copied was also written, or the slot had nothing to write."""
 
-    def save(self, students: Mapping[str, tuple[Place, Student]]) -> None:
+    def save(self, students: Mapping[str, tuple[Place, Student]], now: bool = False) -> None:
         """Copy the students that have learned since, if that is due; without, a trial goes back further after a fault.
 
-        students: with the folders of their checkpoints, by their trials. Raises CheckpointError for an earlier write:
-        at once on a disk, and where an object store has taken nothing for `unsaved_seconds`.
+        now: it is due, and the copies are written before training goes on. students: with the folders of their
+        checkpoints, by their trials. Raises CheckpointError for an earlier write: at once on a disk, and where an
+        object store has taken nothing for `unsaved_seconds`.
         """
-        if self._writing is not None and self._writing.done():
+        if now or (self._writing is not None and self._writing.done()):
             self.flush()
         began = time.monotonic()
         is_due = began - self._copied >= max(self._seconds, self._copying_seconds / _SHARE)
-        if self._writing is not None or not is_due:
+        if self._writing is not None or not (is_due or now):
             return
         new = {name: one for name, one in students.items() if self._epochs.get(name) != one[1].epoch}
         copies = [(folder, student.epoch, copied(student.state())) for folder, student in new.values()]
@@ -56,6 +57,8 @@ class Saver:
         self._copying_seconds = self._copied - began
         self._epochs = {name: student.epoch for name, (_, student) in students.items()}
         self._writing = self._thread.submit(self._write, copies)
+        if now:
+            self.flush()
 
     def flush(self) -> None:
         """Wait until what was copied is written. Raises as `save`."""

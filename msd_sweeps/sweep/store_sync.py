@@ -13,7 +13,8 @@ from typing import Any
 from msd_sweeps.distill import checkpoint
 from msd_sweeps.records.files import write_whole
 from msd_sweeps.records.ledger import FILE_NAME
-from msd_sweeps.records.object_store import Place, StoredLedger, StoreError, StorePath, patient, whole_lines
+from msd_sweeps.records.object_store import Place, StoreError, StorePath, patient
+from msd_sweeps.records.stored_ledger import StoredLedger, whole_lines
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.sweep.lock import described, locked, this_driver
 
@@ -27,8 +28,8 @@ _PAUSE = 10
 class Claim:
     """This driver's claim on a sweep in a store; it has to be renewed several times in CLAIM_SECONDS.
 
-    Object stores have no locks, so it is advisory: two drivers that start in the same instant may both get it. Its
-    methods raise StoreError.
+    Object stores have no locks, so it is advisory, and keeps people from starting a sweep twice. Which driver counts is
+    decided by the generations of the ledger. Its methods raise StoreError.
     """
 
     def __init__(self, store: StorePath, folder: Path):
@@ -50,13 +51,15 @@ class Claim:
             self._own.write_text(json.dumps(self._content))
         self._write()
 
-    def renew(self) -> str | None:
-        """Show other drivers that this one lives. Returns the driver that has taken the sweep over, if one has."""
-        held = _read(self._file)
-        if held.get("token") != self._content["token"]:
-            return described(held) if held else "a driver that has ended"
+    def renew(self) -> None:
+        """Show other drivers that this one lives."""
         self._write()
-        return None
+
+    @property
+    def holder(self) -> str:
+        """Who has the sweep now, in words."""
+        held = _read(self._file)
+        return described(held) if held else "a driver that has ended"
 
     def release(self) -> None:
         self._file.unlink(missing_ok=True)
@@ -102,6 +105,7 @@ class StoreSync:
         try:
             self._claim.take()
             message = self._ledger.fetch(self._path)
+            self._ledger.begin(whole_lines(self._path.read_bytes()) if self._path.exists() else b"")
         except StoreError as error:
             raise InputError(str(error)) from error
         if message:
@@ -151,13 +155,9 @@ class StoreSync:
 
     def _step(self, is_last: bool) -> None:
         """Renew the claim, copy the ledger where it has grown, delete checkpoints. Raises StoreError, OSError."""
-        holder = self._claim.renew()
-        if holder is not None:
-            self.taken = (
-                f"the sweep was taken over by {holder} ({self.store}); what was recorded here since then stays "
-            )
-            self.taken += f"in {self.folder} alone"
+        if self._is_taken():
             return
+        self._claim.renew()
         if time.monotonic() < self._next_copy and not is_last:
             return
         ended = self._ended_trials[:]  # read before the ledger is: the end of each of these trials is in it
@@ -167,6 +167,8 @@ class StoreSync:
             self._ledger.write(content, both=is_last)
             self._copied_size = len(content)
             self._next_copy = time.monotonic() + _PAUSE * (time.monotonic() - started)
+        if ended and self._is_taken():  # while the ledger was written: others may need the checkpoints
+            return
         for of_trial in ended:
             with suppress(StoreError):  # what is left over is deleted by the next launch
                 checkpoint.remove(of_trial)
@@ -174,6 +176,15 @@ class StoreSync:
         if is_last:
             with suppress(StoreError):  # it runs out by itself
                 self._claim.release()
+
+    def _is_taken(self) -> bool:
+        """Whether another driver has begun after this one, which then has to end. Raises StoreError."""
+        if self._ledger.is_overtaken():
+            self.taken = (
+                f"the sweep was taken over by {self._claim.holder} ({self.store}); what was recorded here since "
+            )
+            self.taken += f"then stays in {self.folder} alone"
+        return self.taken is not None
 
 
 def fetch_others(store: StorePath, storage: Path, name: str) -> None:

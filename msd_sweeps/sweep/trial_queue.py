@@ -8,6 +8,7 @@ gave is recorded in the order of the trials' numbers, then a search stops trials
 
 import enum
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ from msd_sweeps.records.object_store import place
 from msd_sweeps.records.trial_record import EpochResult, TrialRecord
 from msd_sweeps.space.designs import PlannedTrial
 from msd_sweeps.space.trial import Trial
-from msd_sweeps.sweep.dispatcher import MOST_ATTEMPTS, Inputs, Job
+from msd_sweeps.sweep.job import Inputs, Job
 from msd_sweeps.sweep.resume import every_search_trial, is_recorded, is_searched, last_round, reported_trials, searched
 from msd_sweeps.sweep.reuse import FinishedTrials
 from msd_sweeps.sweep.run_state import JOURNAL, SAME_FAILURES, Run, common_failure
@@ -43,6 +44,8 @@ class TrialQueue:
         self.study: Study | None = None
         self._inputs, self._reuse = inputs, reuse
         self._first_ends: list[tuple[str, str, str]] = []
+        self._failures: Counter[str] = Counter()
+        """How often the Tune actor of a trial has died since the trial made progress."""
         self._restarted: set[tuple[str, int]] = set()
         """Trials and attempts that began again without a checkpoint."""
         self._searched = searched(self.trials)
@@ -161,6 +164,9 @@ class TrialQueue:
         return trial
 
     def _resume(self, trial: TrialRecord) -> TrialRecord:
+        now = self._inputs(trial.configuration).fingerprint
+        if trial.is_retried and trial.epochs and trial.fingerprints[-1] != now:  # it begins anew, as with a mended loss
+            trial.apply(self.run.record("retry", trial=trial.trial))
         # Only a copy that broke off is looked for again: other trials go on from their own checkpoints.
         if not (trial.source and self._copied(trial)):
             self._record_start(trial, trial.attempts + 1)
@@ -233,7 +239,7 @@ class TrialQueue:
         return done + [(trial, "stopped", f"by {scheduler}") for trial in lost]
 
     def end(self, name: str, state: str, reason: str = "", traceback: str = "") -> Job | None:
-        """Record how a trial ended and delete its checkpoints if it is final; its job, or None if it had ended.
+        """Record how a trial ended and delete its checkpoints if nothing needs them; its job, or None if it had ended.
 
         The sweep is in trouble once the first trials have all failed in the same way.
         """
@@ -245,18 +251,21 @@ class TrialQueue:
         if len(self._first_ends) < SAME_FAILURES:
             self._first_ends.append((state, reason, traceback))
             self.trouble = self.trouble or common_failure(self._first_ends)
-        if trial.is_final:
+        if not trial.needs_checkpoints:
             self.run.remove_checkpoints(place(job.folder))
         return job
 
     def retry(self, name: str, reason: str) -> Job | None:
-        """Interrupt a trial, which goes on before anything new; it fails after MOST_ATTEMPTS. Gives what `end` does."""
-        trial = self.trials[name]
-        if trial.attempts >= MOST_ATTEMPTS:
-            return self.end(name, "failed", f"{reason} {MOST_ATTEMPTS} times")
+        """Interrupt a trial, which goes on before anything new; after too many failures without progress it has failed.
+
+        Gives what `end` does.
+        """
+        self._failures[name] += 1
+        if self._failures[name] > self.sweep.space.resources.max_failures:
+            return self.end(name, "failed", f"{reason} {self._failures[name]} times without progress")
         job = self.end(name, "interrupted", reason)
         if job is not None:
-            self._interrupted.append(trial)
+            self._interrupted.append(self.trials[name])
         return job
 
     def _record_start(self, trial: TrialRecord, attempt: int, **source: str) -> None:
@@ -271,6 +280,7 @@ class TrialQueue:
             self.run.record("restart", trial=trial.trial, attempt=trial.attempts, epochs_lost=len(trial.epochs))
         if trial.phase == "search":  # only reported trials keep what they predicted
             result = replace(result, predictions=None)
+        self._failures.pop(trial.trial, None)
         trial.apply(self.run.record("epoch", trial=trial.trial, attempt=trial.attempts, **result.recorded()))
 
     def _record_end(self, trial: TrialRecord, state: str, reason: str = "", traceback: str = "") -> None:

@@ -17,12 +17,13 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from msd_sweeps.plan.slots import SlotPlan
-from msd_sweeps.sweep.dispatcher import Dispatcher, Job, fewest_together
+from msd_sweeps.sweep.dispatcher import Dispatcher, fewest_together
+from msd_sweeps.sweep.job import Job
 from msd_sweeps.sweep.prepare import Distillation
 from msd_sweeps.sweep.ray_session import Capacity, nodes
 from msd_sweeps.sweep.run_state import Interrupted, Run, SweepStopped
 from msd_sweeps.sweep.trial_queue import Pause, TrialQueue
-from msd_sweeps.sweep.worker import WorkerGroups
+from msd_sweeps.sweep.worker_groups import WorkerGroups
 
 _CLOSE_SECONDS = 20.0
 _POLL_SECONDS = 30.0
@@ -36,7 +37,7 @@ def run_trials(run: Run, queue: TrialQueue, trainer: Distillation, plan: SlotPla
     # What a lost host would take with it stays where the driver is: without that host the sweep is over anyway.
     here = f"node:{ray.util.get_node_ip_address()}"
     actor = ray.remote(Dispatcher).options(num_cpus=0, resources={here: 0.001}, max_concurrency=1000)
-    dispatcher = actor.remote(plan.pack)
+    dispatcher = actor.remote(plan.pack, run.sweep.space.resources.max_failures)
     slots = trainer.open_slots(plan, dispatcher, run.folder / "ray")
     capacity = Capacity(plan, run.sweep.space.resources.wait_seconds, run.say, nodes)
     driver = Driver(run, queue, dispatcher, slots, capacity)

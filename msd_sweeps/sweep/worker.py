@@ -1,21 +1,17 @@
-"""Slots: worker groups of Ray Train that ask for orders, train an epoch of every student, save and report."""
+"""The workers of a slot: they ask for orders, train an epoch of every student, save and report."""
 
 import socket
-import threading
 import time
 import traceback
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import ray
 import ray.train
 import ray.train.torch
 import torch
-from ray.train import UserCallback
-from ray.train.torch import TorchConfig, TorchTrainer
 
 from msd_sweeps.catalog.datasets import file_sha256
 from msd_sweeps.distill import checkpoint, kept, teacher
@@ -31,82 +27,14 @@ from msd_sweeps.records.object_store import StoreError, local_file, place
 from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space import own_code
 from msd_sweeps.space.trial import Trial
-from msd_sweeps.sweep.dispatcher import Job, Orders
+from msd_sweeps.sweep.job import Job, Orders
 from msd_sweeps.sweep.saving import Saver
 
 _IDLE_SECONDS = 20.0
-_CLOSE_SECONDS = 0.5
-_MOST_WORKER_DEATHS = 100
 
 
-class _Vacate(UserCallback):
-    """Reports to the dispatcher at once that a slot's workers have died: their host may never come back."""
-
-    def __init__(self, dispatcher: Any, slot: int):
-        self._dispatcher, self._slot = dispatcher, slot
-
-    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        controller = ray.get_runtime_context().current_actor
-        ray.get(self._dispatcher.vacate.remote(self._slot, controller))
-
-
-class WorkerGroups:
-    """Each slot is a run of Ray Train in a thread of the driver. One whose host is lost waits for room on any host."""
-
-    def __init__(self, plan: SlotPlan, dispatcher: Any, folder: Path):
-        """folder: for what Ray leaves behind."""
-        self._plan, self._dispatcher, self._folder = plan, dispatcher, folder
-        self._threads: list[threading.Thread] = []
-        self.grow(plan.slots)
-
-    def grow(self, slots: int) -> None:
-        """Start more slots until there are this many."""
-        for slot in range(len(self._threads), slots):
-            self._threads.append(threading.Thread(target=self._hold, args=(slot,), daemon=True))
-            self._threads[-1].start()
-
-    def _hold(self, slot: int) -> None:
-        """Run a slot to its end, and tell the dispatcher about it."""
-        plan, failure = self._plan, None
-        callbacks: list[Any] = [_Vacate(self._dispatcher, slot)]
-        try:
-            TorchTrainer(
-                serve,
-                train_loop_config={"dispatcher": self._dispatcher, "slot": slot, "plan": plan},
-                # NCCL refuses two workers on one GPU, which fractions allow.
-                torch_config=TorchConfig(backend="nccl" if plan.per_worker.get("GPU", 0) >= 1 else "gloo"),
-                scaling_config=ray.train.ScalingConfig(
-                    num_workers=plan.num_workers,
-                    use_gpu=plan.on_gpu,
-                    resources_per_worker=plan.per_worker,
-                    accelerator_type=plan.accelerator_type,
-                    placement_strategy=plan.placement_strategy,
-                ),
-                run_config=ray.train.RunConfig(
-                    name=f"slot-{slot}",
-                    storage_path=str(self._folder.resolve()),
-                    failure_config=ray.train.FailureConfig(max_failures=_MOST_WORKER_DEATHS),
-                    callbacks=callbacks,
-                ),
-            ).fit()
-        except Exception as error:
-            failure = f"slot {slot} ended: {type(error).__name__}: {error}"
-        try:
-            ray.get(self._dispatcher.leave.remote(slot, failure))
-        except Exception:
-            return  # the dispatcher is gone, and nobody waits for this slot
-
-    def close(self, timeout: float) -> None:
-        """End the slots, and wait up to `timeout` seconds for that.
-
-        A slot that waits for a host cannot end by itself, so its controller is killed: a thread that is still inside
-        Ray when Ray is shut down takes the process with it.
-        """
-        end = time.monotonic() + timeout
-        while (here := [thread for thread in self._threads if thread.is_alive()]) and time.monotonic() < end:
-            for controller in ray.get(self._dispatcher.close.remote()):
-                ray.kill(controller)
-            here[0].join(_CLOSE_SECONDS)
+class FreshProcess(Exception):
+    """The worker ends in order, because only a new process can go on: a failed CUDA capture leaves traces."""
 
 
 def serve(settings: dict[str, Any]) -> None:
@@ -161,6 +89,7 @@ class Worker:
                 break
             try:
                 self._follow(orders)
+                self._renew()
             except (StoreError, checkpoint.CheckpointError) as error:  # of every slot; the next orders close this one
                 ray.get(self.dispatcher.give_up.remote(self.slot, str(error)))
                 if self.world_size > 1 and isinstance(error, StoreError):  # the other ranks may have read it
@@ -187,6 +116,13 @@ class Worker:
         self._trained = time.monotonic()
         self._report([*failed, *(replace(result, afresh=result.trial in self._afresh) for result in results)])
 
+    def _renew(self) -> None:
+        """Raises FreshProcess where this process must not go on. Its epoch is saved and reported: nothing is lost."""
+        if self.cohort is not None and self.cohort.stepping.broken:
+            self.save(now=True)
+            ray.get(self.dispatcher.enter.remote(self.slot, False))
+            raise FreshProcess(f"slot {self.slot}: a CUDA graph could not be captured; a new process goes on")
+
     def _orders(self) -> Orders:
         """The same orders for all ranks: rank 0 asks."""
         box: list[Any] = [None]
@@ -211,6 +147,8 @@ class Worker:
             found = checkpoint.newest(place(job.folder), job.reported) if job.reported else None
             self.cohort.admit(trial, checkpoint.load(found) if found else None)
             self._afresh |= {job.trial} if job.reported and found is None else set()
+            if found is None and self.rank == 0:  # what an earlier beginning has left would push the new ones out
+                checkpoint.remove(place(job.folder))
         except StoreError:
             raise
         except Exception as error:
@@ -244,15 +182,16 @@ class Worker:
         ranks = self.rank, self.world_size
         return Cohort(trial, self._teachers[key], self._splits[wanted], self.device, *ranks, self.threads_per_student)
 
-    def save(self, results: Iterable[EpochResult] = ()) -> None:
+    def save(self, results: Iterable[EpochResult] = (), now: bool = False) -> None:
         """Save the seated students that are not done, see `Saver`. Raises CheckpointError.
 
-        results: of the epoch. Where the driver may end a trial after it, nothing of that trial is written any more.
+        now: whatever it costs. results: of the epoch. Where the driver may end a trial after it, nothing of that trial
+        is written any more.
         """
         if self.rank != 0 or self.cohort is None:
             return
         students = {name: one for name, one in self.cohort.students.items() if not one.is_done}
-        self.saver.save({name: (place(self.jobs[name].folder), one) for name, one in students.items()})
+        self.saver.save({name: (place(self.jobs[name].folder), one) for name, one in students.items()}, now)
         if any(result.state != "running" or self.jobs[result.trial].decides(result) for result in results):
             self.saver.flush()
 

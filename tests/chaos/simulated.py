@@ -32,7 +32,7 @@ from msd_sweeps.records.header import DataRecord, TeacherRecord
 from msd_sweeps.records.object_store import place
 from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.trial import Trial
-from msd_sweeps.sweep.dispatcher import Inputs, Job
+from msd_sweeps.sweep.job import Inputs, Job
 from msd_sweeps.sweep.run_state import Run
 
 _IDLE_SECONDS = 20.0

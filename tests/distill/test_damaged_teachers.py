@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -103,3 +105,49 @@ def test_a_torn_card_is_remade(card, tmp_path):
     made = prepared(whole(tmp_path / "teacher.pt"), tmp_path / "cache")
     (made.weights.parent / "teacher.json").write_bytes(card)
     assert prepared(tmp_path / "teacher.pt", tmp_path / "cache") == made
+
+
+@pytest.mark.parametrize("card", [b"", b'{"key": "x", "mod', b"[]", b'{"key": 1}'])
+def test_a_torn_card_is_made_again(card, tmp_path):
+    made = prepared(whole(tmp_path / "teacher.pt"), tmp_path / "cache")
+    path = made.weights.with_name("teacher.json")
+    before = path.read_bytes()
+    path.write_bytes(card)
+    again = prepared(tmp_path / "teacher.pt", tmp_path / "cache")
+    assert (again.weights_sha256, path.read_bytes()) == (made.weights_sha256, before)
+
+
+def test_one_of_two_makers_waits_for_the_other(tmp_path, monkeypatch):
+    """flock is per opened file, so two threads stand for two processes."""
+    path, made, read = whole(tmp_path / "teacher.pt"), [], teacher.read_weights
+
+    def slow(path):
+        made.append(path)
+        time.sleep(0.5)
+        return read(path)
+
+    monkeypatch.setattr(teacher, "read_weights", slow)
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(lambda _: prepared(path, tmp_path / "cache"), range(2)))
+    assert len(made) == 1
+    assert found[0].record() == found[1].record()
+    assert sorted(file.name for file in found[0].weights.parent.iterdir()) == [
+        "lock",
+        "teacher.json",
+        "weights.safetensors",
+    ]
+
+
+def test_a_teacher_is_on_the_disk_before_its_checkpoints_go(tmp_path, monkeypatch):
+    path, order = whole(tmp_path / "teacher.pt"), []
+    sync, remove = os.fsync, teacher.checkpoint.remove
+    monkeypatch.setattr(
+        os, "fsync", lambda number: (order.append(Path(os.readlink(f"/proc/self/fd/{number}")).name), sync(number))
+    )
+    monkeypatch.setattr(teacher.checkpoint, "remove", lambda folder: (order.append("remove"), remove(folder)))
+    made = prepared(path, tmp_path / "cache")
+    names = [name.partition(".")[0] for name in order]
+    folder = made.weights.parent.name
+    assert order[-1] == "remove"
+    assert names.index("weights") < names.index("teacher") < len(names) - 2
+    assert names[-2] == folder

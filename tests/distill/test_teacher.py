@@ -34,7 +34,7 @@ def test_training_goes_on_where_it_was_interrupted(tmp_path):
     assert resumed.weights_sha256 == whole.weights_sha256
     assert resumed.test_top1 == whole.test_top1
     folder = tmp_path / "broken" / teacher.cache_key(trial)
-    assert sorted(path.name for path in folder.iterdir()) == ["teacher.json", "weights.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == ["lock", "teacher.json", "weights.safetensors"]
     assert json.loads((folder / "teacher.json").read_text())["weights_sha256"] == whole.weights_sha256
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msd_sweeps.plan import slots as placement
 from msd_sweeps.plan.slots import Packing
 from msd_sweeps.space.errors import InputError
-from msd_sweeps.space.schema import Resources
+from msd_sweeps.space.sections import Resources
 
 
 def resources(**fields) -> Resources:

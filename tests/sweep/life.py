@@ -11,7 +11,7 @@ from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.load import load_base
 from msd_sweeps.space.schema import Space
 from msd_sweeps.space.trial import Trial
-from msd_sweeps.sweep.dispatcher import Inputs
+from msd_sweeps.sweep.job import Inputs
 from msd_sweeps.sweep.resume import is_complete, winners
 from msd_sweeps.sweep.reuse import FinishedTrials
 from msd_sweeps.sweep.run_state import Run

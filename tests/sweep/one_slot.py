@@ -10,7 +10,8 @@ import pytest
 from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.sweep import tune
-from msd_sweeps.sweep.dispatcher import Dispatcher, Job
+from msd_sweeps.sweep.dispatcher import Dispatcher
+from msd_sweeps.sweep.job import Job
 from msd_sweeps.sweep.tune import Driver
 from tests.sweep.life import Life
 

@@ -3,7 +3,7 @@
 import pytest
 
 from msd_sweeps.plan.slots import Packing, plan_slots
-from msd_sweeps.space.schema import Resources
+from msd_sweeps.space.sections import Resources
 from msd_sweeps.sweep.ray_session import Capacity
 
 LACK = "resources: 1 workers x 2 CPUs need 2 CPUs, have 0"

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msd_sweeps.records.trial_record import EpochResult
-from msd_sweeps.sweep.dispatcher import MOST_ATTEMPTS, Dispatcher, Job
+from msd_sweeps.sweep.dispatcher import Dispatcher
+from msd_sweeps.sweep.job import Job
 from tests.sweep.life import NO_INPUTS
 
 
@@ -282,15 +283,135 @@ def test_what_a_dead_slot_ran_comes_first_again_with_the_next_attempt():
     play(scene)
 
 
-def test_a_trial_whose_workers_keep_dying_is_given_up():
+async def die(dispatcher: Dispatcher, slot: int = 0) -> None:
+    """The slot's workers die, and start again."""
+    await dispatcher.vacate(slot, "controller")
+    await dispatcher.enter(slot)
+
+
+@pytest.mark.parametrize("limit", [0, 1, 3])
+def test_a_trial_whose_workers_keep_dying_is_given_up(limit):
     async def scene(dispatcher):
+        dispatcher.max_failures = limit
         await dispatcher.answer([], [job("a")], [])
-        for _ in range(MOST_ATTEMPTS):
+        for _ in range(limit + 1):
             assert await names(dispatcher) == ["a"]
-            await dispatcher.enter(0)
+            await die(dispatcher)
         assert await names(dispatcher) == []
         told = await dispatcher.next_result("a", 1, 1)
-        assert (told.state, told.reason) == ("failed", f"its workers died {MOST_ATTEMPTS} times")
+        assert (told.state, told.reason) == ("failed", f"its workers died {limit + 1} times without progress")
+
+    play(scene)
+
+
+def test_deaths_with_progress_in_between_are_no_failures():
+    async def scene(dispatcher):
+        await dispatcher.answer([], [job("a"), job("b")], [])
+        for epoch in range(1, 10):
+            assert await names(dispatcher) == ["a", "b"]
+            await dispatcher.report(0, [result("a", epoch), result("b", epoch)])
+            await dispatcher.answer([one.number for one in await dispatcher.take()], [], [])
+            await die(dispatcher)
+        await names(dispatcher)
+        await dispatcher.report(0, [result("a", 9, "finished"), result("b", 9, "finished")])
+        for name in "ab":
+            told = [await dispatcher.next_result(name, 1, 1) for _ in range(10)]
+            assert (told[-1].state, told[-1].attempt) == ("finished", 10)
+
+    play(scene)
+
+
+def test_lost_nodes_and_workers_that_are_replaced_are_no_failures():
+    async def scene(dispatcher):
+        dispatcher.max_failures = 0
+        await dispatcher.answer([], [job("a"), job("b")], [])
+        for count in range(10):
+            assert await names(dispatcher) == ["a", "b"], count
+            if count % 2:
+                await dispatcher.vacate(0, "controller", False)
+                await dispatcher.enter(0)
+            else:
+                await dispatcher.enter(0, False)
+
+    play(scene)
+
+
+async def train(dispatcher: Dispatcher, kills: Callable[[list[str]], bool]) -> list[str]:
+    """Let the slot train trials of three epochs to their end; the names of those that were together in each epoch.
+
+    kills: whether the slot's workers die in an epoch of these trials.
+    """
+    groups: list[str] = []
+    epochs: dict[str, int] = {}
+    live: list[str] = []
+    for _ in range(60):
+        orders = await dispatcher.orders(0, "k", live, 0.01)
+        epochs |= {one.trial: one.reported for one in orders.admit}
+        live = [name for name in live if name not in orders.drop] + [one.trial for one in orders.admit]
+        if not live:
+            return groups
+        groups.append("".join(live))
+        if kills(live):
+            await die(dispatcher)
+            live = []
+            continue
+        epochs |= {name: epochs[name] + 1 for name in live}
+        await dispatcher.report(
+            0, [result(name, epochs[name], "finished" if epochs[name] == 3 else "running") for name in live]
+        )
+        await dispatcher.answer([one.number for one in await dispatcher.take()], [], [])
+        live = [name for name in live if epochs[name] < 3]
+    raise AssertionError("it never ends")
+
+
+@pytest.mark.parametrize(("limit", "together", "alone"), [(0, 1, 1), (1, 2, 1), (3, 2, 2)])
+def test_only_the_trial_at_fault_is_given_up(limit, together, alone):
+    """Trial b takes its slot along whenever it is trained; every other trial learns."""
+
+    async def scene(dispatcher):
+        dispatcher.max_failures = limit
+        await dispatcher.answer([], [job(name) for name in "abcdef"], [])
+        groups = await train(dispatcher, lambda live: "b" in live)
+        assert groups[: together + 1 + alone] == ["abcd"] * together + ["a"] + ["b"] * alone
+        assert groups[together + 1 + alone :][:2] == ["c", "d"]
+        told = await dispatcher.next_result("b", 1, 1)
+        assert (told.state, told.reason) == ("failed", f"its workers died {together + alone} times without progress")
+        for name in "acdef":
+            told = [await dispatcher.next_result(name, 1, 1) for _ in range(3)]
+            assert [(one.epoch, one.state) for one in told] == [(1, "running"), (2, "running"), (3, "finished")]
+        assert (dispatcher.waiting, dispatcher.dropped, dispatcher.results) == ([], set(), {})
+
+    play(scene, pack=4)
+
+
+def test_students_that_fit_into_memory_only_one_by_one_all_finish():
+    """Suspects that learn alone share a slot again; those that come under suspicion once more do not."""
+
+    async def scene(dispatcher):
+        dispatcher.max_failures = 1
+        await dispatcher.answer([], [job(name) for name in "abc"], [])
+        groups = await train(dispatcher, lambda live: len(live) > 1)
+        assert sum(len(group) > 1 for group in groups) == 4
+        for name in "abc":
+            told = [await dispatcher.next_result(name, 1, 1) for _ in range(3)]
+            assert [(one.epoch, one.state) for one in told] == [(1, "running"), (2, "running"), (3, "finished")]
+
+    play(scene, pack=3)
+
+
+def test_other_slots_take_a_suspect_only_when_they_are_empty():
+    async def scene(dispatcher):
+        await dispatcher.answer([], [job("a"), job("b")], [])
+        for _ in range(2):
+            await names(dispatcher)
+            await die(dispatcher)
+        await dispatcher.enter(1)
+        dispatcher.waiting.insert(0, job("c"))
+        assert await names(dispatcher, slot=1) == ["c"]
+        assert await names(dispatcher, slot=1, stream="k", live="c") == []
+        assert await names(dispatcher, slot=0) == ["a"]
+        await dispatcher.report(1, [result("c", 1, "finished")])
+        assert await names(dispatcher, slot=1, stream="k") == ["b"]
 
     play(scene)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from msd_sweeps.records import ledger
-from msd_sweeps.records.object_store import StoredLedger, StorePath
+from msd_sweeps.records.object_store import StorePath
+from msd_sweeps.records.stored_ledger import StoredLedger
 from msd_sweeps.records.trial_record import trials_of
 from msd_sweeps.sweep.store_sync import CLAIM, CLAIM_SECONDS
 from tests.sweep.conftest import Workplace, epochs_seen

@@ -1,7 +1,9 @@
 """What Ray leaves of a process that has used it."""
 
+import os
 import subprocess
 import sys
+import time
 
 _GARBAGE = """
 import threading, time
@@ -80,6 +82,52 @@ try:
 except Interrupted as error:
     print(error)
 """
+
+
+_SIGTERM_TO_THE_GROUP = """
+import os, signal, time
+from msd_sweeps.sweep.ray_session import session
+import ray
+
+got = []
+signal.signal(signal.SIGTERM, lambda number, frame: got.append(number))
+with session(None, 1, False):
+    ray.get(ray.remote(lambda: 1).remote())
+    os.killpg(0, signal.SIGTERM)
+    time.sleep(1)
+    print(ray.get(ray.remote(lambda: 42).remote(), timeout=30), len(got))
+"""
+
+
+_GCS_ENDS = """
+import time
+from msd_sweeps.sweep.ray_session import session
+from tests.sweep.conftest import kill_process
+import os
+
+with session(None, 1, False, "the command"):
+    kill_process("gcs_server", os.getpid())
+    killed = time.time()
+    print(killed, flush=True)
+    time.sleep(100)
+"""
+
+
+def test_a_signal_to_the_process_group_leaves_ray_to_the_driver(tmp_path):
+    command = [sys.executable, "-c", _SIGTERM_TO_THE_GROUP]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, start_new_session=True, timeout=200)
+    assert (done.returncode, done.stdout) == (0, "42 1\n"), done.stderr[-500:]
+
+
+def test_the_end_of_rays_head_is_told_with_the_command_to_go_on(tmp_path):
+    command = [sys.executable, "-c", _GCS_ENDS]
+    path = os.pathsep.join([os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=200, env=os.environ | {"PYTHONPATH": path}
+    )
+    seconds = time.time() - float(done.stdout)
+    assert (done.returncode, seconds < 15) == (1, True), (seconds, done.stderr[-500:])
+    assert "has ended; nothing that was recorded is lost. To go on:\n  the command\n" in done.stderr
 
 
 def test_sigterm_while_ray_starts_interrupts(tmp_path):

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from msd_sweeps import run, teach
-from msd_sweeps.records.ledger import FILE_NAME
-from msd_sweeps.records.object_store import COPIES
+from msd_sweeps.records.object_store import StorePath
+from msd_sweeps.records.stored_ledger import StoredLedger
 from msd_sweeps.report import __main__ as report
 from tests.synthetic_ledger import make_sweep, records, write
 
@@ -15,7 +15,8 @@ from tests.synthetic_ledger import make_sweep, records, write
 @pytest.fixture
 def uri(tmp_path, monkeypatch) -> str:
     """A store that holds the sweep 'grid', seen from a machine with an empty disk."""
-    write(tmp_path / "store" / "grid", records(make_sweep("grid", name="grid", seeds=[0, 1])))
+    ledger = write(tmp_path / "made" / "grid", records(make_sweep("grid", name="grid", seeds=[0, 1])))
+    StoredLedger(StorePath(f"file://{tmp_path}/store") / "grid").begin(ledger.read_bytes())
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
     return f"file://{tmp_path}/store"
@@ -62,13 +63,13 @@ def test_a_plan_takes_no_claim(uri, tmp_path):
 @pytest.mark.slow
 def test_a_report_is_compiled_from_the_store_and_gives_the_same(uri, tmp_path, capsys):
     assert report.main(["grid", "--storage", uri]) == 0
-    shutil.copytree(tmp_path / "store", tmp_path / "empty" / "runs")
+    shutil.copytree(tmp_path / "made", tmp_path / "empty" / "runs")
     assert report.main(["grid", "--out", "here"]) == 0
     names = [path.name for path in Path("here").glob("table.*")]
     assert names
     for name in names:
         assert (Path("here") / name).read_bytes() == (Path("reports/grid") / name).read_bytes()
-    (tmp_path / "store" / "grid" / FILE_NAME).rename(tmp_path / "store" / "grid" / COPIES[1])
+    next((tmp_path / "store" / "grid").glob("ledger.*.1.jsonl")).unlink()
     assert report.main(["grid", "--storage", uri, "--out", "second"]) == 0
     capsys.readouterr()
     assert report.main(["gird", "--storage", uri]) == 2

@@ -8,7 +8,7 @@ import torch
 from msd_sweeps.distill import checkpoint
 from msd_sweeps.records.object_store import StoreError
 from msd_sweeps.space.load import load_base
-from msd_sweeps.sweep.dispatcher import Job
+from msd_sweeps.sweep.job import Job
 from msd_sweeps.sweep.saving import Saver
 from msd_sweeps.sweep.worker import Worker
 from tests.stores import flaky_store

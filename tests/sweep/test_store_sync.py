@@ -1,5 +1,6 @@
 """The copy of a ledger in a store keeps up, through faults, and never gets ahead of what it allows to be deleted."""
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +10,11 @@ import pytest
 from msd_sweeps.distill import checkpoint
 from msd_sweeps.records import ledger
 from msd_sweeps.records.ledger import FILE_NAME, Ledger
-from msd_sweeps.records.object_store import StoredLedger, StorePath
+from msd_sweeps.records.object_store import StorePath
+from msd_sweeps.records.stored_ledger import StoredLedger
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.sweep.lock import locked
-from msd_sweeps.sweep.store_sync import CHECKPOINTS, CLAIM, Claim, StoreSync, fetch_others
+from msd_sweeps.sweep.store_sync import CHECKPOINTS, CLAIM, StoreSync, fetch_others
 from tests.stores import flaky_store
 
 SOON = 10.0
@@ -58,7 +60,7 @@ def test_the_store_follows_and_has_everything_in_the_end(flaky, folder):
     opened.append("end", trial="last", state="finished", reason="")
     sync.finish(SOON)
     assert sync.trouble is None
-    assert (store / FILE_NAME).read_bytes() == opened.path.read_bytes()
+    assert [copy.read_bytes() for copy in store.glob("ledger.*")] == [opened.path.read_bytes()] * 2
     assert (store / CLAIM).size() is None
 
 
@@ -146,13 +148,53 @@ def test_a_driver_that_was_taken_over_writes_nothing_more(flaky, folder, tmp_pat
     until(lambda: ends_in(store) == ["a"])
     (store / CLAIM).unlink()
     (tmp_path / "other").mkdir()
-    Claim(store, tmp_path / "other").take()
+    other = quick(store, tmp_path / "other")
+    other.begin()
     until(lambda: sync.taken is not None)
     opened.append("end", trial="b", state="finished", reason="")
     sync.finish(SOON)
     assert ends_in(store) == ["a"]
+    assert other.taken is None
     assert "was taken over by process" in str(sync.trouble)
     assert (store / CLAIM).size() is not None
+    other.finish(SOON)
+
+
+def test_a_driver_that_stood_still_in_its_upload_hides_nothing_of_the_one_that_took_over(flaky, folder, tmp_path):
+    """It wakes up when the other has finished: the upload goes through, and then it would delete checkpoints."""
+    store, _ = flaky
+    opened, sync = Ledger(folder / FILE_NAME), quick(store, folder)
+    of_trial = store / CHECKPOINTS / "a"
+    checkpoint.write(of_trial, 1, b"state")
+    sync.begin()
+    stalled, goes_on = threading.Event(), threading.Event()
+    write = sync._ledger.write
+
+    def stall(content: bytes, both: bool = False) -> None:
+        stalled.set()
+        assert goes_on.wait(SOON)
+        write(content, both)
+
+    sync._ledger.write = stall  # type: ignore[method-assign]
+    opened.append("end", trial="a", state="finished", reason="")
+    sync.remove_later(of_trial)
+    assert stalled.wait(SOON)
+
+    (store / CLAIM).unlink()  # it has run out
+    (tmp_path / "other").mkdir()
+    second, other = Ledger(tmp_path / "other" / FILE_NAME), quick(store, tmp_path / "other")
+    other.begin()
+    for name in "xyz":
+        second.append("end", trial=name, state="finished", reason="")
+    other.finish(SOON)
+    goes_on.set()
+    until(lambda: sync.taken is not None)
+    sync.finish(SOON)
+    assert ends_in(store) == ["x", "y", "z"]
+    assert checkpoint.newest(of_trial) is not None
+    (tmp_path / "third").mkdir()
+    assert StoredLedger(store).fetch(tmp_path / "third" / FILE_NAME) is None
+    assert (tmp_path / "third" / FILE_NAME).read_bytes() == second.path.read_bytes()
 
 
 def test_a_store_that_does_not_answer_is_bad_input(flaky, folder):
@@ -166,7 +208,7 @@ def test_the_ledgers_of_other_sweeps_come_along_but_not_into_a_running_one(flaky
     own, _ = flaky
     store = StorePath("flaky://store/runs")
     for name in ("scales", "other", "running"):
-        (store / name / FILE_NAME).write_bytes(b"{}\n")
+        StoredLedger(store / name).begin(b"{}\n")
     (store / "teachers" / "x" / "teacher.json").write_bytes(b"{}")
     with locked(tmp_path / "here" / "running", "running"):
         fetch_others(store, tmp_path / "here", own.name)

@@ -5,9 +5,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from msd_sweeps.catalog.networks import NETWORKS
+from msd_sweeps.distill import checkpoint
 from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space.trial import Trial
-from msd_sweeps.sweep.dispatcher import MOST_ATTEMPTS
+from msd_sweeps.sweep.resume import check_fingerprints
 from msd_sweeps.sweep.store_sync import StoreSync
 from msd_sweeps.sweep.trial_queue import Pause
 from tests.stores import flaky_store
@@ -16,6 +17,7 @@ from tests.sweep.life import (
     CONDITIONAL,
     EPOCHS,
     GRID,
+    NO_INPUTS,
     SAME_AS_BASELINE,
     SEARCH,
     SMALL,
@@ -330,15 +332,56 @@ def test_a_job_has_all_that_its_workers_need(tmp_path):
     assert (again.trial, again.submission, again.reported) == (job.trial, 2, 1)
 
 
-def test_a_trial_whose_actor_keeps_dying_fails(tmp_path):
-    life = Life(make(GRID), tmp_path)
+@pytest.mark.parametrize("limit", [0, 2])
+def test_a_trial_whose_actor_keeps_dying_fails(limit, tmp_path):
+    life = Life(make(GRID | {"resources": {"max_failures": limit}}), tmp_path)
     trial = life.next()
-    for attempt in range(1, MOST_ATTEMPTS + 1):
+    for attempt in range(1, limit + 1):
         assert trial.attempts == attempt
         life.queue.retry(trial.trial, "its Tune actor died")
-        if attempt < MOST_ATTEMPTS:
-            assert life.next() is trial
-    assert (trial.state, trial.reason) == ("failed", f"its Tune actor died {MOST_ATTEMPTS} times")
+        assert life.next() is trial
+    life.queue.retry(trial.trial, "its Tune actor died")
+    assert (trial.state, trial.reason) == ("failed", f"its Tune actor died {limit + 1} times without progress")
+
+
+def test_resumed_sweeps_and_deaths_with_progress_in_between_are_no_failures(tmp_path):
+    life = Life(make(GRID | {"resources": {"max_failures": 1}}), tmp_path)
+    trial = life.next()
+    for _ in range(5):  # drivers are killed
+        life.resume()
+        trial = life.next()
+    assert trial.attempts == 6
+    life.queue.retry(trial.trial, "its Tune actor died")
+    assert life.next() is trial
+    life.epoch(trial)
+    life.queue.retry(trial.trial, "its Tune actor died")
+    assert (life.next(), trial.state) == (trial, "running")
+
+
+@pytest.mark.parametrize("is_changed", [False, True])
+def test_a_failed_trial_keeps_its_checkpoints_and_goes_on_from_them_unless_code_has_changed(is_changed, tmp_path):
+    now = {"training code": "a"}
+    life = Life(make(GRID), tmp_path, inputs=lambda trial: NO_INPUTS._replace(fingerprint=dict(now)))
+    failed, finished = life.next(), life.next()
+    folders = {trial.trial: life.queue.run.checkpoints / trial.trial for trial in (failed, finished)}
+    for folder in folders.values():
+        checkpoint.write(folder, 1, b"state")
+    life.epoch(failed)
+    life.end(failed, "failed")
+    life.finish(finished)
+    assert [folder.exists() for folder in folders.values()] == [True, False]
+    life.resume()
+    life.queue.run.remove_left_over_checkpoints()
+    assert checkpoint.newest(folders[failed.trial]) is not None
+    life.queue.run.retry_failed()
+    if is_changed:
+        now["training code"] = "b"
+    life.resume()  # a driver is killed in between
+    check_fingerprints([life.queue.trials[failed.trial]], lambda trial: dict(now))
+    again = life.next()
+    assert (again.trial, again.attempts, len(again.epochs)) == (failed.trial, 2, 0 if is_changed else 1)
+    assert again.fingerprints == [now]
+    assert life.queue.running[again.trial].reported == (0 if is_changed else 1)
 
 
 def test_nothing_is_done_while_a_trial_runs_whose_actor_may_die(tmp_path):

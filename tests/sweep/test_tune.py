@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from msd_sweeps.sweep import tune
-from msd_sweeps.sweep.dispatcher import Job
+from msd_sweeps.sweep.job import Job
 from msd_sweeps.sweep.store_sync import StoreSync
 from msd_sweeps.sweep.tune import Driver, _Searcher
 from tests.stores import flaky_store
