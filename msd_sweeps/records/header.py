@@ -123,6 +123,11 @@ class Header:
         return f"{self.damaged.total()} damaged records were passed over ({kinds}); {lost}" if kinds else ""
 
     @property
+    def is_open(self) -> bool:
+        """Whether the last launch has no end: it runs, or was killed."""
+        return bool(self.launches) and (not self.closes or self.closes[-1].time < self.launches[-1].time)
+
+    @property
     def launch(self) -> Launch:
         """The last launch. Raises LedgerError where there is none."""
         if not self.launches:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from msd_sweeps.records.ledger import FILE_NAME, LedgerError
 from msd_sweeps.records.object_store import Place, local_folder, place
-from msd_sweeps.report.store import default_out, find_ledger, write_index
+from msd_sweeps.report.store import default_out, find_ledger, is_driven, write_index
 from msd_sweeps.space.console import run_command
 from msd_sweeps.space.errors import printable
 
@@ -51,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     print(report.table_text)
+    if not report.progress.is_whole:
+        state = "running" if is_driven(ledger_path.parent) else "not running here"
+        print(f"\n{state}, {report.progress}")
     print(f"\nThe report is {report.paths[0]}; {len(report.paths)} files lie in {out}.")
     return 0
 

@@ -163,6 +163,9 @@ def finish(run: Run) -> int:
         again = options.command(name)
         print(f"error: {error}\nThe sweep is complete; this compiles its report:\n  {again}", file=sys.stderr)
         return 1
+    run.print_event(
+        {"event": "report", "name": name, "folder": str(report.paths[0].parent), **report.progress._asdict()}
+    )
     print(f"\n{report.table_text}\n")
     failed = sum(trial.state in FAILURES for trial in run.trials.values())
     if run.copied:

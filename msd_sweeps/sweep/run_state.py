@@ -1,5 +1,6 @@
 """What the parts of one launch share: the sweep, its folder and its ledger, and how the launch ends early."""
 
+import json
 import os
 import re
 import signal
@@ -52,11 +53,15 @@ class Signals:
     received: list[int] = field(default_factory=list)
     are_held: bool = False
     """Whether a signal is only noted; otherwise it raises Interrupted in the main thread."""
+    ends_process: bool = True
+    """Whether a second signal ends the process; in a notebook it is passed over."""
 
     def note(self, number: int, frame: Any) -> None:
         """Handle a signal. A second one ends the process at once; the sweep can be resumed all the same."""
         if self.received:
-            os._exit(128 + number)
+            if self.ends_process:
+                os._exit(128 + number)
+            return
         self.received.append(number)
         if number == signal.SIGHUP:  # the terminal is gone: what is printed must not end the process
             silence()
@@ -65,9 +70,9 @@ class Signals:
 
 
 @contextmanager
-def noted_signals() -> Iterator[Signals]:
+def noted_signals(ends_process: bool = True) -> Iterator[Signals]:
     """Note the signals that end a sweep for as long as the context lasts, in the main thread alone."""
-    signals = Signals()
+    signals = Signals(ends_process=ends_process)
     is_main = threading.current_thread() is threading.main_thread()
     ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()  # as nohup wants it
     numbers = [number for number in ENDING_SIGNALS if number not in ignored]
@@ -135,7 +140,13 @@ class Run:
         if self.mirror is not None:
             self.mirror.more()
         self.show(written)
+        self.print_event(written)
         return written
+
+    def print_event(self, event: Record) -> None:
+        """Print a record as a line of JSON, where --json asks for that."""
+        if self.options.events is not None:
+            print(json.dumps(event), file=self.options.events, flush=True)
 
     def retry_failed(self) -> None:
         """Let the trials that have failed begin again."""
