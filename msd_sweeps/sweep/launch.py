@@ -115,7 +115,7 @@ def _train(run: Run, plan: Plan, trainer: "Distillation") -> float | None:
 
     started, options = time.time(), run.options
     progress = Progress(run.sweep, run.trials, plan.trials)
-    run.say, run.show = progress.say, progress.update
+    run.say, run.show, run.show_printed = progress.say, progress.update, progress.printed
     cluster = session(options.address, options.num_cpus, options.verbose) if options.address else nullcontext()
     with progress.live, cluster:  # a cluster is joined first, to see whether its nodes have GPUs
         if run.store_sync is not None:

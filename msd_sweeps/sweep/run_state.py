@@ -17,7 +17,7 @@ from msd_sweeps.records.kept import FOLDER as WEIGHTS
 from msd_sweeps.records.ledger import Ledger, Record
 from msd_sweeps.records.mlflow_sync import Mirror
 from msd_sweeps.records.object_store import Place, StoreError
-from msd_sweeps.records.trial_record import FAILURES, Trials
+from msd_sweeps.records.trial_record import FAILURES, EpochResult, Trials
 from msd_sweeps.space.console import silence
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.sweep.options import Options
@@ -104,6 +104,8 @@ class Run:
     """Shows the user a line."""
     show: Callable[[Record], None] = lambda record: None
     """Shows the user a record that was just written."""
+    show_printed: Callable[[EpochResult], None] = lambda result: None
+    """Shows the user what a trial's own loss has printed."""
     seconds_before: float = 0.0
     """How long earlier launches of the sweep took."""
     unsent: int = 0

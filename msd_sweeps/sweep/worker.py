@@ -5,6 +5,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterable
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space import own_code
 from msd_sweeps.space.trial import Trial
 from msd_sweeps.sweep.dispatcher import Job, Orders
+from msd_sweeps.sweep.printing import Printing
 
 _IDLE_SECONDS = 20.0
 _UNSAVED_SECONDS = 600.0
@@ -118,7 +120,9 @@ def serve(settings: dict[str, Any]) -> None:
     if device.type == "cuda" and plan.per_worker["GPU"] < 1:  # the rest of its memory belongs to other workers
         torch.cuda.set_per_process_memory_fraction(plan.per_worker["GPU"], device)
     ranks = context.get_world_rank(), context.get_world_size()
-    Worker(settings["dispatcher"], settings["slot"], device, *ranks, plan.threads_per_student).run()
+    worker = Worker(settings["dispatcher"], settings["slot"], device, *ranks, plan.threads_per_student)
+    with redirect_stdout(worker.printing):
+        worker.run()
 
 
 class Worker:
@@ -141,6 +145,7 @@ class Worker:
         self.cohort: Cohort | None = None
         self.jobs: dict[str, Job] = {}
         """The jobs of the cohort's students, by the ids of their trials."""
+        self.printing = Printing()
         self._afresh: set[str] = set()
         """Trials that lost their checkpoints, and so begin again."""
         self._trained: float | None = None
@@ -170,9 +175,9 @@ class Worker:
     def _follow(self, orders: Orders) -> None:
         """Seat new trials and train an epoch. Raises StoreError, CheckpointError where checkpoints cannot be kept."""
         was_empty = self.cohort is None or not self.cohort.students
-        failed = [result for job in orders.admit for result in self.admit(job)]
+        told = [result for job in orders.admit for result in self.admit(job)]
         if self.cohort is None or not self.cohort.students:
-            self._report(failed)
+            self._report(told)
             return
         now, waited = time.monotonic(), 0.0
         if was_empty:  # the slot stood still between its last students and these
@@ -184,7 +189,9 @@ class Worker:
         self.save([result.trial for result in results])
         self.cohort.retire()
         self._trained = time.monotonic()
-        self._report([*failed, *(replace(result, afresh=result.trial in self._afresh) for result in results)])
+        for result in results:
+            told.append(replace(result, afresh=result.trial in self._afresh, printed=self.printing.take(result.trial)))
+        self._report(told)
 
     def _orders(self) -> Orders:
         """The same orders for all ranks: rank 0 asks."""
@@ -209,11 +216,10 @@ class Worker:
                 self.cohort = self._new_cohort(trial, job)
             found = checkpoint.newest(place(job.folder), job.reported) if job.reported else None
             self.cohort.admit(trial, checkpoint.load(found) if found else None)
+            self.printing.listen(job.trial, self.cohort.students[job.trial].distiller)
             self._afresh |= {job.trial} if job.reported and found is None else set()
-        except StoreError:
-            raise
         except Exception as error:
-            if self.world_size > 1:
+            if self.world_size > 1 or isinstance(error, StoreError):
                 raise
             reason = f"{type(error).__name__}: {error}"
             return [EpochResult(job.trial, "failed", 0, 0.0, {}, reason, traceback.format_exc())]
