@@ -163,6 +163,7 @@ class TrialRecord:
         elif record["event"] == "retry":  # it begins again, perhaps with other code
             self.state, self.reason, self.traceback = "interrupted", "", ""
             self.epochs.clear()
+            self.fingerprints = []
         elif record["event"] == "label":  # a baseline that began before it was found to be a winner, too
             self.label, self.levels = record["label"], record["levels"]
             self.search_trial = record["search_trial"]
