@@ -140,7 +140,7 @@ def test_a_column_has_one_type_that_parquet_can_hold(values, kind):
 
 def test_the_example_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch, capsys):
     readme = Path(__file__).resolve().parents[2] / "README.md"
-    example = re.search(r"## Results in Python.*?```python\n(.*?)```", readme.read_text(), re.DOTALL).group(1)
+    example = re.search(r"## In Python.*?msd_sweeps.load.*?```python\n(.*?)```", readme.read_text(), re.DOTALL).group(1)
     write(tmp_path / "runs" / "scales", records(make_sweep("search"), Recipe(stop=every_third_stopped)))
     monkeypatch.chdir(tmp_path)
     names = {}
