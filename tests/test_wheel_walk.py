@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -165,6 +166,8 @@ def ray_head(work, folder: Path) -> Iterator[tuple[dict[str, str], str]]:
 def test_the_same_space_is_a_job_on_a_cluster_that_has_only_the_wheel(work, swept, tmp_path_factory):
     folder = tmp_path_factory.mktemp("r")
     shared = folder / "shared"
+    # A teacher depends on how many threads trained it, which Ray chooses for a job.
+    shutil.copytree(work.folder / "runs" / "teachers", shared / "runs" / "teachers")
     with ray_head(work, folder) as (environment, address):
         job = ["msd-sweeps", "run", "--space", "margins.yaml", "--address", "auto", "--storage", f"{shared}/runs"]
         words = [work.python, "-m", "ray.scripts.scripts", "job", "submit", "--address", address, "--working-dir", "."]

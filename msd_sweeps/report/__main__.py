@@ -19,8 +19,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m msd_sweeps.report",
         description="Compile a sweep's ledger into report.html, report.md, table.{md,csv,tex,parquet}, figures (SVG, "
-        "PDF and their numbers as CSV), report.json, trials.parquet and history.parquet. The same ledger gives the same "
-        "bytes, also while the sweep runs.",
+        "PDF and their numbers as CSV), report.json, trials.parquet and history.parquet. The same ledger gives "
+        "the same bytes, also while the sweep runs.",
         epilog="example: python -m msd_sweeps.report scales --published",
     )
     storage = "folder of the sweeps, or s3://BUCKET/FOLDER and the like (default: runs)"
