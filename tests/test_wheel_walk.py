@@ -166,19 +166,27 @@ def ray_head(work, folder: Path) -> Iterator[tuple[dict[str, str], str]]:
 def test_the_same_space_is_a_job_on_a_cluster_that_has_only_the_wheel(work, swept, tmp_path_factory):
     folder = tmp_path_factory.mktemp("r")
     shared = folder / "shared"
+    own = folder / "own"
+    shutil.copytree(work.folder / "pets", own / "pets")
+    for name in ("my_losses.py", "my_nets.py", "mine.yaml", "margins.yaml"):
+        shutil.copy(work.folder / name, own)
     # A teacher depends on how many threads trained it, which Ray chooses for a job.
     shutil.copytree(work.folder / "runs" / "teachers", shared / "runs" / "teachers")
     with ray_head(work, folder) as (environment, address):
         job = ["msd-sweeps", "run", "--space", "margins.yaml", "--address", "auto", "--storage", f"{shared}/runs"]
         words = [work.python, "-m", "ray.scripts.scripts", "job", "submit", "--address", address, "--working-dir", "."]
-        done = subprocess.run(
-            [*words, "--", *job, "--reports", f"{shared}/reports"],
-            cwd=work.folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=400,
-        )
+        for _ in range(60):
+            done = subprocess.run(
+                [*words, "--", *job, "--reports", f"{shared}/reports"],
+                cwd=own,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=400,
+            )
+            if "No available agent" not in done.stderr:  # the head takes jobs a while after its port is open
+                break
+            time.sleep(2)
     assert done.returncode == 0, done.stdout + done.stderr
     found = trials_of(ledger.read(shared / "runs" / "margins" / "ledger.jsonl"))
     assert set(found) == set(swept)
