@@ -100,12 +100,17 @@ def _completed(
     card: dict[str, Any], file: Path, model: str | None, data: Data, precision: str | None
 ) -> dict[str, Any]:
     """A card with all that is needed to build the network of a file."""
-    name = model or card.get("model")
-    if file.suffix != ".onnx" and name not in NETWORKS:
+    name = model or card.get("model") or ""
+    try:
+        if file.suffix != ".onnx":
+            NETWORKS[name]  # a look-up imports those of one's own and of timm
+    except KeyError:
         problem = f"unknown network {name!r}" if name else "the file does not say which network this is"
         raise InputError(
-            f"{file}: {problem}; give --model NAME, of a teacher --teacher-model NAME; {nearest(name or '', NETWORKS)}"
-        )
+            f"{file}: {problem}; give --model NAME, of a teacher --teacher-model NAME; {nearest(name, NETWORKS)}"
+        ) from None
+    except ValueError as error:
+        raise InputError(f"{file}: {error} (--imports FILE)") from error
     defaults = {"num_classes": data.facts.num_classes, "precision": "auto"}
     found = defaults | card | {"model": name} | ({"precision": precision} if precision else {})
     return found | ({"precision": native_precision()} if found["precision"] == "auto" else {})

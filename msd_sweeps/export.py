@@ -1,6 +1,7 @@
 """A trained student of a sweep as one file: `python -m msd_sweeps.export NAME --row "winner 1" --seed 1`."""
 
 import argparse
+import json
 import re
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from msd_sweeps.records.object_store import StoreError, StorePath, place, workin
 from msd_sweeps.records.trial_record import TrialRecord, trials_of
 from msd_sweeps.report.store import find_ledger
 from msd_sweeps.space.errors import InputError
+from msd_sweeps.space.own_code import Source, trial_of
 
 SUFFIXES = {"safetensors": ".safetensors", "torch": ".pt", "onnx": ".onnx"}
 
@@ -43,6 +45,10 @@ def main(arguments: list[str] | None = None) -> int:
         student = _fetched(trial, ledger, storage)
         name = re.sub(r"[^\w.+-]+", "_", f"{ledger.parent.name}-{trial.label}-seed{trial.seed}")
         out = options.out or Path(name + SUFFIXES[options.form])
+
+        own = header_of(ledger).launch.own
+        if own and options.form == "onnx":  # the network is built, by the code that trained it
+            trial_of(json.dumps(trial.config), [Source(*source) for source in own["sources"]])
 
         # Imported late: --help and mistakes need no torch.
         from msd_sweeps.distill import exporting

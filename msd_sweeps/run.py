@@ -1,6 +1,7 @@
 """Launch a sweep: `python -m msd_sweeps.run --space scales.yaml`. CONTRIBUTING.md follows one trial through it."""
 
 import sys
+from contextlib import nullcontext, redirect_stdout
 from typing import TYPE_CHECKING
 
 from msd_sweeps.plan.plan import Plan
@@ -23,35 +24,41 @@ def main(arguments: list[str] | None = None, trainer: "Distillation | None" = No
     """Run the command; returns the exit code. trainer: what trains, instead of the package's own."""
     try:
         options = parse_options(arguments)
-        if options.store is not None:
-            options.store.size()  # a store that does not answer is told before anything starts
-        if options.sync_mlflow:
-            from msd_sweeps.sweep.launch import sync_mlflow
-
-            return sync_mlflow(options)
-        sweep = chosen_sweep(options)
-        if options.register is not None:
-            _check_register(options.register, sweep)
-        choose_uri(options.storage, sweep.space.tracking.uri)  # one that can take no records is refused
-        step_seconds = recorded_step_seconds(options.storage, sweep.base)
-        if options.estimate:
-            from msd_sweeps.distill.timing import measure
-
-            step_seconds = measure(sweep.base)
-        if options.dry_run and sweep.base.teacher.weights is not None:
-            from msd_sweeps.distill.teacher import check_file
-
-            check_file(sweep.base)
-        spread = recorded_spread(options.storage, sweep.base, sweep.space.report.value)
-        plan = Plan(sweep, step_seconds, recorded_start_seconds(options.storage), spread)
-        print(plan.text(None if options.address else plan.slots_here(options.num_cpus)), flush=True)
-        return 0 if options.dry_run else _launch(plan, options, trainer)
+        options.events = sys.stdout if options.json else None
+        with redirect_stdout(sys.stderr) if options.json else nullcontext():
+            return _run(options, trainer)
     except (InputError, StoreError, LayoutError) as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     except LedgerError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return 1
+
+
+def _run(options: Options, trainer: "Distillation | None") -> int:
+    if options.store is not None:
+        options.store.size()  # a store that does not answer is told before anything starts
+    if options.sync_mlflow:
+        from msd_sweeps.sweep.launch import sync_mlflow
+
+        return sync_mlflow(options)
+    sweep = chosen_sweep(options)
+    if options.register is not None:
+        _check_register(options.register, sweep)
+    choose_uri(options.storage, sweep.space.tracking.uri)  # one that can take no records is refused
+    step_seconds = recorded_step_seconds(options.storage, sweep.base)
+    if options.estimate:
+        from msd_sweeps.distill.timing import measure
+
+        step_seconds = measure(sweep.base)
+    if options.dry_run and sweep.base.teacher.weights is not None:
+        from msd_sweeps.distill.teacher import check_file
+
+        check_file(sweep.base)
+    spread = recorded_spread(options.storage, sweep.base, sweep.space.report.value)
+    plan = Plan(sweep, step_seconds, recorded_start_seconds(options.storage), spread)
+    print(plan.text(None if options.address else plan.slots_here(options.num_cpus)), flush=True)
+    return 0 if options.dry_run else _launch(plan, options, trainer)
 
 
 def _check_register(model: str, sweep: Sweep) -> None:

@@ -1,12 +1,14 @@
-"""Write the JSON schemas for editors and the measured facts of all networks: `python -m msd_sweeps.schema`."""
+"""Write the JSON schemas and the measured facts of all networks: `python -m msd_sweeps.schema`."""
 
 import argparse
 import functools
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from msd_sweeps.catalog.networks import FACTS_FILE, NETWORKS
+from msd_sweeps.records.event_schema import event_schema
 from msd_sweeps.space.console import run_command
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import shipped
@@ -16,13 +18,16 @@ from msd_sweeps.space.settings import Settings, refresh
 from msd_sweeps.space.trial import Trial
 
 SCHEMAS: dict[str, type[Settings]] = {"space.schema.json": Space, "bases/base.schema.json": Trial}
+EVENT_FILE = Path(__file__).parent / "records" / "event.schema.json"
+REPORT_FILE = Path(__file__).parent / "report" / "report.schema.json"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Write or check the files; returns the exit code."""
     command = argparse.ArgumentParser(
         prog="python -m msd_sweeps.schema",
-        description="Write the JSON schemas of spaces and bases, for editors, and the measured facts of networks.",
+        description="Write the JSON schemas of spaces and bases, for editors, of the lines of run --json and of "
+        "report.json, and the measured facts of networks.",
         epilog="exit codes: 0 done; 1 with --check, a file is not what the code gives",
     )
     command.add_argument("--check", action="store_true", help="write nothing; say which files are not current")
@@ -36,7 +41,11 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"error: {error}", file=sys.stderr)
             return 2
     folder, facts_folder = options.folder or shipped(), options.folder or FACTS_FILE.parent
-    texts = {folder / name: schema_text(model) for name, model in SCHEMAS.items()}
+    texts = {folder / name: schema_text(model.model_json_schema()) for name, model in SCHEMAS.items()}
+    from msd_sweeps.report.claims import claims_schema  # imported late: --help needs no pandas
+
+    for file, schema in ((EVENT_FILE, event_schema), (REPORT_FILE, claims_schema)):
+        texts[(options.folder or file.parent) / file.name] = schema_text(schema())
     texts[facts_folder / FACTS_FILE.name] = facts_text()
     stale = [path for path, text in texts.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
     for path in stale:
@@ -55,14 +64,14 @@ def _with_own(imports: list[str], folder: Path) -> int:
     refresh()
     for name, model in SCHEMAS.items():
         path = folder / Path(name).name
-        path.write_text(schema_text(model), encoding="utf-8")
+        path.write_text(schema_text(model.model_json_schema()), encoding="utf-8")
         print(path)
     return 0
 
 
-def schema_text(model: type[Settings]) -> str:
-    """The JSON schema of a model, with its documentation; the same model gives the same bytes."""
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | model.model_json_schema()
+def schema_text(schema: dict[str, Any]) -> str:
+    """A JSON schema as a file's text; the same code gives the same bytes."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema
     return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
 
 

@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from msd_sweeps import evaluate, schema, train
+from msd_sweeps.catalog.networks import NETWORKS
+from msd_sweeps.distill import models
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import load, load_base
 from tests.own import BASE, EXAMPLE, forgotten
@@ -104,8 +107,17 @@ def test_a_network_that_shows_its_logits_alone_learns_by_what_needs_no_more():
     assert train.main(["--base", base, "--out", "out"]) == 0
     card = json.loads(Path("out/card.json").read_text())
     assert card["model"] == "own:tiny"
+    del NETWORKS["own:tiny"]  # as in a process that has not seen it yet
+    assert evaluate.main(["out/weights.safetensors", "--imports", "own.py"]) == 0
     with pytest.raises(InputError, match="'at' reads feature maps of stages, which the student own:tiny does not show"):
         load_base(base, ["method={name: at}"])
+
+
+def test_an_own_network_is_exported_for_any_number_of_images():
+    load_base(own_base(LOGITS, TINY))
+    network, batch = models.build("own:tiny", 4).eval(), torch.export.Dim("batch")
+    program = torch.export.export(network, (torch.zeros(2, 3, 8, 8),), dynamic_shapes=({0: batch},))
+    assert program.module()(torch.zeros(5, 3, 8, 8)).logits.shape == (5, 4)
 
 
 @pytest.mark.parametrize("method", ["at", "rkd", "crd", "{name: msd, scales: [1, 2]}"])

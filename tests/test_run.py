@@ -17,12 +17,13 @@ import torch
 from msd_sweeps import run
 from msd_sweeps.records.header import header_of
 from msd_sweeps.records.ledger import FILE_NAME, Ledger
+from msd_sweeps.records.trial_record import trials_of
 from msd_sweeps.space.designs import fresh_seeds
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import load
 from msd_sweeps.sweep.lock import locked
 from msd_sweeps.sweep.options import parse_options
-from msd_sweeps.sweep.resume import continued
+from msd_sweeps.sweep.resume import check_fingerprints, continued
 from msd_sweeps.teach import main as teach
 from tests.sweep.life import launch_record
 
@@ -46,6 +47,13 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(capsys):
     assert re.search(r"^slots +[0-9]+ slots? of ", captured.out, re.MULTILINE)
     assert captured.err == ""
     assert list(Path().iterdir()) == []
+
+
+def test_json_leaves_stdout_to_records(capsys):
+    assert run.main(["--space", "scales.yaml", "--json", "--dry-run"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("sweep      scales: search")
 
 
 def test_with_a_cluster_the_plan_leaves_the_slots_to_it(capsys):
@@ -160,6 +168,27 @@ def test_a_sweep_of_other_code_does_not_go_on_unless_mixing_is_allowed(capsys, m
     assert (f"torch: 0.1 there, {torch.__version__} here (1 trials)" in said) != allowed
     assert ("--allow-mixed" in said) != allowed
     assert len(header_of(Path("runs/mine") / FILE_NAME).launches) == 1
+
+
+def test_a_mended_loss_is_no_obstacle_to_trying_again():
+    """One's own code is one fact of every trial, so trials that finished before the mending have another."""
+    planned = load("ablation", settings=["seeds=[0]"]).fixed_trials[0]
+    who = {"trial": planned.trial.id, "cell": planned.trial.cell, "label": planned.label, "phase": "design"}
+    who |= {"number": 0, "seed": 0, "levels": [], "search_trial": "", "more": 0}
+    who["config"] = planned.trial.model_dump(mode="json")
+    start = {"event": "start", "attempt": 1, "fingerprint": {"torch": "1", "own code": "before"}, **who}
+    (trial,) = trials_of([start]).values()
+
+    def now(torch_version):
+        return lambda trial: {"torch": torch_version, "own code": "mended"}
+
+    with pytest.raises(InputError, match=r"own code: before there, mended here"):
+        check_fingerprints([trial], now("1"))
+    check_fingerprints([trial], now("1"), ("own code",))
+    with pytest.raises(InputError, match=r"torch: 1 there, 2 here"):
+        check_fingerprints([trial], now("2"), ("own code",))
+    trial.apply({"event": "retry", "trial": trial.trial})
+    assert trial.fingerprints == [], "it has no number that the old code gave"
 
 
 def test_seeds_are_added_above_the_largest(capsys):

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import sysconfig
 import venv
 from pathlib import Path
 
@@ -33,18 +32,21 @@ def command(tmp_path_factory: pytest.TempPathFactory):
     (wheel,) = place.glob("*.whl")
     subprocess.run([*pip, "--python", python, "install", "--no-deps", "--no-index", wheel], check=True)
     (site,) = (place / "env").glob("lib/python*/site-packages")
-    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")  # what the wheel depends on
+    installed = [path for path in sys.path if path.endswith("-packages")]
+    (site / "dependencies.pth").write_text("\n".join(installed) + "\n")  # what the wheel depends on
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     empty = place / "empty"
     empty.mkdir()
 
-    def run(*words: str) -> str:
+    environment["PATH"] = f"{place / 'env' / 'bin'}{os.pathsep}{environment['PATH']}"
+
+    def run(*words: str, code: int = 0) -> str:
         script = place / "env" / "bin" / "msd-sweeps"
-        done = subprocess.run([script, *words], cwd=empty, env=environment, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stdout + done.stderr
+        done = subprocess.run([script, *words], cwd=empty, env=environment, capture_output=True, text=True, timeout=400)
+        assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
 
-    run.folder, run.site = empty, site
+    run.folder, run.site, run.python, run.environment = empty, site, python, environment
     return run
 
 

@@ -130,6 +130,11 @@ class Header:
         return next((launch.id for launch in self.launches if launch.id), "")
 
     @property
+    def is_open(self) -> bool:
+        """Whether the last launch has no end: it runs, or was killed."""
+        return bool(self.launches) and (not self.closes or self.closes[-1].time < self.launches[-1].time)
+
+    @property
     def launch(self) -> Launch:
         """The last launch. Raises LedgerError where there is none."""
         if not self.launches:

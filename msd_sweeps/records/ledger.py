@@ -27,7 +27,7 @@ _EVENT = re.compile(rb'"event":"(\w+)"')
 _TRIAL = {"trial": str}
 _PLANNED = _TRIAL | {"label": str, "levels": list, "search_trial": str}
 _NUMBER = (int, float)
-_FIELDS: dict[str, dict[str, Any]] = {
+FIELDS: dict[str, dict[str, Any]] = {
     "start": _PLANNED
     | {"cell": str, "phase": str, "number": int, "seed": int, "config": dict, "attempt": int}
     | {"more": int},
@@ -35,8 +35,12 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "epoch": _TRIAL
     | {"epoch": int, "round": int, "more": int, "slot": int, "seconds": _NUMBER, "metrics": dict, "attempt": int},
     "end": _TRIAL | {"state": str, "reason": str},
+    "restart": _TRIAL | {"attempt": int, "epochs_lost": int},
+    "retry": _TRIAL,
+    "look": {"trials": int, "undecided": list},
+    "search_end": {"hours": _NUMBER},
 }
-"""What readers count on; the records about the whole sweep are models of their own (header)."""
+"""What readers count on, by the event of a record. Records about the whole sweep are models (header)."""
 LAYOUT = 4
 """The layout of the records, which every "sweep" record names; a ledger of another layout is refused."""
 
@@ -78,7 +82,7 @@ def _fits(record: Record) -> bool:
         return False
     if event == "start" and "levels" not in record:
         return True
-    if not all(isinstance(record.get(name), kind) for name, kind in _FIELDS.get(event, {}).items()):
+    if not all(isinstance(record.get(name), kind) for name, kind in FIELDS.get(event, {}).items()):
         return False
     if event == "start":
         parts = [record["config"].get(name) for name in ("data", "teacher", "student", "method", "recipe")]

@@ -53,6 +53,8 @@ class EpochResult:
     """Whether the attempt began without a checkpoint although epochs had been reported."""
     predictions: Predictions | None = None
     """Of the test images, after the last epoch."""
+    printed: str = ""
+    """What the trial's own loss has printed in the epoch; the driver shows it, and does not record it."""
 
     def recorded(self) -> Record:
         """The fields that the ledger keeps of an epoch."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from msd_sweeps.records.ledger import FILE_NAME, LedgerError
 from msd_sweeps.records.object_store import Place, local_folder, place
-from msd_sweeps.report.store import default_out, find_ledger, write_index
+from msd_sweeps.report.store import default_out, find_ledger, is_driven, write_index
 from msd_sweeps.space.console import run_command
 from msd_sweeps.space.errors import printable
 
@@ -19,7 +19,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m msd_sweeps.report",
         description="Compile a sweep's ledger into report.html, report.md, table.{md,csv,tex,parquet}, figures (SVG, "
-        "PDF and their numbers as CSV), trials.parquet and history.parquet. The same ledger gives the same bytes.",
+        "PDF and their numbers as CSV), report.json, trials.parquet and history.parquet. The same ledger gives "
+        "the same bytes, also while the sweep runs.",
         epilog="example: python -m msd_sweeps.report scales --published",
     )
     storage = "folder of the sweeps, or s3://BUCKET/FOLDER and the like (default: runs)"
@@ -51,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     print(report.table_text)
+    if not report.progress.is_whole:
+        state = "running" if is_driven(ledger_path.parent) else "not running here"
+        print(f"\n{state}, {report.progress}")
     print(f"\nThe report is {report.paths[0]}; {len(report.paths)} files lie in {out}.")
     return 0
 

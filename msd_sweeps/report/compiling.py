@@ -10,10 +10,12 @@ from msd_sweeps.records.files import write_whole
 from msd_sweeps.report import figures
 from msd_sweeps.report.beside import beside_published, compare_sweeps, over_tasks, read_published
 from msd_sweeps.report.cells import PRIVATE
+from msd_sweeps.report.claims import claims
 from msd_sweeps.report.document import rendered
 from msd_sweeps.report.formats import clean, csv_bytes, parquet_bytes, text_bytes
 from msd_sweeps.report.frames import read
 from msd_sweeps.report.page import page_of
+from msd_sweeps.report.progress import Progress, progress_of
 from msd_sweeps.report.results import Results, results_of
 from msd_sweeps.report.rows import ROWS, base_files
 from msd_sweeps.report.same_images import same_images
@@ -31,6 +33,7 @@ class Report:
     """The files that were written, the page first."""
     without_value: list[str]
     """The rows of which no trial has given a value."""
+    progress: Progress
 
 
 def compile_report(ledger_path: Path, out: Path, compare: Path | None = None, published: Path | None = None) -> Report:
@@ -62,6 +65,8 @@ def compile_report(ledger_path: Path, out: Path, compare: Path | None = None, pu
         "history.parquet": parquet_bytes(frames.history),
         "summary.json": text_bytes(json.dumps(summary, indent=2, ensure_ascii=False)),
     }
+    progress = progress_of(frames, results.cells)
+    data["report.json"] = text_bytes(json.dumps(claims(results, told, numbers), indent=1, allow_nan=False))
     files = pages | table_files(results) | files | data | base_files(results)
     # What this ledger does not give must not stay from an earlier one.
     for folder in ("figures", ROWS):
@@ -71,7 +76,7 @@ def compile_report(ledger_path: Path, out: Path, compare: Path | None = None, pu
     for name, content in files.items():
         write_whole(out / name, content)
     without_value = [cell.label for cell in results.cells if not cell.values]
-    return Report(plain_text(results), [out / name for name in files], without_value)
+    return Report(plain_text(results), [out / name for name in files], without_value, progress)
 
 
 def plain_text(results: Results, width: int = 100) -> str:

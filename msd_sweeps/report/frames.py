@@ -15,7 +15,6 @@ from msd_sweeps.records.ledger import Record
 from msd_sweeps.records.predictions import Predictions
 from msd_sweeps.records.trial_record import TrialRecord, trials_of
 from msd_sweeps.report.images import Images, images_of
-from msd_sweeps.report.store import find_ledger
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.settings import flatten
 from msd_sweeps.space.trial import COSTS, Metric, student_cost
@@ -67,18 +66,6 @@ class Frames:
     def device(self) -> str:
         """The devices of all launches."""
         return ", ".join(dict.fromkeys(launch.device for launch in self.header.launches))
-
-    def __repr__(self) -> str:
-        rows = f"trials: {len(self.trials)} rows, history: {len(self.history)} rows"
-        return f"Frames of the sweep {self.sweep.name!r} ({rows}; also header, records, sweep)"
-
-
-def load(name: str | Path, storage: str | Path = "runs") -> Frames:
-    """The frames of a sweep: the name of one under `storage`, its folder, or the path of its ledger.
-
-    Raises LedgerError where there is none.
-    """
-    return read(find_ledger(str(name), Path(storage)))
 
 
 def read(path: Path) -> Frames:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 from pathlib import Path
 from urllib.parse import quote
 
@@ -33,6 +34,15 @@ def find_ledger(name: str, storage: Path) -> Path:
             return place / FILE_NAME
     known = [path.parent.name for path in storage.glob(f"*/{FILE_NAME}")]
     raise LedgerError(f"{name!r}: no such sweep in {storage}; {nearest(name, known)}")
+
+
+def is_driven(folder: Path) -> bool:
+    """Whether the process that wrote a sweep's lock lives, on this machine. The lock itself is not touched."""
+    try:
+        holder = re.match(r"process (\d+) on (.+) since ", (folder / "lock").read_text(encoding="utf-8"))
+    except OSError:
+        return False
+    return holder is not None and holder[2] == socket.gethostname() and Path("/proc", holder[1]).exists()
 
 
 def default_out(ledger_path: Path) -> Path:

@@ -10,6 +10,7 @@ from msd_sweeps.report import screening
 from msd_sweeps.report.cells import metric_title
 from msd_sweeps.report.comparisons import BETTER, UNDECIDED, WORSE
 from msd_sweeps.report.formats import capital, short
+from msd_sweeps.report.progress import progress_of
 from msd_sweeps.report.results import Results
 from msd_sweeps.report.tables import signed
 from msd_sweeps.space.designs import Sweep
@@ -39,11 +40,11 @@ def question(sweep: Sweep) -> str:
 def verdict(results: Results) -> str:
     """The answer: what the design asks first, then the rows beside the baseline, then what cannot be said."""
     measured = results.table[results.table["n"].gt(0) & results.table["cell"].ne("")]
+    sentences = _unfinished(results)
     if measured.empty:
-        return "No trial of the table has finished, so nothing can be said yet. The ledger holds what has run so far."
+        return " ".join([*sentences, "No trial of the table has finished, so nothing can be said yet."])
     if results.design == "screening":
-        return screening.answer(results)
-    sentences = [*_unfinished(results)]
+        return " ".join([*sentences, screening.answer(results)])
     if len(results.effects) and not results.effects_are_rows:
         sentences += _about_effects(results)
     sentences += _about_rows(results, measured)
@@ -86,11 +87,9 @@ def _groups(results: Results, rows: pd.DataFrame) -> dict[str, list[Row]]:
 
 def _unfinished(results: Results) -> list[str]:
     """A page of a sweep that has not ended is an unplanned look."""
-    waiting = int(results.frames.trials["state"].isin(["running", "interrupted"]).sum())
-    waiting += sum(max(0, (cell.planned or 0) - cell.states.total()) for cell in results.cells)
-    if not waiting:
-        return []
-    return [f"{waiting} trial{'s have' if waiting > 1 else ' has'} not ended: no answer holds before that."]
+    progress = progress_of(results.frames, results.cells)
+    state = "Running or killed" if results.frames.header.is_open else "Stopped"
+    return [] if progress.is_whole else [f"{state}, {progress}: no answer holds before that."]
 
 
 def _about_effects(results: Results) -> list[str]:

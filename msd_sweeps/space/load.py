@@ -1,9 +1,11 @@
 """From the names on a command line to a checked sweep: files found and read, settings applied, all of it checked."""
 
+import hashlib
 import itertools
+import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,10 @@ from msd_sweeps.space.strict_yaml import Document, parse, parse_scalar
 from msd_sweeps.space.trial import Trial, changed
 
 SHIPPED = Path("search_spaces")
+_DICTIONARY = "a dictionary"
+"""What a space calls a base that is no file."""
+Given = str | Mapping[str, Any]
+"""A file by its path or name, or its content as a dictionary."""
 
 
 def shipped() -> Path:
@@ -29,21 +35,26 @@ def shipped() -> Path:
 
 
 def load(
-    space: str,
-    base: str | None = None,
+    space: Given,
+    base: Given | None = None,
     settings: Iterable[str] = (),
     num_samples: int | None = None,
     name: str | None = None,
 ) -> Sweep:
-    """Read a space and its base, apply `path=value` settings, and check every trial in reach. Raises InputError."""
-    file = find(space, SHIPPED)
-    document = parse(file)
+    """Read a space and its base, apply `path=value` settings, and check every trial in reach. Raises InputError.
+
+    A space that is a dictionary may hold its base as one, too. Without a name such a sweep is named by its content.
+    """
+    document = _document(space, "space", SHIPPED)
+    if base is None and isinstance(space, Mapping):
+        base = document.data.get("base")
     overrides = dict(map(setting, settings))
     of_space = {key: value for key, value in overrides.items() if key.split(".")[0] in Space.model_fields}
     of_base = {key: value for key, value in overrides.items() if key not in of_space}
-    load_imports(document.data.get("imports"), file.parent, document.where)
+    near = document.path.parent
+    load_imports(document.data.get("imports"), near, document.where)
     find_named(document.data, document.where)
-    tree = document.data | ({} if base is None else {"base": base})
+    tree = document.data | ({} if base is None else {"base": base if isinstance(base, str) else _DICTIONARY})
     checked = Space.of_tree(tree, document.where)
     if num_samples is not None:
         if checked.design != "search":
@@ -60,19 +71,36 @@ def load(
         inside[last] = value
     where = _where(document, of_space)
     checked = Space.of_tree(tree, where)
-    base_document = parse(find(checked.base, SHIPPED / "bases", near=file.parent))
-    sweep = Sweep(checked_name(name) if name else _named_by(file, base), checked, _base_trial(base_document, of_base))
+    base_document = _document(base if isinstance(base, Mapping) else checked.base, "base", SHIPPED / "bases", near)
+    trial = _base_trial(base_document, of_base)
+    if name:
+        name = checked_name(name)
+    elif isinstance(space, Mapping) or isinstance(base, Mapping):
+        name = _named_by_content(checked, trial)
+    else:
+        name = _named_by(document.path, base)
+    sweep = Sweep(name, checked, trial)
     check_reachable(sweep, where, _where(base_document, of_base), of_base)
     return sweep
 
 
-def load_base(base: str, settings: Iterable[str] = ()) -> Trial:
+def load_base(base: Given, settings: Iterable[str] = ()) -> Trial:
     """Read a base alone. Raises InputError."""
-    document = parse(find(base, SHIPPED / "bases"))
+    document = _document(base, "base", SHIPPED / "bases")
     overrides = dict(map(setting, settings))
     trial = _base_trial(document, overrides)
     check_weights(trial, _where(document, overrides)(("teacher", "weights")))
     return trial
+
+
+def _document(given: Given, what: str, folder: Path, near: Path | None = None) -> Document:
+    """A file, found as `find` does, or a dictionary, whose keys are told as `space: key`. Raises InputError."""
+    if not isinstance(given, Mapping):
+        return parse(find(given, folder, near))
+    try:
+        return Document(Path(what), json.loads(json.dumps(given, allow_nan=False)), {})
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what}: expected texts, finite numbers, lists and dictionaries alone: {error}") from error
 
 
 def setting(text: str) -> tuple[str, Any]:
@@ -116,6 +144,13 @@ def find(name: str, folder: Path, near: Path | None = None) -> Path:
             return path
     known = {path.stem for candidate in (folder, ours) for path in candidate.glob("*.yaml")}
     raise InputError(f"{name}: no such file, nor one of that name in {folder}/; {nearest(Path(name).stem, known)}")
+
+
+def _named_by_content(space: Space, base: Trial) -> str:
+    """The same name for the same content, less what may change under a name."""
+    told = space.model_dump(mode="json", exclude={"resources", "tracking", "report", "keep"})
+    text = json.dumps([told, base.model_dump(mode="json")], sort_keys=True)
+    return f"{space.design}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def _named_by(file: Path, base: str | None) -> str:

@@ -29,7 +29,10 @@ Place = Callable[[int], str]
 
 
 class Document(NamedTuple):
-    """A parsed file: plain dictionaries, lists and scalars, and the line of each of them, counted from 1."""
+    """A parsed file: plain dictionaries, lists and scalars, and the line of each of them, counted from 1.
+
+    A dictionary that is no file has no lines, and a name in place of its path.
+    """
 
     path: Path
     data: dict[str, Any]
@@ -39,7 +42,7 @@ class Document(NamedTuple):
         """`file:line: dotted.key: `, with the line of the key or else of the section that should hold it."""
         line = next((self.lines[key[:end]] for end in range(len(key), -1, -1) if key[:end] in self.lines), None)
         dotted = ".".join(map(str, key))
-        return f"{self.path}:{line}: {dotted + ': ' if dotted else ''}" if line else f"{self.path}: "
+        return f"{self.path}:{f'{line}:' if line else ''} {dotted + ': ' if dotted else ''}"
 
 
 def parse(path: Path) -> Document:

@@ -1,6 +1,10 @@
-"""Who runs the trials: Ray Tune, Ray Train and Optuna live here."""
+"""Who runs the trials: Ray Tune, Ray Train and Optuna live here. In Python, `msd_sweeps.sweep(space)` runs a sweep."""
 
+import importlib
 import os
+import sys
+from types import ModuleType
+from typing import Any
 
 ENVIRONMENT = {
     "GOMP_SPINCOUNT": "10000",  # as in distill/, for the workers of a cluster
@@ -24,3 +28,24 @@ ENVIRONMENT = {
 # Ray reads some of these when it is imported, so they are set before any module of this package can do so.
 for _name, _value in ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
+
+
+class _Callable(ModuleType):
+    """This package, which is called to run a sweep: `msd_sweeps.sweep` is its name, whatever was imported before."""
+
+    def __call__(
+        self, space: Any, base: Any = None, *, name: str | None = None, storage: Any = "runs", **options: Any
+    ) -> Any:
+        """Run a sweep, or go on with it, as `python -m msd_sweeps.run` does; what `msd_sweeps.load` gives of it.
+
+        space, base: a path, a name, or a dictionary with the same keys; the space may hold its base, too.
+        name: the sweep's folder in `storage`; without one, that of the file, or one for the dictionary's content.
+        options: those of the command, such as settings=["recipe.epochs=2"], num_samples, address, num_cpus, reports,
+        fresh, retry_failed.
+        Raises InputError for bad input before anything starts, SweepStopped, KeyboardInterrupt; the same call goes on.
+        """
+        here = importlib.import_module("msd_sweeps.sweep.here")  # late, so that the variables above are set first
+        return here.run_here(space, base, name=name, storage=storage, **options)
+
+
+sys.modules[__name__].__class__ = _Callable

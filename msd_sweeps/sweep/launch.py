@@ -130,7 +130,7 @@ def _train(run: Run, plan: Plan, trainer: "Distillation") -> float | None:
 
     started, options = time.time(), run.options
     progress = Progress(run.sweep, run.trials, plan.trials)
-    run.say, run.show = progress.say, progress.update
+    run.say, run.show, run.show_printed = progress.say, progress.update, progress.printed
     ray = session(options.address, options.num_cpus, options.verbose, options.command(run.sweep.name))
     # A cluster is joined first, to see whether its nodes have GPUs.
     with progress.live, ray if options.address else nullcontext():
@@ -179,6 +179,9 @@ def finish(run: Run) -> int:
         again = options.command(name)
         print(f"error: {error}\nThe sweep is complete; this compiles its report:\n  {again}", file=sys.stderr)
         return 1
+    run.print_event(
+        {"event": "report", "name": name, "folder": str(report.paths[0].parent), **report.progress._asdict()}
+    )
     print(f"\n{report.table_text}\n")
     failed = sum(trial.state in FAILURES for trial in run.trials.values())
     if run.copied:

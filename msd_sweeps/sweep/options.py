@@ -4,8 +4,10 @@ import argparse
 import re
 import shlex
 from pathlib import Path
+from typing import TextIO
 
 from msd_sweeps.records.object_store import Place, StorePath, local_folder, place, working_folder
+from msd_sweeps.space.load import Given
 
 _EPILOG = """\
 examples:
@@ -27,8 +29,8 @@ object store;
 class Options(argparse.Namespace):
     """The options with their defaults; `--help` explains them."""
 
-    space: str | None = None
-    base: str | None = None
+    space: Given | None = None
+    base: Given | None = None
     name: str | None = None
     add_seeds: int | None = None
     num_samples: int | None = None
@@ -49,11 +51,22 @@ class Options(argparse.Namespace):
     retry_failed: bool = False
     register: str | None = None
     verbose: bool = False
+    json: bool = False
+    events: TextIO | None = None
+    """Where each record is printed as a line of JSON, as --json asks for."""
 
     @property
     def kept_in(self) -> Place:
         """Where sweeps are kept, as the user named it."""
         return self.store or self.storage
+
+    def keep_in(self, where: Place) -> None:
+        """Keep sweeps in a folder or an object store. Raises StoreError for a URI that cannot be used."""
+        if isinstance(where, StorePath):
+            where.checked()
+            self.store, self.storage = where, working_folder(where)
+        else:
+            self.storage = where
 
     def command(self, name: str, what: str = "--resume") -> str:
         """The command that goes on with the sweep `name`, or does something else with it."""
@@ -97,15 +110,14 @@ def parse_options(arguments: list[str] | None = None) -> Options:
         "--fresh": "train everything here, also what another sweep of this store has finished",
         "--allow-mixed": "go on although code, torch or machine have changed; tables say which rows mix",
         "--retry-failed": "go on with the trials that have failed: from their checkpoints, or anew with other code",
+        "--json": "print each record of the ledger as a line of JSON on stdout, and all else on stderr",
         "--resume": "go on with a sweep that must exist; --space may be left out",
     }
     for flag, help_text in flags.items():
         add(flag, action="store_true", help=help_text)
     add("-v", "--verbose", action="store_true", help="show what Ray prints")
     options = command.parse_args(arguments, Options())
-    if isinstance(options.storage, StorePath):
-        options.storage.checked()
-        options.store, options.storage = options.storage, working_folder(options.storage)
+    options.keep_in(options.storage)
     return options
 
 

@@ -54,8 +54,10 @@ class Distillation:
         self._resources = sweep.space.resources
         self._device = device = _slots_device(self._resources.use_gpu, joined=bool(run.options.address))
         known = list(run.trials.values())
+        # A mended loss is other code than that of the trials that had finished; the tables say so.
+        mended = ("own code",) if run.options.retry_failed else ()
         if not run.options.allow_mixed:
-            check_fingerprints(known, self.fingerprint)  # before a teacher is trained for nothing
+            check_fingerprints(known, self.fingerprint, mended)  # before a teacher is trained for nothing
         corners = sweep.search_corners() if sweep.space.design == "search" else ()
         planned = [planned.trial for planned in (*sweep.fixed_trials, *corners)]
         records: list[DataRecord | TeacherRecord] = []
@@ -75,7 +77,7 @@ class Distillation:
             except (StoreError, checkpoint.CheckpointError) as error:
                 raise SweepStopped(str(error)) from error
         if not run.options.allow_mixed:
-            check_fingerprints(known, self.fingerprint)
+            check_fingerprints(known, self.fingerprint, mended)
         self.device = device_name(device) if device.type == choose_device().type else "the cluster's GPUs"
         if device.type == choose_device().type == "cuda" and sweep.space.resources.pack == "auto":
             share = min(1.0, sweep.space.resources.resources_per_worker.get("GPU", 1.0))

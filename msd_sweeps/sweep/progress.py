@@ -11,7 +11,7 @@ from rich.text import Text
 
 from msd_sweeps.records.ledger import Record
 from msd_sweeps.records.ranking import best_first, measured
-from msd_sweeps.records.trial_record import TrialRecord, own_place
+from msd_sweeps.records.trial_record import EpochResult, TrialRecord, own_place
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.durations import duration
 from msd_sweeps.space.errors import printable
@@ -42,9 +42,7 @@ class Progress:
         trial = self.trials.get(record.get("trial", ""))
         if trial is None:
             return
-        epochs = trial.config["recipe"]["epochs"]
-        name = f"{trial.label or trial.phase} [{trial.number + 1}/{self.total}]"
-        name += f" seed {trial.seed}" if trial.phase != "search" else ""
+        epochs, name = trial.config["recipe"]["epochs"], self._name(trial)
         if record["event"] == "restart":
             lost = f"none of its checkpoints is whole; {record['epochs_lost']} epochs are trained again"
             self.say(f"{name}: {lost}")
@@ -61,6 +59,15 @@ class Progress:
                 self.say(f"{place}: " * bool(place) + record["traceback"].strip().splitlines()[-1])
         elif not self.console.is_terminal and time.monotonic() - self._last_line > _HEARTBEAT_SECONDS:
             self.say(self.summary())
+
+    def printed(self, result: EpochResult) -> None:
+        """Show what a trial's own loss has printed, each line with the trial's name."""
+        for line in result.printed.splitlines():
+            self.say(f"{self._name(self.trials[result.trial])} prints: {line}")
+
+    def _name(self, trial: TrialRecord) -> str:
+        seed = f" seed {trial.seed}" * (trial.phase != "search")
+        return f"{trial.label or trial.phase} [{trial.number + 1}/{self.total}]{seed}"
 
     def summary(self) -> str:
         """What is done, what runs, the best so far and the time left, in one line."""

@@ -125,10 +125,12 @@ def continued(sweep: Sweep, launches: list[Launch]) -> Sweep:
     return replace(sweep, space=space.model_copy(update=grown))
 
 
-def check_fingerprints(trials: Iterable[TrialRecord], now: Callable[[Trial], Fingerprint]) -> None:
+def check_fingerprints(
+    trials: Iterable[TrialRecord], now: Callable[[Trial], Fingerprint], may_differ: Collection[str] = ()
+) -> None:
     """Raises InputError, with what differs, where trials were trained with other facts than they would be now.
 
-    now: the facts that are known so far.
+    now: the facts that are known so far. may_differ: facts that are left out, such as one's own code that was mended.
     """
     known: dict[str, list[str]] = {}
     found = []
@@ -137,7 +139,7 @@ def check_fingerprints(trials: Iterable[TrialRecord], now: Callable[[Trial], Fin
             continue
         key = f"{trial.cell} {trial.config['data']} {trial.fingerprints}"
         if key not in known:
-            here = now(trial.configuration)
+            here = {name: fact for name, fact in now(trial.configuration).items() if name not in may_differ}
             then = [{name: fact for name, fact in there.items() if name in here} for there in trial.fingerprints]
             known[key] = [text for there in then if there for text in differences(there, here)]
         found.append(known[key])

@@ -1,5 +1,6 @@
 """What the parts of one launch share: the sweep, its folder and its ledger, and how the launch ends early."""
 
+import json
 import os
 import re
 import signal
@@ -16,7 +17,7 @@ from msd_sweeps.records.kept import FOLDER as WEIGHTS
 from msd_sweeps.records.ledger import Ledger, Record
 from msd_sweeps.records.mlflow_sync import Mirror
 from msd_sweeps.records.object_store import Place, StoreError
-from msd_sweeps.records.trial_record import FAILURES, Trials
+from msd_sweeps.records.trial_record import FAILURES, EpochResult, Trials
 from msd_sweeps.space.console import silence
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.sweep.options import Options
@@ -52,11 +53,15 @@ class Signals:
     received: list[int] = field(default_factory=list)
     are_held: bool = False
     """Whether a signal is only noted; otherwise it raises Interrupted in the main thread."""
+    ends_process: bool = True
+    """Whether a second signal ends the process; in a notebook it is passed over."""
 
     def note(self, number: int, frame: Any) -> None:
         """Handle a signal. A second one ends the process at once; the sweep can be resumed all the same."""
         if self.received:
-            os._exit(128 + number)
+            if self.ends_process:
+                os._exit(128 + number)
+            return
         self.received.append(number)
         if number == signal.SIGHUP:  # the terminal is gone: what is printed must not end the process
             silence()
@@ -65,9 +70,9 @@ class Signals:
 
 
 @contextmanager
-def noted_signals() -> Iterator[Signals]:
+def noted_signals(ends_process: bool = True) -> Iterator[Signals]:
     """Note the signals that end a sweep for as long as the context lasts, in the main thread alone."""
-    signals = Signals()
+    signals = Signals(ends_process=ends_process)
     is_main = threading.current_thread() is threading.main_thread()
     ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()  # as nohup wants it
     numbers = [number for number in ENDING_SIGNALS if number not in ignored]
@@ -101,6 +106,8 @@ class Run:
     """Shows the user a record that was just written."""
     id: str = ""
     """The id of the sweep in its ledger."""
+    show_printed: Callable[[EpochResult], None] = lambda result: None
+    """Shows the user what a trial's own loss has printed."""
     seconds_before: float = 0.0
     """How long earlier launches of the sweep took."""
     unsent: int = 0
@@ -137,7 +144,13 @@ class Run:
         if self.mirror is not None:
             self.mirror.more()
         self.show(written)
+        self.print_event(written)
         return written
+
+    def print_event(self, event: Record) -> None:
+        """Print a record as a line of JSON, where --json asks for that."""
+        if self.options.events is not None:
+            print(json.dumps(event), file=self.options.events, flush=True)
 
     def retry_failed(self) -> None:
         """Let the trials that have failed go on."""

@@ -217,6 +217,7 @@ class TrialQueue:
         known.sort(key=lambda result: self.trials[result.trial].number)
         learned = [result for result in known if result.state in ("running", "finished")]
         for result in known:
+            self.run.show_printed(result)
             if result not in learned:
                 if result.state == "interrupted":  # its workers cannot go on, and no others could
                     self.trouble = self.trouble or result.reason

@@ -4,7 +4,7 @@ import socket
 import time
 import traceback
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +28,7 @@ from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.space import own_code
 from msd_sweeps.space.trial import Trial
 from msd_sweeps.sweep.job import Job, Orders
+from msd_sweeps.sweep.printing import Printing
 from msd_sweeps.sweep.saving import Saver
 
 _IDLE_SECONDS = 20.0
@@ -48,7 +49,9 @@ def serve(settings: dict[str, Any]) -> None:
         torch.cuda.set_per_process_memory_fraction(plan.per_worker["GPU"], device)
     ranks = context.get_world_rank(), context.get_world_size()
     saver = Saver(plan.checkpoint_seconds)
-    Worker(settings["dispatcher"], settings["slot"], device, *ranks, plan.threads_per_student, saver).run()
+    worker = Worker(settings["dispatcher"], settings["slot"], device, *ranks, plan.threads_per_student, saver)
+    with redirect_stdout(worker.printing):
+        worker.run()
 
 
 class Worker:
@@ -70,6 +73,7 @@ class Worker:
         self.cohort: Cohort | None = None
         self.jobs: dict[str, Job] = {}
         """The jobs of the cohort's students, by the ids of their trials."""
+        self.printing = Printing()
         self._afresh: set[str] = set()
         """Trials that lost their checkpoints, and so begin again."""
         self._trained: float | None = None
@@ -100,9 +104,9 @@ class Worker:
     def _follow(self, orders: Orders) -> None:
         """Seat new trials and train an epoch. Raises StoreError, CheckpointError where checkpoints cannot be kept."""
         was_empty = self.cohort is None or not self.cohort.students
-        failed = [result for job in orders.admit for result in self.admit(job)]
+        told = [result for job in orders.admit for result in self.admit(job)]
         if self.cohort is None or not self.cohort.students:
-            self._report(failed)
+            self._report(told)
             return
         now, waited = time.monotonic(), 0.0
         if was_empty:  # the slot stood still between its last students and these
@@ -114,7 +118,9 @@ class Worker:
         self.save(results)
         self.cohort.retire()
         self._trained = time.monotonic()
-        self._report([*failed, *(replace(result, afresh=result.trial in self._afresh) for result in results)])
+        for result in results:
+            told.append(replace(result, afresh=result.trial in self._afresh, printed=self.printing.take(result.trial)))
+        self._report(told)
 
     def _renew(self) -> None:
         """Raises FreshProcess where this process must not go on. Its epoch is saved and reported: nothing is lost."""
@@ -146,13 +152,12 @@ class Worker:
                 self.cohort = self._new_cohort(trial, job)
             found = checkpoint.newest(place(job.folder), job.reported) if job.reported else None
             self.cohort.admit(trial, checkpoint.load(found) if found else None)
+            self.printing.listen(job.trial, self.cohort.students[job.trial].distiller)
             self._afresh |= {job.trial} if job.reported and found is None else set()
             if found is None and self.rank == 0:  # what an earlier beginning has left would push the new ones out
                 checkpoint.remove(place(job.folder))
-        except StoreError:
-            raise
         except Exception as error:
-            if self.world_size > 1:
+            if self.world_size > 1 or isinstance(error, StoreError):
                 raise
             reason = f"{type(error).__name__}: {error}"
             return [EpochResult(job.trial, "failed", 0, 0.0, {}, reason, traceback.format_exc())]

@@ -9,7 +9,7 @@ from msd_sweeps.records import ledger
 from msd_sweeps.records.header import CloseRecord, DataRecord, Header, Launch, TeacherRecord, header_of
 from msd_sweeps.records.ledger import FILE_NAME, LAYOUT, LayoutError, Ledger, LedgerError
 from msd_sweeps.report.compiling import compile_report
-from msd_sweeps.report.frames import load as load_frames
+from msd_sweeps.report.loading import load as load_frames
 from msd_sweeps.space.load import load
 
 SWEEP = load("ablation")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from msd_sweeps.records import ledger
 from msd_sweeps.records.trial_record import TrialRecord, trials_of
-from msd_sweeps.report import frames
+from msd_sweeps.report import frames, loading
 from tests.synthetic_ledger import Recipe, every_third_stopped, make_sweep, records, write
 
 LAUNCH = next(records(make_sweep("leave_one_out")))
@@ -82,7 +82,7 @@ def test_frames_agree_with_the_ledgers_own_reduction(every):
 def test_every_metric_and_setting_of_a_ledger_is_there(tmp_path):
     sweep = make_sweep("search")
     path = write(tmp_path / "search", records(sweep, Recipe(stop=every_third_stopped)))
-    found = frames.load("search", storage=tmp_path)
+    found = loading.load("search", storage=tmp_path)
     raw = [record for record in ledger.read(path) if record["event"] == "epoch"]
     assert len(found.history) == len(raw)
     assert sorted(found.history["val_top1"].dropna()) == sorted(
@@ -99,11 +99,11 @@ def test_every_metric_and_setting_of_a_ledger_is_there(tmp_path):
 
 def test_load_finds_a_sweep_by_name_folder_and_file(tmp_path):
     path = write(tmp_path / "one", records(make_sweep("leave_one_out")))
-    first = frames.load("one", storage=tmp_path).trials
-    pd.testing.assert_frame_equal(first, frames.load(tmp_path / "one").trials)
-    pd.testing.assert_frame_equal(first, frames.load(str(path)).trials)
+    first = loading.load("one", storage=tmp_path).trials
+    pd.testing.assert_frame_equal(first, loading.load(tmp_path / "one").trials)
+    pd.testing.assert_frame_equal(first, loading.load(str(path)).trials)
     with pytest.raises(ledger.LedgerError, match="two"):
-        frames.load("two", storage=tmp_path)
+        loading.load("two", storage=tmp_path)
 
 
 def test_numbers_without_end_are_missing_and_a_sweep_without_trials_is_empty(tmp_path):
@@ -140,7 +140,7 @@ def test_a_column_has_one_type_that_parquet_can_hold(values, kind):
 
 def test_the_example_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch, capsys):
     readme = Path(__file__).resolve().parents[2] / "README.md"
-    example = re.search(r"## Results in Python.*?```python\n(.*?)```", readme.read_text(), re.DOTALL).group(1)
+    example = re.search(r"## In Python.*?msd_sweeps.load.*?```python\n(.*?)```", readme.read_text(), re.DOTALL).group(1)
     write(tmp_path / "runs" / "scales", records(make_sweep("search"), Recipe(stop=every_third_stopped)))
     monkeypatch.chdir(tmp_path)
     names = {}

@@ -237,7 +237,7 @@ def test_the_verdict_claims_only_what_an_interval_shows(tmp_path):
     assert "one seed shows no difference" in of("one", Recipe(), seeds=[0])
     assert "nothing can be said" in of("none", Recipe(skip=lambda planned: True))
     waiting = of("some", Recipe(skip=lambda planned: planned.trial.seed == 4))
-    assert waiting.startswith("7 trials have not ended: no answer holds before that.")
+    assert waiting.startswith("Stopped, 28 of 35 trials have ended: no answer holds before that.")
 
 
 def test_every_row_of_a_comparison_is_named(tmp_path):

@@ -1,4 +1,4 @@
-"""What the progress line says of the best trial so far."""
+"""What the progress line says of the best trial so far, and what a loss prints."""
 
 import json
 
@@ -32,3 +32,14 @@ def test_the_best_by_one_metric_is_told_with_its_values():
 def test_by_several_metrics_the_size_of_the_front_is_told():
     several = summary("[{name: val_top1}, {name: student_parameters}]")
     assert "best val_top1 70.00 (2 on the Pareto front) with model=resnet14; " in several
+
+
+def test_what_a_loss_prints_is_shown_with_its_trial(capsys):
+    sweep = load("scales", settings=[MODELS, "scheduler.type=none"])
+    trial = finished(sweep, "resnet8", 50.0)
+    shown = Progress(sweep, {trial.trial: trial}, 9)
+    shown.printed(EpochResult(trial.trial, "failed", 1, 1.0, printed="first\n\x1b[31msecond\n"))
+    assert [line[10:] for line in capsys.readouterr().out.splitlines()] == [
+        "search [1/9] prints: first",
+        "search [1/9] prints: \\x1b[31msecond",
+    ]

@@ -18,7 +18,7 @@ class OwnNetwork(Network):
     def forward(self, images: Tensor) -> Taps:
         answer = self.model(images)
         stages, last, pooled, logits = answer if isinstance(answer, tuple) else ((), None, None, answer)
-        nothing = logits.new_empty(len(logits), 0)
+        nothing = logits.new_empty(logits.shape[0], 0)  # len() would fix the number of images in an exported file
         last = nothing[:, :, None, None] if last is None else last
         return Taps(tuple(stages or ()), last, nothing if pooled is None else pooled, logits)
 
