@@ -5,6 +5,7 @@ One JSON object a line, each with a checksum, flushed to disk before anyone acts
 
 import contextlib
 import errno
+import gzip
 import itertools
 import json
 import mmap
@@ -22,6 +23,8 @@ from msd_sweeps.records.files import sync_folder
 Record = dict[str, Any]
 
 FILE_NAME = "ledger.jsonl"
+PACKED = ".gz"
+"""The suffix of a ledger that is kept beside its report."""
 _START = b'{"crc":"'
 _EVENT = re.compile(rb'"event":"(\w+)"')
 _TRIAL = {"trial": str}
@@ -122,7 +125,7 @@ def read(path: Path, damaged: Counter[str] | None = None) -> Iterator[Record]:
     damaged = Counter() if damaged is None else damaged
     found, first = False, b""
     try:
-        with path.open("rb") as file:
+        with gzip.open(path) if path.suffix == PACKED else path.open("rb") as file:
             for line in file:
                 first = first or line
                 for record in _parts_of(line):
@@ -143,8 +146,8 @@ def read(path: Path, damaged: Counter[str] | None = None) -> Iterator[Record]:
             raise LayoutError(f"{path}: no ledger: none of its lines is a record; move it away")
     except FileNotFoundError as error:
         raise LedgerError(f"{path}: no ledger here; is the name of the sweep right?") from error
-    except OSError as error:
-        raise LedgerError(f"{path}: cannot be read: {error.strerror}") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise LedgerError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def is_current(record: Record) -> bool:

@@ -1,12 +1,14 @@
 """Compile a sweep's ledger into a report: `python -m msd_sweeps.report NAME`."""
 
 import argparse
+import gzip
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from msd_sweeps.records.ledger import FILE_NAME, LedgerError
+from msd_sweeps.records.files import write_whole
+from msd_sweeps.records.ledger import FILE_NAME, PACKED, LedgerError
 from msd_sweeps.records.object_store import Place, local_folder, place
 from msd_sweeps.report.store import default_out, find_ledger, is_driven, write_index
 from msd_sweeps.space.console import run_command
@@ -29,6 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     add("name", metavar="NAME", help="a sweep in the storage folder, or a path to its folder or ledger")
     add("--storage", type=place, default=Path("runs"), metavar="DIR|URI", help=storage)
     add("--out", type=local_folder, help="folder to write (default: reports/<name>)")
+    add("--keep-ledger", action="store_true", help="keep the ledger, compressed, beside the report")
     add("--compare", metavar="OTHER", help="set another sweep beside this one, over the cells that both have")
     add("--published", nargs="?", type=local_folder, const=PUBLISHED, metavar="CSV", help=published)
     return parser
@@ -46,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from msd_sweeps.report.compiling import compile_report
 
             report = compile_report(ledger_path, out, compare=compare, published=options.published)
+            if options.keep_ledger and ledger_path.suffix != PACKED:
+                write_whole(out / f"{FILE_NAME}{PACKED}", gzip.compress(ledger_path.read_bytes(), mtime=0))
             if options.out is None:
                 write_index(out.parent)
     except (LedgerError, OSError) as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from msd_sweeps.records.files import write_whole
-from msd_sweeps.records.ledger import FILE_NAME, LedgerError
+from msd_sweeps.records.ledger import FILE_NAME, PACKED, LedgerError
 from msd_sweeps.space.errors import nearest
 
 _HEAD = """# Reports
@@ -30,8 +30,9 @@ def find_ledger(name: str, storage: Path) -> Path:
     for place in (storage / name, Path(os.path.expanduser(name))):
         if place.is_file():
             return place
-        if (place / FILE_NAME).is_file():
-            return place / FILE_NAME
+        for found in (place / FILE_NAME, place / f"{FILE_NAME}{PACKED}"):
+            if found.is_file():
+                return found
     known = [path.parent.name for path in storage.glob(f"*/{FILE_NAME}")]
     raise LedgerError(f"{name!r}: no such sweep in {storage}; {nearest(name, known)}")
 

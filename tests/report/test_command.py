@@ -44,6 +44,19 @@ def test_a_sweep_is_found_by_folder_and_by_file_too(store):
     assert not (store / "reports").exists()
 
 
+def test_the_ledger_that_is_kept_beside_a_report_makes_it_again(store, capsys):
+    assert report.main(["ablation", "--keep-ledger"]) == 0
+    folder = store / "reports/ablation"
+    whole = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    (store / "runs/ablation/ledger.jsonl").unlink()
+    assert report.main(["reports/ablation", "--keep-ledger"]) == 0
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == whole
+    packed = folder / "ledger.jsonl.gz"
+    packed.write_bytes(packed.read_bytes()[:-20])
+    assert report.main(["reports/ablation"]) == 2
+    assert "ledger.jsonl.gz: cannot be read" in capsys.readouterr().err
+
+
 def test_what_is_asked_for_is_on_the_page(store, capsys):
     arguments = ["ablation", "--compare", "grid", "--published", str(ROOT / report.PUBLISHED)]
     assert report.main(arguments) == 0
