@@ -13,6 +13,7 @@ from msd_sweeps.records.ledger import FILE_NAME, Ledger
 from msd_sweeps.records.object_store import StorePath
 from msd_sweeps.records.stored_ledger import StoredLedger
 from msd_sweeps.space.errors import InputError
+from msd_sweeps.sweep import store_sync
 from msd_sweeps.sweep.lock import locked
 from msd_sweeps.sweep.store_sync import CHECKPOINTS, CLAIM, StoreSync, fetch_others
 from tests.stores import flaky_store
@@ -140,13 +141,13 @@ def test_a_writer_that_dies_leaves_the_copy_before(flaky, folder):
     assert ends_in(store) == ["a", "b"]
 
 
-def test_a_driver_that_was_taken_over_writes_nothing_more(flaky, folder, tmp_path):
+def test_a_driver_that_was_taken_over_writes_nothing_more(flaky, folder, tmp_path, monkeypatch):
     store, _ = flaky
     opened, sync = Ledger(folder / FILE_NAME), quick(store, folder)
     opened.append("end", trial="a", state="finished", reason="")
     sync.begin()
     until(lambda: ends_in(store) == ["a"])
-    (store / CLAIM).unlink()
+    monkeypatch.setattr(store_sync, "CLAIM_SECONDS", -1.0)
     (tmp_path / "other").mkdir()
     other = quick(store, tmp_path / "other")
     other.begin()
@@ -160,7 +161,9 @@ def test_a_driver_that_was_taken_over_writes_nothing_more(flaky, folder, tmp_pat
     other.finish(SOON)
 
 
-def test_a_driver_that_stood_still_in_its_upload_hides_nothing_of_the_one_that_took_over(flaky, folder, tmp_path):
+def test_a_driver_that_stood_still_in_its_upload_hides_nothing_of_the_one_that_took_over(
+    flaky, folder, tmp_path, monkeypatch
+):
     """It wakes up when the other has finished: the upload goes through, and then it would delete checkpoints."""
     store, _ = flaky
     opened, sync = Ledger(folder / FILE_NAME), quick(store, folder)
@@ -180,7 +183,7 @@ def test_a_driver_that_stood_still_in_its_upload_hides_nothing_of_the_one_that_t
     sync.remove_later(of_trial)
     assert stalled.wait(SOON)
 
-    (store / CLAIM).unlink()  # it has run out
+    monkeypatch.setattr(store_sync, "CLAIM_SECONDS", -1.0)  # the claim has run out
     (tmp_path / "other").mkdir()
     second, other = Ledger(tmp_path / "other" / FILE_NAME), quick(store, tmp_path / "other")
     other.begin()
