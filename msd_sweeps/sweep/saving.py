@@ -14,6 +14,8 @@ from msd_sweeps.distill.student import State, Student
 from msd_sweeps.records.object_store import Place
 
 UNSAVED_SECONDS = 600.0
+_STORE_SECONDS = 10.0
+"""The copy of the ledger in a store is seconds old, and a trial goes on from a checkpoint that the ledger knows."""
 _SHARE = 0.01
 """The part of the time that training may stand still for its checkpoints."""
 
@@ -46,7 +48,9 @@ class Saver:
         if now or (self._writing is not None and self._writing.done()):
             self.flush()
         began = time.monotonic()
-        is_due = began - self._copied >= max(self._seconds, self._copying_seconds / _SHARE)
+        in_store = any(not isinstance(folder, Path) for folder, _ in students.values())
+        seconds = max(self._seconds, _STORE_SECONDS * in_store, self._copying_seconds / _SHARE)
+        is_due = began - self._copied >= seconds
         if self._writing is not None or not (is_due or now):
             return
         new = {name: one for name, one in students.items() if self._epochs.get(name) != one[1].epoch}
