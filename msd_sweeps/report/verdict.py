@@ -120,11 +120,11 @@ def _rest(groups: dict[str, list[Row]], is_more: bool, reference: str) -> list[s
     for kind, rows in groups.items():
         count = f"the other {len(rows)}" if is_more or parts else "none" if len(groups) == 1 else f"{len(rows)}"
         if kind == UNDECIDED:
-            count = rows[0].get("name", rows[0]["label"]) if len(rows) == 1 else count
+            count = rows[0]["name"] if len(rows) == 1 else count
             parts.append(f"{count} {'can' if count == 'none' else 'cannot'} be told from {reference}")
         elif kind:
             verb = "is" if len(rows) == 1 else "are"
-            parts.append(f"{_joined(row.get('name', row['label']) for row in rows)} {verb} {kind} points")
+            parts.append(f"{_joined(row['name'] for row in rows)} {verb} {kind} points")
         else:
             parts.append(f"{len(rows)} with one seed cannot be judged")
     return parts
