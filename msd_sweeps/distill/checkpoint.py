@@ -17,8 +17,9 @@ from msd_sweeps.records.object_store import Place, StoreError, patient
 _MAGIC = b"msd_sweeps 1\n"
 _HEADER = len(_MAGIC) + 32
 _NAME = re.compile(r"epoch-(\d+)\.pt")
-_KEPT = 3
-"""A slot may be an epoch ahead of the ledger while it writes the next; a resumed trial begins where the ledger is."""
+_KEPT, _KEPT_IN_STORE = 3, 6
+"""A slot may be an epoch ahead of the ledger while it writes the next; a resumed trial begins where the ledger is. The
+copy of the ledger in an object store is some seconds old."""
 
 
 class CheckpointError(Exception):
@@ -35,7 +36,7 @@ def save(folder: Place, epoch: int, state: dict[str, Any]) -> Place:
 
 
 def write(folder: Place, epoch: int, content: bytes) -> Place:
-    """Write bytes durably; the two checkpoints before are kept, older ones are deleted.
+    """Write bytes durably; the two checkpoints before are kept (five in a store), older ones are deleted.
 
     epoch: whole epochs behind the student. Raises CheckpointError where the disk or the store refuses; earlier
     checkpoints stay.
@@ -50,7 +51,7 @@ def write(folder: Place, epoch: int, content: bytes) -> Place:
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror}; free some space and run the same command again") from error
     with suppress(StoreError):  # they are deleted after the next one
-        for old in _files(folder)[:-_KEPT]:
+        for old in _files(folder)[: -(_KEPT if isinstance(path, Path) else _KEPT_IN_STORE)]:
             old.unlink(missing_ok=True)
     return path
 

@@ -1,5 +1,6 @@
 """Every number of a report: the rows of its table, the effects of factors, and what a search found."""
 
+import functools
 import json
 import math
 import warnings
@@ -41,9 +42,13 @@ class Results:
     """Whether every effect is a difference that the result table has too."""
     family: Family
     """What the intervals of the result table and of the effects hold over, together."""
-    importances: pd.DataFrame
     confirmation: pd.DataFrame
     """Search score against confirmed score."""
+
+    @functools.cached_property
+    def importances(self) -> pd.DataFrame:
+        """See `importances`. Computed when it is asked for, as it takes seconds."""
+        return importances(self.frames)
 
     @property
     def design(self) -> str:
@@ -75,8 +80,8 @@ def results_of(frames: Frames) -> Results:
         frame.insert(place, name, column)
     table = rounded_frame(frame).astype({"planned": "Int64"}).assign(device=frames.device)
     effects = rounded_frame(effects.assign(**comparisons.difference_columns(of_effects, *told)))
-    found = importances(frames), winners_curse(table)
-    return Results(frames, value, cells, baseline, rows, table, factors, effects, repeats, family, *found)
+    curse = winners_curse(table)
+    return Results(frames, value, cells, baseline, rows, table, factors, effects, repeats, family, curse)
 
 
 def _against(baseline: Cell | None, factors: list[comparisons.Factor]) -> list[comparisons.Factor]:

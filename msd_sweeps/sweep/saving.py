@@ -14,7 +14,7 @@ from msd_sweeps.distill.student import State, Student
 from msd_sweeps.records.object_store import Place
 
 UNSAVED_SECONDS = 600.0
-_STORE_SECONDS = 10.0
+_STORE_SECONDS = 2.0
 """The copy of the ledger in a store is seconds old, and a trial goes on from a checkpoint that the ledger knows."""
 _SHARE = 0.01
 """The part of the time that training may stand still for its checkpoints."""
