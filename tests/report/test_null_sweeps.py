@@ -18,6 +18,7 @@ def test_pages_without_an_effect_claim_one_in_twenty_times_at_most(kind, seeds):
     assert counts["sentence"] <= counts["any"]
 
 
+@pytest.mark.slow
 def test_looking_again_after_added_seeds_costs_no_more():
     sweeps = SWEEPS // 3
     assert sum(any(any(claims(page).values()) for page in looks) for looks in peeked(sweeps)) <= 0.08 * sweeps

@@ -76,7 +76,7 @@ def test_missing_trials_are_said_and_bias_nothing():
     del cells[3].values[1]
     frame, notes = effects(SWEEP, cells)
     assert dict(zip(frame["effect"], frame["difference"], strict=True))["tap"] == pytest.approx(1.0, abs=5e-3)
-    assert notes == ["1 trials have no result; the effects are estimated from the others."]
+    assert notes == ["1 trial without a result; the effects are estimated from the others."]
     cells[3].values.clear()  # a whole cell: sixteen means for sixteen numbers are no longer there
     frame, notes = effects(SWEEP, cells)
     assert set(frame["kind"]) == {"main effect"}
