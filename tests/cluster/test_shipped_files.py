@@ -298,7 +298,7 @@ def slurm(tmp_path: Path) -> Slurm:
 
 
 def test_slurm_starts_ray_on_every_node_and_the_sweep_on_the_first(slurm):
-    process = slurm.start("exit 0", "--space", "a space.yaml")
+    process = slurm.start("sleep 1; exit 0", "--space", "a space.yaml")  # Ray starts beside it
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 0, out
     assert "srun --nodes=2 --ntasks-per-node=1" in slurm.asked
