@@ -64,9 +64,12 @@ def _run(options: Options, trainer: "Distillation | None") -> int:
 def _check_register(model: str, sweep: Sweep) -> None:
     """Raises InputError where no winner of the sweep can be registered under this name."""
     checked_model(model)
+    export = f"python -m msd_sweeps.export {sweep.name} --row LABEL --seed N --register {model}"
     if sweep.space.design != "search":
-        export = f"python -m msd_sweeps.export {sweep.name} --row LABEL --seed N --register {model}"
         raise InputError(f"--register: only a search has a winner; afterwards, any row: {export}")
+    if sweep.space.search.each is not None:
+        rows = " or ".join(map(repr, sweep.winners))
+        raise InputError(f"--register: each search of this sweep has a winner ({rows}); afterwards: {export}")
     if sweep.space.keep == "none":
         raise InputError("--register: the space has keep: none, so no weights would be left; keep reported ones")
 

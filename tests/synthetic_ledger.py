@@ -185,7 +185,10 @@ def records(sweep: Sweep, recipe: Recipe | None = None, seed: int = 0) -> Iterat
             for planned in finished
         ]
         finished = [finished[index] for index in best_first(points, metrics)]
-    winners = finished[: sweep.space.confirm.top_k]
+    winners = {
+        name: [one for one in finished if sweep.search_of(one.levels[0]) == name][: sweep.space.confirm.top_k]
+        for name in sweep.searches
+    }
     for planned in [*sweep.fixed_trials, *(sweep.confirm_trials(winners) if scores else [])]:
         if not recipe.skip(planned):
             yield from _trial(planned, number, recipe, generator, clock)
@@ -200,9 +203,13 @@ def _recorded(entry: Entry, clock: float) -> Record:
 
 
 def _search_trials(sweep: Sweep, generator: np.random.Generator) -> Iterator[PlannedTrial]:
-    for _ in range(sweep.space.search.num_samples):
+    every = [search for _ in range(sweep.space.search.num_samples) for search in sweep.searches.values()]
+    for search in every:
         values = {}
-        for name, parameter in sweep.space.parameters.items():
+        for name in search.conditions.order:
+            if not search.conditions.counts(name, values):
+                continue
+            parameter = search.space.parameters[name]
             tree = parameter.model_dump()
             if "choices" in tree:
                 choices = list(tree["choices"])
@@ -211,7 +218,7 @@ def _search_trials(sweep: Sweep, generator: np.random.Generator) -> Iterator[Pla
                 values[name] = float(np.exp(generator.uniform(np.log(tree["low"]), np.log(tree["high"]))))
             else:
                 values[name] = float(generator.uniform(tree["low"], tree["high"]))
-        yield sweep.search_trial(values)
+        yield search.search_trial(values)
 
 
 def _trial(

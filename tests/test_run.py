@@ -43,7 +43,7 @@ def begun(name: str, sweep) -> None:
 def test_a_dry_run_prints_the_plan_and_writes_nothing(capsys):
     assert run.main(["--space", "scales.yaml", "--num-samples", "3", "--dry-run"]) == 0
     captured = capsys.readouterr()
-    assert re.search(r"^trials +43 = 3 search samples", captured.out, re.MULTILINE)
+    assert re.search(r"^trials +46 = 2 searches x 3 search samples", captured.out, re.MULTILINE)
     assert re.search(r"^slots +[0-9]+ slots? of ", captured.out, re.MULTILINE)
     assert captured.err == ""
     assert list(Path().iterdir()) == []

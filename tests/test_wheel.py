@@ -56,7 +56,7 @@ def test_every_package_is_in_the_wheel(command):
 
 
 def test_a_plan_a_training_an_export_and_an_evaluation(command):
-    assert "56 = 16 search samples" in command("run", "--space", "scales.yaml", "--dry-run")
+    assert "72 = 2 searches x 16 search samples" in command("run", "--space", "scales.yaml", "--dry-run")
     quick = ["--set", "recipe.epochs=1", "--set", "teacher.recipe.epochs=1"]
     assert "test_top1" in command("train", "--base", "digits", *quick, "--out", "student")
     assert "top1" in command("evaluate", "student/weights.safetensors")

@@ -41,9 +41,7 @@ class Plan:
     @cached_property
     def trials(self) -> int:
         """Trials that the sweep takes at most."""
-        space = self.sweep.space
-        searched = space.search.num_samples if space.design == "search" else 0
-        return searched + len(self.sweep.fixed_trials) + self.sweep.confirmed_count
+        return self.sweep.samples + len(self.sweep.fixed_trials) + self.sweep.confirmed_count
 
     def slots_on(self, nodes: Sequence[Node], memory: float = math.inf) -> SlotPlan:
         """The slots on these nodes. memory: bytes that all slots together may count on.
@@ -93,10 +91,13 @@ class Plan:
             return f"{len(fixed)} = {cells} cells x {len(space.first_seeds)} seeds{more}"
         confirm, search = space.confirm, space.search
         stopping = f", stopped early by {space.scheduler.type}" if space.scheduler.type != "none" else ""
-        names = ", ".join([f"{confirm.top_k} winner{'' if confirm.top_k == 1 else 's'}", *confirm.baselines])
+        winners = f"{confirm.top_k} winner{'' if confirm.top_k == 1 else 's'}"
+        winners += f" of {' and of '.join(self.sweep.searches)}" if search.each else ""
+        names = ", ".join([winners, *confirm.baselines])
+        searches = f"{len(self.sweep.searches)} searches x " if search.each else ""
         return (
-            f"{self.trials} = {search.num_samples} search samples ({search.sampler}{stopping}) + "
-            f"{confirm.top_k + len(confirm.baselines)} cells ({names}) x {len(confirm.seeds)} seeds"
+            f"{self.trials} = {searches}{search.num_samples} search samples ({search.sampler}{stopping}) + "
+            f"{len(self.sweep.winners) + len(confirm.baselines)} cells ({names}) x {len(confirm.seeds)} seeds"
         )
 
     def _why(self, slots: SlotPlan) -> str:
@@ -114,9 +115,9 @@ class Plan:
         return f"{step}, whose batch is divided among the workers of a slot"
 
     def _kept(self) -> str:
-        keep, searched = self.sweep.space.keep, self.sweep.space.design == "search"
+        keep = self.sweep.space.keep
         kept = 0 if keep == "none" else self.trials
-        kept -= self.sweep.space.search.num_samples if searched and keep == "reported" else 0
+        kept -= self.sweep.samples if keep == "reported" else 0
         if not kept:
             return "none are kept"
         size = 4 * NETWORKS[largest_trial(self.sweep).student.model].parameters / 1e6

@@ -141,9 +141,7 @@ def _planned(sweep: Sweep) -> dict[str, Cell]:
             cell.planned = (cell.planned or 0) + 1
     except InputError:  # files that the space names are not on this machine
         return {}
-    confirm = sweep.space.confirm
-    winners = [f"winner {rank}" for rank in range(1, confirm.top_k + 1)] if sweep.space.design == "search" else []
-    return cells | {label: Cell(label, planned=len(confirm.seeds)) for label in winners}
+    return cells | {label: Cell(label, planned=len(sweep.space.confirm.seeds)) for label in sweep.winners}
 
 
 def _completed(cells: list[Cell], planned: Mapping[str, Cell]) -> list[Cell]:

@@ -105,7 +105,10 @@ def _parameter_text(parameter: Parameter) -> str:
 def _search_facts(space: Space) -> list[tuple[str, str]]:
     search, confirm, scheduler = space.search, space.confirm, space.scheduler
     held_out = f"{100 * search.val_fraction:g} % of the training set held out"
-    facts = [("Search", f"{search.sampler}, {counted(search.num_samples, 'trial')}, seed {search.seed}, {held_out}")]
+    each = f" for each {short_path(search.each)}" if search.each else ""
+    facts = [
+        ("Search", f"{search.sampler}, {counted(search.num_samples, 'trial')}{each}, seed {search.seed}, {held_out}")
+    ]
     best = "the best"
     if len(space.metrics) > 1:
         modes = ", ".join(f"{metric_title(metric.name)}: {metric.mode}" for metric in space.metrics)

@@ -32,5 +32,5 @@ def progress_of(frames: Frames, cells: Iterable[Cell]) -> Progress:
     waiting = len(trials) - ended + sum(max(0, (cell.planned or 0) - cell.states.total()) for cell in cells)
     closed = not frames.header.is_open and frames.header.closes[-1].outcome == "complete"
     if space.design == "search" and not closed and not any(one.search_trial for one in frames.records.values()):
-        waiting += max(0, space.search.num_samples - int((trials["phase"] == "search").sum()))
+        waiting += max(0, frames.sweep.samples - int((trials["phase"] == "search").sum()))
     return Progress(ended, ended + waiting)

@@ -186,12 +186,15 @@ def importances(frames: Frames) -> pd.DataFrame:
     PED-ANOVA (Watanabe et al., IJCAI 2023) as Optuna computes it. Columns: parameter, importance, p, quantile (the top
     share of trials it explains), trials. p: of `PERMUTATIONS` shuffles of the scores among the trials, the share in
     which any parameter is as important, so it holds for all of them together (Westfall and Young 1993). Only finished
-    search trials count: a stopped trial's last score is of an earlier epoch. Empty below `FEWEST` trials.
+    search trials count: a stopped trial's last score is of an earlier epoch. With `search.each`, the shares and p are
+    of each search by itself. Empty below `FEWEST` trials.
     """
-    search = search_trials(frames)
-    search = search[(search["state"] == "finished") & search["score"].notna()]
-    rows = []
-    if len(search) >= FEWEST:
+    every, rows = search_trials(frames), []
+    every = every[(every["state"] == "finished") & every["score"].notna()]
+    of_search = [frames.sweep.search_of(frames.records[trial].values) for trial in every["trial"]]
+    for _, search in every.groupby(of_search, sort=False):
+        if len(search) < FEWEST:
+            continue
         # Optuna's advice is five trials or more above the quantile; 0.1 is its default.
         quantile = round(max(0.1, min(0.5, 5 / len(search))), 3)
         shares, scores = _ped_anova(frames, search, quantile), search["score"].to_numpy()
@@ -200,7 +203,7 @@ def importances(frames: Frames) -> pd.DataFrame:
             shuffled = _ped_anova(frames, search.assign(score=draw.permutation(scores)), quantile)
             largest.append(max(shuffled.values()))
         ranked = sorted(shares.items(), key=lambda item: (-item[1], item[0]))
-        rows = [
+        rows += [
             (name, share, float(np.mean(np.array(largest) >= share)), quantile, len(search)) for name, share in ranked
         ]
     return pd.DataFrame(rows, columns=["parameter", "importance", "p", "quantile", "trials"])
@@ -215,7 +218,8 @@ def _ped_anova(frames: Frames, search: pd.DataFrame, quantile: float) -> dict[st
     optuna.logging.set_verbosity(verbosity)
     distributions = {name: _distribution(parameter) for name, parameter in frames.sweep.space.parameters.items()}
     for trial, score in zip(search["trial"], search["score"], strict=True):
-        known = {name: _plain(value) for name, value in frames.records[trial].values.items()}
+        values, each = frames.records[trial].values, frames.sweep.space.search.each
+        known = {name: _plain(value) for name, value in values.items() if name != each}
         of_known = {name: distributions[name] for name in known}
         study.add_trial(optuna.trial.create_trial(params=known, distributions=of_known, value=score))
     with warnings.catch_warnings():

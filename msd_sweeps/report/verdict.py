@@ -26,6 +26,9 @@ def question(sweep: Sweep) -> str:
     where = f" ({base.teacher.model} to {base.student.model}, {base.data.name})"
     names = [path.rpartition(".")[2].replace("_", " ") for path in space.parameters]
     varied = short(" and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names), 160)
+    if space.search.each is not None:
+        compared = " and ".join(map(short, sweep.searches))
+        return f"How do {compared} compare when each is searched with the same budget{where}?"
     if space.design == "search":
         return f"Which {varied} serve{'s' * (len(names) == 1)} best{where}?"
     if names == ["method"]:
@@ -185,4 +188,6 @@ def _about_search(results: Results) -> list[str]:
     name, _, unit = metric_title(results.frames.metric.name).partition(" (")
     scores = [f"{row['label']} {row['search_score']:.2f}" for row in results.confirmation.to_dict("records")]
     chosen = f", by {name} on held-out images ({unit.rstrip(')')}): {_joined(scores)}" if scores else ""
-    return [f"The search chose among {tried} configurations{chosen}."]
+    count = len(results.frames.sweep.searches)
+    chose = "The search chose" if count == 1 else f"{count} searches chose"
+    return [f"{chose} among {tried} configurations{chosen}."]

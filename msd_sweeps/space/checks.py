@@ -147,7 +147,7 @@ def _decided(sweep: Sweep) -> dict[str, str]:
 
 def _path_problems(sweep: Sweep, written: Written) -> Problems:
     """Paths that something else decides, and paths that two parameters set."""
-    decided, conditions = _decided(sweep), sweep.conditions.of
+    decided = _decided(sweep)
     owners: dict[str, str] = {}
     for key, path in ((key, path) for key, changes in written for path in changes):
         if path in decided:
@@ -158,7 +158,7 @@ def _path_problems(sweep: Sweep, written: Written) -> Problems:
         for other, rival in owners.items():
             # A parameter with a condition on the other is applied after it.
             pairs = ((owner, rival), (rival, owner))
-            is_ordered = any(one in conditions and conditions[one].subject == before for one, before in pairs)
+            is_ordered = any(before in sweep.conditions.above(one) for one, before in pairs)
             if rival != owner and overlap(path, other) and not is_ordered:
                 yield key, f"the parameter '{rival}' sets {other} already; let one of the two set it"
         owners[path] = owner
@@ -188,7 +188,7 @@ def _label_problems(sweep: Sweep, written: Written) -> Problems:
             continue
         if not label.strip() or not label.isprintable() or len(label) > _LONGEST_LABEL:
             yield key, f"a label is printable text of at most {_LONGEST_LABEL} characters, found {label[:30]!r}"
-        if is_row and (label in taken or re.fullmatch(r"winner [0-9]+", label)):
+        if is_row and (label in taken or re.fullmatch(r"winner [0-9]+( of .*)?", label)):
             yield key, f"the label '{label}' is taken by another row of the table; choose another"
 
 
@@ -196,8 +196,7 @@ def _count_problems(sweep: Sweep) -> Problems:
     """A design with too many trials is refused before it is laid out."""
     space = sweep.space
     if space.design == "search":
-        trials = space.search.num_samples + len(space.confirm.seeds) * len(space.confirm.baselines)
-        trials += sweep.confirmed_count
+        trials = sweep.samples + len(space.confirm.seeds) * len(space.confirm.baselines) + sweep.confirmed_count
     else:
         counts = [len(levels_of(parameter)) for parameter in space.parameters.values()]
         if space.design == "screening":
@@ -268,7 +267,7 @@ def _baseline_problems(sweep: Sweep, cells: Iterable[PlannedTrial]) -> Problems:
     if baseline is None or "baseline" not in space.report.model_fields_set:
         return
     if space.design == "search":
-        known = [*space.confirm.baselines, *(f"winner {rank + 1}" for rank in range(space.confirm.top_k))]
+        known = [*space.confirm.baselines, *sweep.winners]
     else:
         known = [cell.label for cell in (*cells, *sweep.fixed_trials)]
     if baseline.casefold() not in map(str.casefold, known):

@@ -28,7 +28,7 @@ def comparisons_planned(sweep: Sweep) -> int:
     space = sweep.space
     labels = list(dict.fromkeys(planned.label for planned in sweep.fixed_trials))
     if space.design == "search":
-        return len(compared_rows(sweep, [*labels, *(f"winner {place}" for place in range(space.confirm.top_k))]))
+        return len(compared_rows(sweep, [*labels, *sweep.winners]))
     count = len(compared_rows(sweep, labels))
     if space.design == "screening":
         return count + sweep.layout.effects

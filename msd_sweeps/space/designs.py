@@ -2,113 +2,21 @@
 
 import contextlib
 import functools
-import itertools
 import json
-import math
-import random
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from msd_sweeps.space.conditions import parse_condition
+from msd_sweeps.space.combinations import Conditions, Values
 from msd_sweeps.space.errors import InputError
-from msd_sweeps.space.levels import every_level, is_level, levels_of
-from msd_sweeps.space.schema import Range, Space
+from msd_sweeps.space.levels import is_level, levels_of
+from msd_sweeps.space.schema import Choices, Range, Space
 from msd_sweeps.space.screening import Layout, lay_out
-from msd_sweeps.space.settings import Changes, flatten
+from msd_sweeps.space.settings import Changes
 from msd_sweeps.space.trial import Trial, changed
 
 LEFT_OUT = "left out"
 """The factor of a leave_one_out design; its level is the part that is left out."""
-_MOST_CORNERS = 2000
-_MOST_LAID_OUT = 20_000
-
-Values = dict[str, Any]
-"""A choice of the sampler, or a place in a design: parameter name to value, or to the label of a set of changes. A
-parameter whose condition does not hold is absent, and keeps the base's value."""
-
-
-class Conditions:
-    """Which parameters of a space count. Raises ValueError(parameter, problem) where conditions form a circle."""
-
-    def __init__(self, space: Space, base: Trial | None):
-        self._parameters = space.parameters
-        self.base = {} if base is None else flatten(base.model_dump(mode="json"))
-        self.of = {name: parse_condition(one.when) for name, one in self._parameters.items() if one.when is not None}
-        """The condition of each parameter that has one."""
-        self.order = self._ordered()
-        """The parameters, each after the parameter that its condition names."""
-
-    def _ordered(self) -> list[str]:
-        ordered: dict[str, None] = {}
-        for name in self._parameters:
-            chain = [name]
-            while (above := self._above(chain[-1])) is not None and above not in ordered:
-                if above in chain:
-                    circle = " -> ".join([*chain[chain.index(above) :], above])
-                    raise ValueError(above, f"the conditions go in a circle: {circle}")
-                chain.append(above)
-            ordered |= dict.fromkeys(reversed(chain))
-        return list(ordered)
-
-    def _above(self, name: str) -> str | None:
-        """The parameter that a parameter's condition names."""
-        condition = self.of.get(name)
-        return condition.subject if condition and condition.subject in self._parameters else None
-
-    def counts(self, name: str, values: Values) -> bool:
-        """Whether a parameter counts beside the values of the parameters before it."""
-        condition = self.of.get(name)
-        return condition is None or condition.holds(values.get(condition.subject, self.base.get(condition.subject)))
-
-    def example(self, name: str) -> Values:
-        """Values of other parameters beside which this parameter counts, if choices and bounds show any."""
-        above = self._above(name)
-        if above is None:
-            return {}
-        fitting = [level for level in levels_of(self._parameters[above]) if self.of[name].holds(level)]
-        return self.example(above) | ({above: fitting[0]} if fitting else {})
-
-    def distinct(self, combinations: Iterable[Sequence[Any]]) -> Iterator[Values]:
-        """Combinations of levels, in order, without what does not count; those that become the same are one."""
-        seen: set[str] = set()
-        for combination in combinations:
-            values: Values = {}
-            for name, value in zip(self.order, combination, strict=True):
-                if self.counts(name, values):
-                    values[name] = value
-            text = json.dumps(values)
-            if text not in seen:
-                seen.add(text)
-                yield values
-
-    def every_combination(self) -> Iterator[Values]:
-        """All combinations of levels that differ in what counts."""
-        return self.distinct(itertools.product(*(levels_of(self._parameters[name]) for name in self.order)))
-
-    def corners(self) -> Iterator[Values]:
-        """All combinations of choices and bounds; of very many, every pair of levels and a fixed draw of the rest."""
-        levels = [levels_of(self._parameters[name]) for name in self.order]
-        if math.prod(map(len, levels)) <= _MOST_CORNERS:
-            return self.every_combination()
-        first = [of_one[0] for of_one in levels]
-        pairs = (
-            (*first[:one], value, *first[one + 1 : other], with_value, *first[other + 1 :])
-            for one, other in itertools.combinations(range(len(levels)), 2)
-            for value in levels[one]
-            for with_value in levels[other]
-        )
-        draw = random.Random(0)
-        drawn = (tuple(map(draw.choice, levels)) for _ in itertools.count())
-        return self.distinct(itertools.islice(itertools.chain(pairs, drawn), _MOST_CORNERS))
-
-    def every_choice(self, most: int) -> list[Values] | None:
-        """All that a sampler can choose; None where that is more than `most`."""
-        levels = [every_level(self._parameters[name]) for name in self.order]
-        if not all(levels) or math.prod(map(len, levels)) > (_MOST_LAID_OUT if self.of else most):
-            return None
-        found = list(itertools.islice(self.distinct(itertools.product(*levels)), most + 1))
-        return found if len(found) <= most else None
 
 
 class PlannedTrial(NamedTuple):
@@ -193,6 +101,32 @@ class Sweep:
         return PlannedTrial(changed(self.base, changes), "", "search", (values,))
 
     @functools.cached_property
+    def searches(self) -> dict[str, "Sweep"]:
+        """The searches that a search consists of, by the choice of `search.each` that they hold; under "" without it.
+
+        Each is a sweep whose base has that choice.
+        """
+        space, each = self.space, self.space.search.each
+        if each is None:
+            return {"": self}
+        chosen, found = space.parameters[each], {}
+        assert isinstance(chosen, Choices)  # the schema checks it
+        for level in levels_of(chosen):
+            only = {level: chosen.labels[level]} if chosen.labels else [level]
+            one = chosen.model_copy(update={"choices": only})
+            first = [point for point in space.search.first if point.get(each, level) == level]
+            search = space.search.model_copy(update={"each": None, "first": first})
+            parameters = {**space.parameters, each: one}
+            own = space.model_copy(update={"parameters": parameters, "search": search})
+            found[_text(level)] = replace(self, space=own, base=changed(self.base, changes_of(space, {each: level})))
+        return found
+
+    def search_of(self, values: Values) -> str:
+        """The one of `searches` that a trial with these values belongs to."""
+        each = self.space.search.each
+        return "" if each is None else _text(values[each])
+
+    @functools.cached_property
     def first_trials(self) -> tuple[PlannedTrial, ...]:
         """The trials that a search begins with: the base's own setting, and those of `search.first`.
 
@@ -230,20 +164,41 @@ class Sweep:
             except InputError as error:
                 raise InputError(f"{cell_label(values)}: {error}") from error
 
-    def confirm_trials(self, winners: Iterable[PlannedTrial]) -> tuple[PlannedTrial, ...]:
-        """The winners of the search, best first, on all images that may be trained on and on fresh seeds."""
+    def confirm_trials(self, winners: Mapping[str, Sequence[PlannedTrial]]) -> tuple[PlannedTrial, ...]:
+        """The winners of each search, best first, on all images that may be trained on and on fresh seeds."""
         fraction: Changes = {"data.val_fraction": self.base.data.val_fraction}
         cells = [
-            PlannedTrial(changed(won.trial, fraction), f"winner {rank}", "confirm", won.levels, won.trial.id)
-            for rank, won in enumerate(winners, 1)
+            PlannedTrial(changed(won.trial, fraction), winner(rank, name), "confirm", won.levels, won.trial.id)
+            for name, best in winners.items()
+            for rank, won in enumerate(best, 1)
         ]
         return replicates(cells, self.space.confirm.seeds)
+
+    @functools.cached_property
+    def winners(self) -> tuple[str, ...]:
+        """The rows of the winners that a search will have."""
+        if self.space.design != "search":
+            return ()
+        return tuple(winner(rank, name) for name in self.searches for rank in range(1, self.space.confirm.top_k + 1))
+
+    @property
+    def samples(self) -> int:
+        """Trials of all searches."""
+        return self.space.search.num_samples * len(self.searches) if self.space.design == "search" else 0
 
     @property
     def confirmed_count(self) -> int:
         """How many trials the confirmation of the winners will take."""
-        is_search = self.space.design == "search"
-        return self.space.confirm.top_k * len(self.space.confirm.seeds) if is_search else 0
+        return len(self.winners) * len(self.space.confirm.seeds)
+
+
+def winner(rank: int, search: str) -> str:
+    """The row of a winner. search: the choice of `search.each` that its search holds, or nothing."""
+    return f"winner {rank} of {search}" if search else f"winner {rank}"
+
+
+def _text(level: Any) -> str:
+    return level if isinstance(level, str) else json.dumps(level)
 
 
 def replicates(cells: Sequence[PlannedTrial], seeds: Sequence[int]) -> tuple[PlannedTrial, ...]:
@@ -282,7 +237,4 @@ def changes_of(space: Space, values: Values) -> Changes:
 
 def cell_label(values: Values) -> str:
     """The label of the cell that has these values."""
-    return ", ".join(
-        f"{name.rsplit('.', 1)[-1]}={value if isinstance(value, str) else json.dumps(value)}"
-        for name, value in values.items()
-    )
+    return ", ".join(f"{name.rsplit('.', 1)[-1]}={_text(value)}" for name, value in values.items())

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag, field_validator, model_validator
 
 from msd_sweeps.space.conditions import parse_condition
+from msd_sweeps.space.errors import nearest
 from msd_sweeps.space.secrets import holds_user, secrets_in
 from msd_sweeps.space.sections import Bound, Resources, Screening
 from msd_sweeps.space.seeds import Confirm, Race, SeedsOrRace
@@ -26,6 +27,8 @@ class Search(Settings):
     """Share of the training set that is held out to choose on."""
     first: Annotated[list[Changes], Field(max_length=MOST_CHOICES)] = []
     """Points that are tried first, after the base's own setting: parameters, each with a value or a label."""
+    each: str | None = None
+    """A parameter with choices: each of its choices has a search of its own, of `num_samples` trials, and winners."""
     time_budget: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Hours after which the search asks for no more trials; those that run end, and the winners are confirmed."""
 
@@ -235,6 +238,12 @@ class Space(Settings):
         for path, parameter in self.parameters.items():
             if isinstance(parameter, Range) and self.design != "search":
                 raise ValueError(f"parameters.{path}: a {self.design} design needs choices, not a range")
+        if self.search.each is not None:
+            chosen = self.parameters.get(self.search.each)
+            if not isinstance(chosen, Choices) or chosen.when is not None:
+                known = [name for name, one in self.parameters.items() if isinstance(one, Choices) and not one.when]
+                hint = nearest(self.search.each, known) if known else "there is none"
+                raise ValueError(f"search.each: expected a parameter with choices and without a condition; {hint}")
         # The score by which winners are chosen must not be the score that is reported.
         value, seed = self.report.value, self.search.seed
         if self.design == "search" and value.startswith("val_"):

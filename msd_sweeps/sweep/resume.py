@@ -3,7 +3,7 @@
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -179,36 +179,55 @@ def last_round(trials: Trials) -> tuple[int, list[TrialRecord]]:
     return number, []
 
 
-def every_search_trial(sweep: Sweep) -> dict[str, PlannedTrial] | None:
-    """All trials that the search can reach, by their ids; None where they are more than twice the samples asked for."""
-    choices = sweep.conditions.every_choice(2 * sweep.space.search.num_samples)
-    if choices is None:
-        return None
-    found = {planned.trial.id: planned for planned in sweep.first_trials}
-    for values in choices:
-        with contextlib.suppress(InputError):
-            planned = sweep.search_trial(values)
-            found.setdefault(planned.trial.id, planned)
+def of_each_search(sweep: Sweep, trials: Trials) -> dict[str, list[TrialRecord]]:
+    """The trials of every search of a sweep, by the names in `Sweep.searches`."""
+    found: dict[str, list[TrialRecord]] = {name: [] for name in sweep.searches}
+    for trial in searched(trials):
+        found[sweep.search_of(trial.values)].append(trial)
     return found
 
 
-def is_searched(sweep: Sweep, trials: Trials, every: Collection[str] | None) -> bool:
-    """Whether a search asks for no more trials. every: what `every_search_trial` gives."""
-    count, search = len(searched(trials)), sweep.space.search
-    if count >= search.num_samples or (search.time_budget is not None and search.time_budget <= trials.searched_hours):
-        return True
-    return every is not None and count >= len(every)
+Reachable = Mapping[str, Mapping[str, PlannedTrial] | None]
+"""By search, all trials that it can reach by their ids; None where they are more than twice the samples asked for."""
 
 
-def winners(sweep: Sweep, trials: Trials) -> list[PlannedTrial]:
-    """The best finished search trials by the metric's last value, best first, one of each configuration.
+def every_search_trial(sweep: Sweep) -> Reachable:
+    """What the searches of a sweep can reach."""
+    every: dict[str, Mapping[str, PlannedTrial] | None] = {}
+    for name, search in sweep.searches.items():
+        choices = search.conditions.every_choice(2 * search.space.search.num_samples)
+        if choices is None:
+            every[name] = None
+            continue
+        every[name] = found = {planned.trial.id: planned for planned in search.first_trials}
+        for values in choices:
+            with contextlib.suppress(InputError):
+                planned = search.search_trial(values)
+                found.setdefault(planned.trial.id, planned)
+    return every
+
+
+def still_to_sample(sweep: Sweep, trials: Trials, every: Reachable) -> dict[str, int]:
+    """How many more trials each search asks for. every: what `every_search_trial` gives."""
+    search, left = sweep.space.search, {}
+    is_over = search.time_budget is not None and search.time_budget <= trials.searched_hours
+    for name, of_one in of_each_search(sweep, trials).items():
+        known, wanted = every[name], search.num_samples - len(of_one)
+        left[name] = wanted if known is None else min(wanted, sum(one not in trials for one in known))
+    return {name: 0 if is_over else max(0, count) for name, count in left.items()}
+
+
+def winners(sweep: Sweep, trials: Trials) -> dict[str, list[PlannedTrial]]:
+    """The best finished trials of each search by the metric's last value, best first, one of each configuration.
 
     Of several metrics: the trials of their Pareto front, the best by the first metric first.
     """
-    metrics = sweep.space.metrics
-    finished, points = measured(metrics, searched(trials))
-    best = [finished[index] for index in best_first(points, metrics)[: sweep.space.confirm.top_k]]
-    return [PlannedTrial(trial.configuration, "", "search", tuple(trial.levels)) for trial in best]
+    metrics, found = sweep.space.metrics, {}
+    for name, of_one in of_each_search(sweep, trials).items():
+        finished, points = measured(metrics, of_one)
+        best = [finished[index] for index in best_first(points, metrics)[: sweep.space.confirm.top_k]]
+        found[name] = [PlannedTrial(trial.configuration, "", "search", tuple(trial.levels)) for trial in best]
+    return found
 
 
 def reported_trials(sweep: Sweep, trials: Trials) -> list[PlannedTrial]:
@@ -238,6 +257,6 @@ def is_complete(sweep: Sweep, trials: Trials) -> bool:
     """Whether everything that a sweep asks for has ended."""
     if not trials or not all(trial.is_final for trial in trials.values()):
         return False
-    if sweep.space.design == "search" and not is_searched(sweep, trials, every_search_trial(sweep)):
+    if sweep.space.design == "search" and any(still_to_sample(sweep, trials, every_search_trial(sweep)).values()):
         return False
     return all(is_recorded(planned, trials) for planned in reported_trials(sweep, trials))

@@ -7,7 +7,7 @@ is for optuna-dashboard, and nothing is asked of it.
 import json
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from msd_sweeps.records.ranking import values_of
 from msd_sweeps.records.trial_record import TrialRecord
-from msd_sweeps.space.designs import Conditions, PlannedTrial, Sweep, Values
+from msd_sweeps.space.combinations import Conditions, Values
+from msd_sweeps.space.designs import PlannedTrial, Sweep
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.levels import on_step, steps_of
 from msd_sweeps.space.schema import Choices, Parameter, Search, Space
@@ -93,16 +94,24 @@ def _suggested(trial: optuna.Trial, name: str, distribution: Any) -> Any:
     return suggest(name, distribution.low, distribution.high, log=distribution.log, step=distribution.step)
 
 
+def studies(sweep: Sweep, journal: Path) -> dict[str, "Study"]:
+    """A study for each search of a sweep, by the names in `Sweep.searches`. journal: written anew."""
+    for old in (journal, journal.with_name(journal.name + ".lock")):
+        old.unlink(missing_ok=True)
+    return {
+        name: Study(search.space, f"{sweep.name} {name}".rstrip(), journal, search.base)
+        for name, search in sweep.searches.items()
+    }
+
+
 class Study:
-    """The search of one sweep: what to try next, and a journal of the trials that have ended."""
+    """One search of a sweep: what to try next, and a journal of the trials that have ended."""
 
     def __init__(self, space: Space, name: str, journal: Path, base: Trial | None = None):
-        """journal: written anew. base: the trial whose settings the conditions of parameters may name."""
+        """base: the trial whose settings the conditions of parameters may name."""
         self.space = space
         self._conditions = Conditions(space, base)
         self._distributions = {name: distribution_of(parameter) for name, parameter in space.parameters.items()}
-        for old in (journal, journal.with_name(journal.name + ".lock")):
-            old.unlink(missing_ok=True)
         directions = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
         self._directions = [directions[metric.mode] for metric in space.metrics]
         storage = JournalStorage(JournalFileBackend(str(journal)))
@@ -198,14 +207,18 @@ class Study:
 
 
 def new_sample(
-    study: Study, sweep: Sweep, trials: Mapping[str, TrialRecord], every: Mapping[str, PlannedTrial]
+    study: Study,
+    sweep: Sweep,
+    searched: Sequence[TrialRecord],
+    trials: Collection[str],
+    every: Mapping[str, PlannedTrial],
 ) -> PlannedTrial | None:
-    """A new trial of the search: a known point or one from the sampler; None when nothing is left.
+    """A new trial of a search: a known point or one from the sampler; None when nothing is left.
 
-    Where the sampler only repeats what was tried, the trial is drawn at random, or taken from `every`, all that the
-    search can reach if they are few.
+    sweep: one of `Sweep.searches`. searched: its trials so far. trials: the ids of all trials. Where the sampler only
+    repeats what was tried, the trial is drawn at random, or taken from `every`, all that the search can reach if they
+    are few.
     """
-    searched = [trial for trial in trials.values() if trial.phase == "search"]
     for planned in sweep.first_trials:
         if planned.trial.id not in trials:
             return planned

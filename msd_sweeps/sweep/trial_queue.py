@@ -17,11 +17,11 @@ from msd_sweeps.records.trial_record import EpochResult, TrialRecord
 from msd_sweeps.space.designs import PlannedTrial
 from msd_sweeps.space.trial import Trial
 from msd_sweeps.sweep.job import Inputs, Job
-from msd_sweeps.sweep.resume import every_search_trial, is_recorded, is_searched, last_round, reported_trials, searched
+from msd_sweeps.sweep.resume import is_recorded, last_round, of_each_search, reported_trials, searched
 from msd_sweeps.sweep.reuse import FinishedTrials
 from msd_sweeps.sweep.run_state import JOURNAL, SAME_FAILURES, Run, common_failure
 from msd_sweeps.sweep.rungs import losers, rungs
-from msd_sweeps.sweep.study import Study, new_sample
+from msd_sweeps.sweep.searches import Searches
 
 
 class Pause(enum.Enum):
@@ -41,7 +41,7 @@ class TrialQueue:
         """The jobs that were given out and have not ended, by the ids of their trials."""
         self.trouble: str | None = None
         """Why the sweep cannot go on."""
-        self.study: Study | None = None
+        self.searches: Searches | None = None
         self._inputs, self._reuse = inputs, reuse
         self._first_ends: list[tuple[str, str, str]] = []
         self._failures: Counter[str] = Counter()
@@ -50,11 +50,7 @@ class TrialQueue:
         """Trials and attempts that began again without a checkpoint."""
         self._searched = searched(self.trials)
         if self.sweep.space.design == "search":
-            self._every = every_search_trial(self.sweep)
-            self.study = Study(self.sweep.space, self.sweep.name, run.folder / JOURNAL, self.sweep.base)
-            for trial in self._searched:
-                if trial.is_final:
-                    self.study.show(trial)
+            self.searches = Searches(self.sweep, self.trials, run.folder / JOURNAL)
         self._round, members = last_round(self.trials)
         for trial, state, reason in self._ends(members):  # those that a killed driver did not record
             self._record_end(trial, state, reason)
@@ -83,11 +79,11 @@ class TrialQueue:
     def _begin_next(self, free: int, fewest: int) -> TrialRecord | Pause:
         if self._interrupted:
             return self._resume(self._interrupted.pop(0))
-        if self.study is not None and not self._is_searched():
+        if self.searches is not None and (left := self._left(self.searches)):
             if not self._owed and (free >= fewest or not self.running):
-                self._owed = min(free, self.sweep.space.search.num_samples - len(self._searched))
+                self._owed = min(free, sum(left.values()))
             if self._owed:
-                planned = new_sample(self.study, self.sweep, self.trials, self._every or {})
+                planned = self.searches.sample(left)
                 if planned is not None:
                     return self._start(planned)
                 self._owed = 0
@@ -127,18 +123,17 @@ class TrialQueue:
     @property
     def is_searching(self) -> bool:
         """Whether the next trial may depend on the results of those that run."""
-        return self.study is not None and self._planned is None
+        return self.searches is not None and self._planned is None
 
-    def _is_searched(self) -> bool:
-        """Whether the search asks for no more trials; the end of its time is recorded."""
-        if is_searched(self.sweep, self.trials, self._every):
-            return True
+    def _left(self, searches: Searches) -> dict[str, int]:
+        """How many trials the searches have yet to ask for; the end of their time is recorded."""
+        left = searches.left()
         hours = (self.run.seconds_before + time.monotonic() - self._began) / 3600
         budget = self.sweep.space.search.time_budget
-        if budget is None or hours < budget:
-            return False
+        if not left or budget is None or hours < budget:
+            return left
         self.trials.searched_hours = self.run.record("search_end", hours=budget)["hours"]
-        return True
+        return {}
 
     def _start(self, planned: PlannedTrial) -> TrialRecord:
         """Begin a trial; it is final at once where another sweep has finished it."""
@@ -234,10 +229,13 @@ class TrialQueue:
     def _ends(self, arrived: list[TrialRecord]) -> list[tuple[TrialRecord, str, str]]:
         """The ends of trials after a round, with states and reasons: those with every epoch, and those that lost."""
         done = [(trial, "finished", "") for trial in arrived if trial.has_every_epoch]
-        scheduler = self.sweep.space.scheduler.type
-        of_search = [trial for trial in arrived if trial.phase == "search" and not trial.has_every_epoch]
-        lost = losers(self.sweep.space, self._searched, of_search) if scheduler == "asha" else []
-        return done + [(trial, "stopped", f"by {scheduler}") for trial in lost]
+        if self.sweep.space.scheduler.type != "asha":
+            return done
+        arrived = [trial for trial in arrived if trial.phase == "search" and not trial.has_every_epoch]
+        for of_one in of_each_search(self.sweep, self.trials).values():
+            of_search = [trial for trial in arrived if any(trial is one for one in of_one)]
+            done += [(trial, "stopped", "by asha") for trial in losers(self.sweep.space, of_one, of_search)]
+        return done
 
     def end(self, name: str, state: str, reason: str = "", traceback: str = "") -> Job | None:
         """Record how a trial ended and delete its checkpoints if nothing needs them; its job, or None if it had ended.
@@ -287,5 +285,5 @@ class TrialQueue:
     def _record_end(self, trial: TrialRecord, state: str, reason: str = "", traceback: str = "") -> None:
         fields = {"trial": trial.trial, "attempt": trial.attempts, "state": state, "reason": reason}
         trial.apply(self.run.record("end", **fields, **({"traceback": traceback} if traceback else {})))
-        if trial.phase == "search" and self.study is not None and trial.is_final:
-            self.study.show(trial)
+        if trial.phase == "search" and self.searches is not None:
+            self.searches.show(trial)

@@ -18,13 +18,14 @@ def lines_of(sweep, slots=None, step_seconds=None) -> dict[str, list[str]]:
 
 def test_a_search_tells_its_parts_and_their_sum():
     sweep = load("scales", num_samples=5)
-    assert Plan(sweep).trials == 5 + 2 * 10 + 2 * 10
+    assert Plan(sweep).trials == 2 * 5 + 2 * 10 + 2 * 10
     lines = lines_of(sweep)
     assert lines["trials"] == [
-        "45 = 5 search samples (tpe, stopped early by asha) + 4 cells (2 winners, none, kd) x 10 seeds"
+        "50 = 2 searches x 5 search samples (tpe, stopped early by asha) + "
+        "4 cells (1 winner of msd and of kd, none, kd) x 10 seeds"
     ]
-    assert "method.scales: one of [1], [2], [1, 2], [1, 2, 4]" in lines["parameter"]
-    assert "method.sample_weight: 0.1 to 4, logarithmic" in lines["parameter"]
+    assert "method.scales: one of [1], [2], [1, 2], [1, 2, 4], when method == msd" in lines["parameter"]
+    assert "method.sample_weight: 0.1 to 4, logarithmic, when method == msd" in lines["parameter"]
     assert lines["pair"][0].startswith("resnet20 -> resnet8 on digits, method msd, 12 epochs of 8 steps")
 
 
@@ -32,6 +33,8 @@ def test_several_metrics_are_shown_with_their_modes():
     several = [
         "metric=[{name: val_top1}, {name: student_multiply_adds}]",
         "scheduler.type=none",
+        "search.each=null",
+        "report.baseline=kd",
         "parameters={student.model: {choices: [resnet8, resnet14]}}",
     ]
     (line,) = lines_of(load("scales", settings=several))["sweep"]
@@ -48,7 +51,8 @@ def test_a_design_tells_cells_and_seeds():
 
 def test_whole_numbers_and_steps_are_shown():
     parameters = "{recipe.epochs: {low: 2, high: 9}, method.temperature: {low: 1.0, high: 8.0, step: 0.5}}"
-    lines = lines_of(load("scales", settings=[f"parameters={parameters}"]))
+    whole = [f"parameters={parameters}", "search.each=null", "report.baseline=kd"]
+    lines = lines_of(load("scales", settings=whole))
     assert lines["parameter"] == ["recipe.epochs: whole numbers 2 to 9", "method.temperature: 1 to 8 in steps of 0.5"]
 
 

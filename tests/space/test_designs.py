@@ -62,7 +62,7 @@ def test_a_search_holds_out_and_its_confirmation_does_not():
     found = winners[0].trial
     assert (found.data.val_fraction, found.seed, found.method.scales) == (0.2, 9, (2,))
     assert winners[0].levels == ({"method.scales": [2]},)
-    confirmed = sweep.confirm_trials(winners)
+    confirmed = sweep.confirm_trials({"": winners})
     assert [(planned.levels, planned.search_trial) for planned in confirmed[:2]] == [
         (winner.levels, winner.trial.id) for winner in winners
     ]

@@ -42,7 +42,7 @@ def test_the_trials_a_header_speaks_of_are_those_planned(path):
     text = " ".join(line.lstrip("# ") for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#"))
     if sweep.space.design == "search":
         confirmed = sweep.confirmed_count + len(sweep.fixed_trials)
-        assert f"{sweep.space.search.num_samples} short trials" in text
+        assert f"{sweep.samples} short trials" in text
         assert f"{confirmed} confirmations" in text
     else:
         assert f"= {Plan(sweep).trials} whole trials" in text
@@ -68,7 +68,9 @@ def test_the_joint_space_varies_every_setting_of_the_method():
     from msd_sweeps.space.methods import MsdSettings
 
     varied = set()
-    for name, parameter in load("joint").space.parameters.items():
+    parameters = dict(load("joint").space.parameters)
+    assert parameters.pop("method").choices == {"msd": {}, "kd": {"method": {"name": "kd"}}}
+    for name, parameter in parameters.items():
         choices = getattr(parameter, "choices", None)
         varied |= {path for changes in choices.values() for path in changes} if isinstance(choices, dict) else {name}
     assert varied == {f"method.{name}" for name in MsdSettings.model_fields if name != "name"}

@@ -43,6 +43,16 @@ SAME_AS_BASELINE = SEARCH | {
     "search": {"num_samples": 2, "sampler": "random"},
     "confirm": {"top_k": 2, "seeds": [1, 2], "baselines": {"kd": {"method": {"name": "kd"}}}},
 }
+EACH = {
+    "design": "search",
+    "search": {"num_samples": 4, "sampler": "random", "each": "method"},
+    "parameters": {
+        "method": {"choices": {"msd": {"method.name": "msd"}, "kd": {"method": {"name": "kd"}}}},
+        "method.scales": SCALES | {"when": "method == msd"},
+        "method.kd_weight": WEIGHT | {"when": "method == kd"},
+    },
+    "confirm": {"top_k": 1, "seeds": [1, 2], "baselines": {}},
+}
 
 
 def make(tree: dict) -> Sweep:
@@ -140,7 +150,7 @@ class Life:
 
     @property
     def winners(self) -> list[Trial]:
-        return [planned.trial for planned in winners(self.sweep, self.queue.trials)]
+        return [planned.trial for of_one in winners(self.sweep, self.queue.trials).values() for planned in of_one]
 
     def check_done(self) -> None:
         """Everything that was asked for has one final end, and nothing was started again after it."""

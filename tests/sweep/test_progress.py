@@ -6,7 +6,11 @@ from msd_sweeps.records.trial_record import EpochResult, TrialRecord
 from msd_sweeps.space.load import load
 from msd_sweeps.sweep.progress import Progress
 
-MODELS = "parameters={student.model: {choices: [resnet8, resnet14, resnet20]}}"
+MODELS = [
+    "parameters={student.model: {choices: [resnet8, resnet14, resnet20]}}",
+    "search.each=null",
+    "report.baseline=kd",
+]
 
 
 def finished(sweep, model: str, score: float) -> TrialRecord:
@@ -18,7 +22,7 @@ def finished(sweep, model: str, score: float) -> TrialRecord:
 
 
 def summary(metric: str) -> str:
-    sweep = load("scales", settings=[MODELS, "scheduler.type=none", f"metric={metric}"])
+    sweep = load("scales", settings=[*MODELS, "scheduler.type=none", f"metric={metric}"])
     scores = {"resnet8": 50.0, "resnet14": 70.0, "resnet20": 60.0}
     trials = {model: finished(sweep, model, score) for model, score in scores.items()}
     return Progress(sweep, trials, 9).summary()
@@ -35,7 +39,7 @@ def test_by_several_metrics_the_size_of_the_front_is_told():
 
 
 def test_what_a_loss_prints_is_shown_with_its_trial(capsys):
-    sweep = load("scales", settings=[MODELS, "scheduler.type=none"])
+    sweep = load("scales", settings=[*MODELS, "scheduler.type=none"])
     trial = finished(sweep, "resnet8", 50.0)
     shown = Progress(sweep, {trial.trial: trial}, 9)
     shown.printed(EpochResult(trial.trial, "failed", 1, 1.0, printed="first\n\x1b[31msecond\n"))

@@ -140,7 +140,9 @@ def test_a_search_tells_optuna_what_it_took_over(tmp_path):
     life = second(make(SEARCH), tmp_path, tmp_path)
     assert life.run() == []  # the same seed asks for the same trials
     assert {trial.source for trial in life.queue.trials.values()} == {"first"}
-    for one, other in zip(life.queue.study.shown.trials, first.queue.study.shown.trials, strict=True):
+    for one, other in zip(
+        life.queue.searches.studies[""].shown.trials, first.queue.searches.studies[""].shown.trials, strict=True
+    ):
         assert (one.state, one.value, one.params, one.intermediate_values) == (
             other.state,
             other.value,

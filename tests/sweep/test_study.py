@@ -12,8 +12,10 @@ from optuna.trial import TrialState
 
 from msd_sweeps.catalog.networks import NETWORKS
 from msd_sweeps.records.trial_record import EpochResult, TrialRecord
+from msd_sweeps.space.designs import Sweep
+from msd_sweeps.space.load import load_base
 from msd_sweeps.space.schema import Search, Space
-from msd_sweeps.sweep.study import Study, distribution_of, sampler, start_up
+from msd_sweeps.sweep.study import Study, distribution_of, sampler, start_up, studies
 
 PARAMETERS = {
     "method.scales": {"choices": [[1], [1, 2], None]},
@@ -100,7 +102,7 @@ def test_a_question_depends_on_the_records_alone(kind, journal, tmp_path):
     again = Study(make_space(FEW, sampler=kind), "s", tmp_path / "again.journal")
     for number, one in reversed(list(enumerate(first))):
         assert again.ask(first[:number]) == one.values
-    others = searched(Study(make_space(FEW, sampler=kind, seed=5), "s", journal), 7)
+    others = searched(Study(make_space(FEW, sampler=kind, seed=5), "others", journal), 7)
     assert [one.values for one in others] != [one.values for one in first]
     if kind != "gp":
         assert again.ask(first, attempt=1) != again.ask(first)
@@ -165,10 +167,11 @@ def test_what_a_sampler_learns_of_each_end(mode, journal):
 
 
 def test_a_journal_of_before_is_written_anew(journal):
-    first = Study(make_space(), "s", journal)
+    sweep = Sweep("s", make_space(), load_base("digits"))
+    first = studies(sweep, journal)[""]
     first.show(record(0, first.ask([]), "finished", [1.0]))
     journal.with_name(journal.name + ".lock").touch()
-    Study(make_space(), "s", journal)
+    studies(sweep, journal)
     assert opened(journal).trials == []
 
 
@@ -190,7 +193,7 @@ def test_tpe_in_packs_beats_random_search(tmp_path):
         return -away - 0.3 * abs(len(values["method.scales"]) - 2)
 
     def best(kind: str, seed: int) -> float:
-        study = Study(make_space(parameters, sampler=kind, seed=seed, num_samples=40), "s", tmp_path / "j")
+        study = Study(make_space(parameters, sampler=kind, seed=seed, num_samples=40), f"{kind} {seed}", tmp_path / "j")
         records: list[TrialRecord] = []
         for _ in range(5):
             begun = []

@@ -15,6 +15,7 @@ from tests.stores import flaky_store
 from tests.sweep.life import (
     BASE,
     CONDITIONAL,
+    EACH,
     EPOCHS,
     GRID,
     NO_INPUTS,
@@ -39,6 +40,42 @@ def test_a_search_runs_then_confirms_its_winners_seed_by_seed(tmp_path):
     assert [trial.config["method"] for trial in ran[7:9]] == [trial.config["method"] for trial in best]
     assert {trial.config["data"]["val_fraction"] for trial in ran[5:]} == {0.0}
     life.check_done()
+
+
+def test_each_method_is_searched_with_the_same_budget_and_has_a_winner(tmp_path):
+    life = Life(make(EACH), tmp_path)
+    ran = life.run()
+    names = [trial.config["method"]["name"] for trial in ran]
+    assert names[:8] == ["msd", "kd"] * 4  # in turn, so that both learn alike
+    first = [trial.values for trial in ran[:2]]
+    assert first == [{"method": "msd", "method.scales": [1, 2, 4]}, {"method": "kd", "method.kd_weight": 0.9}]
+    assert all(set(trial.values) == {"method", "method.scales"} for trial in ran[0:8:2])
+    assert all(set(trial.values) == {"method", "method.kd_weight"} for trial in ran[1:8:2])
+    of_method = {name: [trial for trial in ran[:8] if trial.config["method"]["name"] == name] for name in ("msd", "kd")}
+    confirmed = {(trial.label, trial.search_trial) for trial in ran[8:]}
+    assert confirmed == {(f"winner 1 of {name}", max(of, key=score_of).trial) for name, of in of_method.items()}
+    life.check_done()
+    assert sum(record["event"] == "start" for record in life.records) == make(EACH).samples + 4
+
+
+def test_a_choice_of_few_configurations_does_not_hold_up_the_search_of_another(tmp_path):
+    few = {"choices": [0.5, 0.9], "when": "method == kd"}
+    life = Life(make(EACH | {"parameters": EACH["parameters"] | {"method.kd_weight": few}}), tmp_path)
+    names = [trial.config["method"]["name"] for trial in life.run() if trial.phase == "search"]
+    assert sorted(names) == ["kd"] * 2 + ["msd"] * 4
+    life.check_done()
+
+
+def test_asha_compares_the_trials_of_one_search_alone(tmp_path):
+    """kd's four are better than all of msd: half of each go on all the same."""
+    life = Life(make(EACH | {"scheduler": {"type": "asha", "reduction_factor": 2}}), tmp_path)
+    trials = [life.next() for _ in range(8)]
+    scores = {
+        trial.trial: 10.0 * (trial.config["method"]["name"] == "kd") + place for place, trial in enumerate(trials)
+    }
+    life.queue.take([life.gives(trial, score=scores[trial.trial]) for trial in trials])
+    stopped = [trial.config["method"]["name"] for trial in trials if trial.state == "stopped"]
+    assert sorted(stopped) == ["kd", "kd", "msd", "msd"]
 
 
 def test_a_design_runs_seed_by_seed(tmp_path):
@@ -108,7 +145,7 @@ def test_the_winners_by_several_metrics_are_the_pareto_front(tmp_path):
         life.end(trial)
     # resnet20 is beaten by resnet14 in both; resnet8 is on the front as well, beyond top_k.
     assert [winner.student.model for winner in life.winners] == ["resnet32", "resnet14"]
-    assert {trial.values[1] for trial in life.queue.study.shown.best_trials} == {
+    assert {trial.values[1] for trial in life.queue.searches.studies[""].shown.best_trials} == {
         NETWORKS[model].multiply_adds_at(BASE.data.facts.image_size) for model in ("resnet8", "resnet14", "resnet32")
     }
     life.resume()
@@ -158,7 +195,7 @@ def test_a_trial_whose_end_was_not_recorded_any_more_is_finished(kind, tmp_path)
     life.resume()
     assert life.queue.trials[trial.trial].state == "finished"
     if kind == "search":
-        told = [known for known in life.queue.study.shown.trials if known.state.name == "COMPLETE"]
+        told = [known for known in life.queue.searches.studies[""].shown.trials if known.state.name == "COMPLETE"]
         assert [known.value for known in told] == [score_of(trial)]
     life.run()
     life.check_done()
@@ -258,7 +295,7 @@ def test_the_sampler_learns_how_trials_ended(tmp_path):
         trial = life.next()
         life.epoch(trial)
         life.end(trial, state)
-    shown = life.queue.study.shown.trials
+    shown = life.queue.searches.studies[""].shown.trials
     names = {"finished": "COMPLETE", "stopped": "PRUNED", "failed": "FAIL"}
     assert [trial.state.name for trial in shown] == [names[state] for state in states]
     assert shown[0].intermediate_values == {1: shown[0].value}
@@ -279,7 +316,7 @@ def test_what_does_not_count_is_not_sampled_and_the_study_is_rebuilt_without_it(
         wanted = trial.values["method.sample_weight"] if counts else BASE.method.sample_weight
         assert trial.config["method"]["sample_weight"] == wanted
     assert {"method.sample_weight" in trial.values for trial in searched} == {True, False}
-    for trial in life.queue.study.shown.trials:
+    for trial in life.queue.searches.studies[""].shown.trials:
         assert ("method.sample_weight" in trial.params) == (trial.params["method.scales"] in ("[2]", "[1, 2]"))
     life.check_done()
 

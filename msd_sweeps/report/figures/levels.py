@@ -156,7 +156,7 @@ def search_map(results: Results) -> Iterator[Plot]:
     """The two parameters of a search that matter most (or stand first): a dot a trial, coloured by its score."""
     slices = parameter_slices(results.frames)
     slices = {name: frame[frame["state"] == "finished"].drop(columns="state") for name, frame in slices.items()}
-    ranked = [name for name in results.importances["parameter"] if name in slices] or list(slices)
+    ranked = list(dict.fromkeys(name for name in results.importances["parameter"] if name in slices)) or list(slices)
     if len(ranked) < 2 or results.design != "search":
         return
     first, second = (slices[name].set_index(["number", "score"]) for name in ranked[:2])

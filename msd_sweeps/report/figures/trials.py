@@ -28,6 +28,7 @@ def history(results: Results) -> Iterator[Plot]:
     if not ((numbers["state"] == "finished") & numbers["score"].notna()).any():
         return
     caption = f"{NO_RESULT}{unfinished_note(numbers)}"
+    caption += " Several searches stand together." * (len(results.frames.sweep.searches) > 1)
     numbers = numbers[numbers["state"] == "finished"].reset_index(drop=True)
 
     def draw(frame: pd.DataFrame) -> Figure:
