@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from msd_sweeps.report import screening
-from msd_sweeps.report.cells import metric_title
+from msd_sweeps.report.cells import Cell, metric_title
 from msd_sweeps.report.comparisons import BETTER, UNDECIDED, WORSE
 from msd_sweeps.report.formats import capital, short
 from msd_sweeps.report.progress import progress_of
@@ -74,9 +74,10 @@ def _joined(texts: Iterable[str]) -> str:
 
 
 def _told(rows: Sequence[Row], name: str, unit: str) -> str:
-    """Names with their differences, the first with its unit."""
+    """Names with their differences, the first with its unit, and the settings of winners."""
     words = (difference_words(row, "" if place else unit) for place, row in enumerate(rows))
-    return _joined(f"{row[name]} ({text})" for row, text in zip(rows, words, strict=True))
+    details = (f"; {row['settings']}" if row.get("settings") else "" for row in rows)
+    return _joined(f"{row[name]} ({text}{more})" for row, text, more in zip(rows, words, details, strict=True))
 
 
 def _groups(results: Results, rows: pd.DataFrame) -> dict[str, list[Row]]:
@@ -149,7 +150,11 @@ def _about_rows(results: Results, measured: pd.DataFrame) -> list[str]:
         rows = own if len(own) else rows
     if rows.empty:
         return [f"No row could be compared with {short(baseline.label)}."]
-    rows = rows.assign(name=[_name(results, label) for label in rows["label"]])
+    of_cell = {cell.label: cell for cell in results.cells}
+    rows = rows.assign(
+        name=[_name(results, of_cell[label]) for label in rows["label"]],
+        settings=[short(of_cell[label].summary, 110) * bool(of_cell[label].search_trial) for label in rows["label"]],
+    )
     against, groups, sentences = short(baseline.label), _groups(results, rows), list[str]()
     if BETTER not in groups and WORSE in groups and len(rows) > 1:
         sentences.append(f"no row is shown to beat {against}")
@@ -169,17 +174,14 @@ def _n(rows: pd.DataFrame) -> str:
     return f"{low}" if low == high else f"{low} to {high}"
 
 
-def _name(results: Results, label: str) -> str:
-    """A row in the question's own terms: a level by itself where one parameter varies, a winner with its settings."""
-    cell = next(cell for cell in results.cells if cell.label == label)
-    if cell.search_trial and cell.summary:
-        return f"{short(label)}, {short(cell.summary, 110)},"
+def _name(results: Results, cell: Cell) -> str:
+    """A row in the question's own terms: a level by itself where one parameter varies."""
     named = {"full": "the full method", "base": "the base"}
     if found := [text for name, text in named.items() if name in cell.names and results.design != "grid"]:
         return found[0]
     if len(results.factors) == 1 and results.design == "grid":
-        return short(label.removeprefix(f"{results.factors[0].title}="))
-    return short(label)
+        return short(cell.label.removeprefix(f"{results.factors[0].title}="))
+    return short(cell.label)
 
 
 def _about_search(results: Results) -> list[str]:

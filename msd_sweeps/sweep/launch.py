@@ -159,10 +159,13 @@ def _train(run: Run, plan: Plan, trainer: "Distillation") -> float | None:
         finally:
             close = CloseRecord(outcome=outcome, seconds=round(time.time() - started, 1))
             run.record(close.event, **close.record())
+            unfinished = sum(not run.trials[name].is_final for name in run.started)
             copied = f", {run.copied} taken over" if run.copied else ""
+            copied += f", {unfinished} interrupted" if unfinished else ""
             if reuse is not None and reuse.left_out != told:  # a search has come upon more of them
                 run.say(reuse.left_out)
-            run.say(f"{len(run.started) - run.copied} trials trained{copied} in {duration(close.seconds)}")
+            trained = len(run.started) - run.copied - unfinished
+            run.say(f"{trained} trial{'s' * (trained != 1)} trained{copied} in {duration(close.seconds)}")
     return run.first_trained and run.first_trained - ready
 
 

@@ -34,7 +34,7 @@ def test_a_failing_loss_is_told_by_its_line_mended_and_tried_again(workplace):
     (folder / "my_losses.py").write_text(good)
     mended = workplace.run("own", "--retry-failed")
     assert mended.code == 0, mended.out
-    assert "1 trials trained" in mended.out
+    assert "1 trial trained" in mended.out
     assert {trial.state for trial in mended.trials.values()} == {"finished"}
     assert [epoch.epoch for trial in mended.trials.values() for epoch in trial.epochs] == [1, 2, 3, 4] * 2
     table = pandas.read_csv(workplace.folder / "reports" / "own" / "table.csv")
