@@ -112,6 +112,18 @@ def estimates(pairs: Sequence[tuple[Mapping[int, float], Mapping[int, float]]]) 
     return found
 
 
+def paired_difference(ours: ArrayLike, theirs: ArrayLike) -> Difference:
+    """The mean of [n] paired differences `ours - theirs` with its interval and p, a comparison by itself.
+
+    Raises ValueError where the two differ in length, and for values that are not finite.
+    """
+    first, second = _values(ours), _values(theirs)
+    if len(first) != len(second):
+        raise ValueError(f"pairs need equal lengths, got {len(first)} and {len(second)}")
+    samples = dict(enumerate(first)), dict(enumerate(second))
+    return Family(1, (max(1, len(first)),)).differences(estimates([samples]))[0]
+
+
 def _welch(ours: Floats, theirs: Floats) -> Estimate:
     n = min(len(ours), len(theirs))
     mean = float(ours.mean() - theirs.mean()) if n else math.nan
