@@ -101,8 +101,8 @@ class Table:
         """The table in Markdown, notes below it."""
         return rendered("table.md", table=self).rstrip("\n")
 
-    def latex(self, width: float = 345.0) -> str:
-        """The table and its notes, to \\input into a paper; `width` is the article class's line in points.
+    def latex(self, width: float = 343.0) -> str:
+        """The table and its notes, to \\input into a paper; `width` in points: the article class has lines of 345.
 
         Widths are estimated from numbers of characters: figures keep theirs, texts share what is left and are broken.
         """

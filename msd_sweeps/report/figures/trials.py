@@ -67,6 +67,8 @@ def importances(results: Results) -> Iterator[Plot]:
     )
     clear = int((numbers["p"] <= ALPHA).sum())
     caption += f"{clear or 'None'} of {len(numbers)} can be told from chance; grey ones cannot."
+    if results.frames.sweep.space.search.sampler not in ("random", "qmc"):
+        caption += " p is approximate: this sampler learns from scores, and does not draw trials independently."
     if len(results.frames.sweep.space.metrics) > 1:
         caption += f" The best are those by {metric_title(results.frames.metric.name)} alone."
 
