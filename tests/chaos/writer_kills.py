@@ -20,21 +20,24 @@ from msd_sweeps.space.schema import Space
 from msd_sweeps.sweep.lock import locked
 from msd_sweeps.sweep.run_state import Run
 from msd_sweeps.sweep.trial_queue import Pause, TrialQueue
+from tests.chaos import disk
+from tests.chaos.disk import Operations, Synced
 from tests.chaos.simulated import Simulation, invented
 
 EPOCHS = 4
+_WEIGHTS, _TEMPERATURES = [0.5, 1.0, 1.5, 2.0, 2.5, 3.0], [0.05, 0.1, 0.2, 0.4]
 
 
-def make() -> Sweep:
-    """24 cells x 3 seeds."""
+def make(weights: list[float] = _WEIGHTS, temperatures: list[float] = _TEMPERATURES, seeds: int = 3) -> Sweep:
+    """24 cells x 3 seeds, or fewer."""
     tree = {
         "base": "digits",
         "design": "grid",
         "metric": {"name": "test_top1"},
-        "seeds": [0, 1, 2],
+        "seeds": list(range(seeds)),
         "parameters": {
-            "method.sample_weight": {"choices": [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]},
-            "method.sample_temperature": {"choices": [0.05, 0.1, 0.2, 0.4]},
+            "method.sample_weight": {"choices": weights},
+            "method.sample_temperature": {"choices": temperatures},
         },
     }
     base = load_base("digits", [f"recipe.epochs={EPOCHS}"])
@@ -97,6 +100,40 @@ def _ended(place: Path, sweep: Sweep, seconds: float) -> bool:
         time.sleep(0.002)
     os.kill(child, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def each_operation(folder: Path, fails: bool, cuts_power: bool = False) -> tuple[int, list[str], int]:
+    """Let the n-th operation on files be refused, or the process die at it, for n = 1, 2, and so on to the end.
+
+    cuts_power: whether what was not synced is lost then. Gives what `kill_often` does.
+    """
+    sweep, found, lost, number = make([0.5, 1.0], [0.1], 2), [], 0, 0
+    code = disk.EXIT_CODE
+    while code:
+        number += 1
+        root = folder / str(number)
+        root.mkdir()
+        synced = Synced(root, folder / "synced") if cuts_power else None
+        code = _run_on(Operations(root, number, fails, synced), sweep, root / "runs" / "writer")
+        if synced is not None:
+            synced.cut()
+        run(sweep, root / "runs" / "writer")
+        problems, again = judged(sweep, root / "runs" / "writer")
+        found += [f"operation {number}: {problem}" for problem in problems]
+        lost += again
+    return number - 1, found, lost
+
+
+def _run_on(operations: Operations, sweep: Sweep, place: Path) -> int:
+    """Run the sweep in a process of its own; its exit code, 0 where it did not come to the operation."""
+    child = os.fork()
+    if child == 0:
+        try:
+            operations.install()
+            run(sweep, place)
+        finally:
+            os._exit(disk.EXIT_CODE if operations.count >= operations.at else 0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def judged(sweep: Sweep, place: Path) -> tuple[list[str], int]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import random
 import signal
 import sqlite3
 import time
@@ -16,8 +15,8 @@ from optuna.storages.journal import JournalFileBackend
 
 from msd_sweeps.records import ledger
 from msd_sweeps.records import mlflow_store as tracking
-from tests.chaos import driver_kills
-from tests.chaos.driver_kills import ROOT
+from tests.chaos.faults import live
+from tests.chaos.lives import ROOT, Fault, Life, References
 from tests.sweep.conftest import Run, Workplace, epochs_seen, kill_process
 
 pytestmark = pytest.mark.ray
@@ -230,12 +229,17 @@ def test_a_locked_mlflow_store_delays_nobody_and_gets_everything_later(tmp_path)
 
 
 @pytest.mark.chaos
-def test_a_driver_that_is_killed_at_any_instant_loses_nothing(tmp_path):
-    """Two instants; `make chaos` tries fifty."""
-    reference, seconds = driver_kills.uninterrupted(driver_kills.workplace(tmp_path / "whole"), "packed")
-    broken = driver_kills.workplace(tmp_path / "broken")
-    instants = random.Random(7)
-    for _ in range(2):
-        driver_kills.kill_once(broken, "packed", instants, seconds)
-    run, _ = driver_kills.uninterrupted(broken, "packed")
-    assert driver_kills.problems(run, reference) == []
+def test_a_life_among_combined_faults_loses_nothing(tmp_path):
+    """One life; `make chaos` draws dozens."""
+    told = (
+        ("kill -9 of the driver", 5),
+        ("torn ledger line", 1),
+        ("kill -9 of a slot's process", 3),
+        ("SIGTERM to the driver", 2),
+        ("altered checkpoints", 1),
+        ("resumed on fewer cores, or on more", 1),
+    )
+    life = Life("search with ASHA, packed", False, tuple(Fault(kind, after, 40) for kind, after in told))
+    outcome = live(life, tmp_path / "life", References(tmp_path / "references"))
+    assert outcome.problems == []
+    assert len(outcome.tried) > 3
