@@ -161,7 +161,7 @@ def _kill_with_teacher(sweep: Sweep, fault: Fault) -> bool:
 FAULTS: dict[str, Callable[[Sweep, Fault], bool]] = {
     "kill -9 of the driver": _kill_driver,
     "kill -9 of a slot's process": _kill_child("ray::SimulatedSlot", "ray::RayTrainWorker"),
-    "kill -9 of the process of a Tune trial": _kill_child("ray::_TrialActor"),
+    "kill -9 of the process of a Tune trial": _kill_child("ray::ResourceTrainable"),
     **{f"{name} to the driver": _signal for name in _SIGNALS},
     "torn ledger line": _tear,
     "altered checkpoints": _alter,

@@ -65,10 +65,11 @@ def _as_if_once(path: Path) -> Iterator[Record]:
     launch = header.launch.record() | _OF_LAUNCH
     launch["space"] = {name: part for name, part in launch["space"].items() if name != "resources"}
     yield {"event": "sweep", "time": 0.0} | launch
-    once = {one.key: one.record() | {"seconds": 1.0} for one in header.teachers}
-    facts = [*({one.sha256: one.record() for one in header.data}.items()), *once.items()]
-    for _, fact in sorted(facts):
-        yield {"event": "teacher" if "weights_sha256" in fact else "data", "time": 0.0} | fact
+    data = {one.sha256: one.record() for one in header.data}
+    teachers = {one.key: one.record() | {"seconds": 1.0} for one in header.teachers}
+    for event, facts in (("data", data), ("teacher", teachers)):
+        for _, fact in sorted(facts.items()):
+            yield {"event": event, "time": 0.0} | fact
     for trial in trials_of(ledger.read(path)).values():
         assert len(trial.fingerprints) == 1, "its attempts ran with other data, teachers or code"
         name, common = trial.trial, {"time": float(trial.number)}

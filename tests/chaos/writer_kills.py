@@ -22,6 +22,7 @@ from msd_sweeps.sweep.run_state import Run
 from msd_sweeps.sweep.trial_queue import Pause, TrialQueue
 from tests.chaos import disk
 from tests.chaos.disk import Operations, Synced
+from tests.chaos.judging import epochs_lost, known_epochs, records_of
 from tests.chaos.simulated import Simulation, invented
 
 EPOCHS = 4
@@ -114,11 +115,17 @@ def each_operation(folder: Path, fails: bool, cuts_power: bool = False) -> tuple
         root = folder / str(number)
         root.mkdir()
         synced = Synced(root, folder / "synced") if cuts_power else None
-        code = _run_on(Operations(root, number, fails, synced), sweep, root / "runs" / "writer")
+        place = root / "runs" / "writer"
+        code = _run_on(Operations(root, number, fails, synced), sweep, place)
         if synced is not None:
+            path, before = place / ledger.FILE_NAME, records_of(place / ledger.FILE_NAME)
+            known = known_epochs(path)
             synced.cut()
-        run(sweep, root / "runs" / "writer")
-        problems, again = judged(sweep, root / "runs" / "writer")
+            if len(records_of(path)) < len(before) - 1:  # the last one may not have been synced
+                found.append(f"operation {number}: {len(records_of(path))} of {len(before)} records are left")
+            lost += epochs_lost(known, path)
+        run(sweep, place)
+        problems, again = judged(sweep, place)
         found += [f"operation {number}: {problem}" for problem in problems]
         lost += again
     return number - 1, found, lost

@@ -112,7 +112,7 @@ def test_processes_that_are_killed_cost_an_attempt_and_no_trial(tmp_path):
     kill_process("ray::SimulatedSlot", process.pid)
     seen = len(made.wait_for("s", lambda records: any(r.get("attempt", 1) == 2 for r in records)))
     made.wait_for("s", lambda records: len(records) > seen + 3)
-    kill_process("ray::ResourceTrainable.train", process.pid)  # as Ray names TrialActor
+    kill_process("ray::ResourceTrainable", process.pid)  # as Ray names _TrialActor; ".train" follows while it waits
     run = made.finish(process, "s")
     assert run.code == 0, run.out
     assert [trial.state for trial in run.trials.values()] == ["finished"] * 6
