@@ -103,15 +103,15 @@ def _ended(place: Path, sweep: Sweep, seconds: float) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def each_operation(folder: Path, fails: bool, cuts_power: bool = False) -> tuple[int, list[str], int]:
+def each_operation(folder: Path, fails: bool, cuts_power: bool = False, every: int = 1) -> tuple[int, list[str], int]:
     """Let the n-th operation on files be refused, or the process die at it, for n = 1, 2, and so on to the end.
 
-    cuts_power: whether what was not synced is lost then. Gives what `kill_often` does.
+    cuts_power: whether what was not synced is lost then. every: tries only so many. Gives what `kill_often` does.
     """
-    sweep, found, lost, number = make([0.5, 1.0], [0.1], 2), [], 0, 0
+    sweep, found, lost, number, tried = make([0.5, 1.0], [0.1], 2), [], 0, 0, -1
     code = disk.EXIT_CODE
     while code:
-        number += 1
+        number, tried = number + every, tried + 1
         root = folder / str(number)
         root.mkdir()
         synced = Synced(root, folder / "synced") if cuts_power else None
@@ -128,7 +128,7 @@ def each_operation(folder: Path, fails: bool, cuts_power: bool = False) -> tuple
         problems, again = judged(sweep, place)
         found += [f"operation {number}: {problem}" for problem in problems]
         lost += again
-    return number - 1, found, lost
+    return tried, found, lost
 
 
 def _run_on(operations: Operations, sweep: Sweep, place: Path) -> int:
