@@ -1,9 +1,10 @@
 """Lives that Hypothesis draws from a seed, and shrinks where something was lost."""
 
 import contextlib
+import itertools
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from unittest import mock
 
@@ -12,20 +13,30 @@ from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 from hypothesis.internal.conjecture import engine
 
-from tests.chaos.faults import DRAWN, live
+from tests.chaos.faults import BETWEEN, ENDING, INSIDE, live
 from tests.chaos.lives import SPACES, Fault, Life, Outcome, References, Tried
 
 _SHRINKING_SECONDS = 240
 """A life takes half a minute, and what depends on instants does not always fail again."""
-_INSTANTS = (1, 2, 3, 5, 8, 0, 13, -1)
-_FAULTS = st.builds(Fault, st.sampled_from(DRAWN), st.sampled_from(_INSTANTS), st.integers(0, 300), st.integers(1, 60))
+_INSTANTS = (2, 1, 4, 7, 11, 0, -1)
+
+
+def _faults(kinds: Sequence[str], instants: Sequence[int] = _INSTANTS) -> st.SearchStrategy[Fault]:
+    return st.builds(Fault, st.sampled_from(kinds), st.sampled_from(instants), st.integers(0, 300), st.integers(1, 60))
+
+
+_ROUND = st.tuples(
+    st.lists(_faults(INSIDE, _INSTANTS[:4]), max_size=3),
+    _faults(ENDING).map(lambda fault: [fault]),
+    st.lists(_faults(BETWEEN), max_size=3),
+).map(lambda parts: tuple(itertools.chain(*parts)))
+"""Processes die while the driver lives; the driver ends; what it left is damaged, or it goes on otherwise."""
 
 
 def lives(is_real: bool) -> st.SearchStrategy[Life]:
-    """A space, and up to nine faults one after another."""
-    return st.builds(
-        Life, st.sampled_from(list(SPACES)), st.just(is_real), st.lists(_FAULTS, max_size=9).map(tuple), st.just(True)
-    )
+    """A space, and up to four rounds of faults."""
+    faults = st.lists(_ROUND, max_size=4).map(lambda rounds: tuple(itertools.chain(*rounds)))
+    return st.builds(Life, st.sampled_from(list(SPACES)), st.just(is_real), faults, st.just(True))
 
 
 def draw(seed: str, is_real: bool, count: int) -> Callable[[Path, References], Outcome]:

@@ -158,20 +158,26 @@ def _kill_with_teacher(sweep: Sweep, fault: Fault) -> bool:
     return True
 
 
-FAULTS: dict[str, Callable[[Sweep, Fault], bool]] = {
-    "kill -9 of the driver": _kill_driver,
+Meet = Callable[[Sweep, Fault], bool]
+"""Lets a fault come; whether it came before the sweep had ended."""
+_INSIDE: dict[str, Meet] = {
     "kill -9 of a slot's process": _kill_child("ray::SimulatedSlot", "ray::RayTrainWorker"),
     "kill -9 of the process of a Tune trial": _kill_child("ray::ResourceTrainable"),
+}
+_ENDING: dict[str, Meet] = {
+    "kill -9 of the driver": _kill_driver,
     **{f"{name} to the driver": _signal for name in _SIGNALS},
+    "kill -9 of Ray's head (GCS)": _kill_child("gcs_server", ends_driver=True),
+    "kill -9 of Ray's raylet": _kill_child("raylet/raylet", ends_driver=True),
+    "kill -9 of the dispatcher": _kill_child("ray::Dispatcher", ends_driver=True),
+}
+_BETWEEN: dict[str, Meet] = {
     "torn ledger line": _tear,
     "altered checkpoints": _alter,
     "lost checkpoints": _lose_checkpoints,
     "resumed on fewer cores, or on more": _other_cores,
     "resumed with another pack": _other_pack,
-    "kill -9 of Ray's head (GCS)": _kill_child("gcs_server", ends_driver=True),
-    "kill -9 of Ray's raylet": _kill_child("raylet/raylet", ends_driver=True),
-    "kill -9 of the dispatcher": _kill_child("ray::Dispatcher", ends_driver=True),
 }
+INSIDE, ENDING, BETWEEN = tuple(_INSIDE), tuple(_ENDING), tuple(_BETWEEN)
 WITH_TEACHER = "kill -9 while a teacher is made"
-DRAWN = tuple(FAULTS)
-FAULTS[WITH_TEACHER] = _kill_with_teacher
+FAULTS = _INSIDE | _ENDING | _BETWEEN | {WITH_TEACHER: _kill_with_teacher}

@@ -44,7 +44,7 @@ def problems(run: Run, reference: Files, store: Path | None = None) -> list[str]
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(place):
         compile_report(run.folder / ledger.FILE_NAME, Path(folder))
         found += _differences("the report is not that of its ledger", report, files_below(Path(folder)))
-    return found + _differences("otherwise than uninterrupted", canonical(run), reference)
+    return [*found, *_differences("otherwise than uninterrupted", canonical(run), reference)]
 
 
 def canonical(run: Run) -> Files:

@@ -91,7 +91,7 @@ ALL_SPACES = SPACES | {ONE_TRIAL: SpaceOfLife(_ONE_TRIAL, ("resources.slots=1", 
 
 
 class Fault(NamedTuple):
-    """One fault. It comes after so many more records of the ledger (-1: while the report is made) and milliseconds."""
+    """One fault. It comes after so many more records of trials (-1: while the report is made) and milliseconds."""
 
     kind: str
     after: int = 1
@@ -216,7 +216,7 @@ class Sweep:
     def wait_for(self, fault: Fault) -> bool:
         """Wait for the instant of a fault; False where the sweep ended before."""
         while not self.has_ended:
-            process, had = self.start(), len(records_of(self.ledger))
+            process, had = self.start(), _of_trials(self.ledger)
             if fault.after == 0:  # Ray starts, or the first trials
                 self.wait(fault.milliseconds / 40)
             end = time.monotonic() + _LONGEST_SECONDS
@@ -231,10 +231,10 @@ class Sweep:
         return False
 
     def _is_due(self, fault: Fault, had: int) -> bool:
-        records = records_of(self.ledger)
         if fault.after < 0:
+            records = records_of(self.ledger)
             return len(records) > self.had and records[-1].get("outcome") == "complete"
-        return len(records) >= had + fault.after
+        return _of_trials(self.ledger) >= had + fault.after
 
     def wait(self, seconds: float) -> None:
         assert self.process is not None
@@ -275,3 +275,8 @@ class Sweep:
                 break
         assert self.last is not None
         return self.last
+
+
+def _of_trials(path: Path) -> int:
+    """How many records of trials a ledger has."""
+    return sum("trial" in record for record in records_of(path))
