@@ -1,6 +1,7 @@
 """Faults that come to a sweep, and lives in which several come, one after another or together."""
 
 import contextlib
+import os
 import shutil
 import signal
 import time
@@ -14,6 +15,7 @@ from tests.sweep.conftest import kill_process
 _ENDING_SECONDS = 30.0
 """How long a sweep may take to its end after a signal."""
 _HEADLESS_SECONDS = 60.0
+"""And without a process of Ray's that it cannot do without."""
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
 
 
@@ -56,10 +58,15 @@ def _signal(sweep: Sweep, fault: Fault) -> bool:
     # What meets Python's own end, after the last line, is the system's to answer.
     if run.code not in (0, 128 + number) and "\nreport " not in run.out:
         sweep.troubles.append(f"exit code {run.code} after {number.name}: {run.out[-300:]}")
-    if time.time() - at > _ENDING_SECONDS:
+    if time.time() - at > _patience(_ENDING_SECONDS):
         sweep.troubles.append(f"{time.time() - at:.0f} s from {number.name} to the end")
     sweep.note(before, at)
     return True
+
+
+def _patience(seconds: float) -> float:
+    """Seconds on a machine that has nothing else to do, as they are on this one now."""
+    return seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def _is_listening(sweep: Sweep) -> bool:
@@ -82,7 +89,11 @@ def _kill_child(*names: str, ends_driver: bool = False) -> Callable[[Sweep, Faul
             with contextlib.suppress(AssertionError):  # it has not started, or is being replaced
                 kill_process(name, process.pid)
                 at = time.time()
-                if ends_driver and sweep.gather(_HEADLESS_SECONDS).code and "To go on" not in str(sweep.last):
+                if (
+                    ends_driver
+                    and sweep.gather(_patience(_HEADLESS_SECONDS)).code
+                    and "To go on" not in str(sweep.last)
+                ):
                     sweep.troubles.append(f"without {name}: {sweep.last}"[:600])
                 sweep.note(before, at)
                 return True

@@ -37,7 +37,7 @@ def problems(run: Run, reference: Files, store: Path | None = None) -> list[str]
     store: the SQLite file with its runs, if not the usual one.
     """
     if run.code:
-        return [f"exit code {run.code}: {run.out[-600:]}"]
+        return [f"the last exit code is {run.code}"]
     found = [*_trained_again(run), *_left_over(run), *_in_mlflow(run, store)]
     place = _place(run)
     report = files_below(place / "reports" / run.folder.name)
