@@ -22,7 +22,7 @@ from tests.sweep.conftest import Run, Workplace
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "sweep"
 _LONGEST_SECONDS = 900.0
-_EPOCH_SECONDS = 0.05
+_EPOCH_SECONDS = 0.2
 """What an epoch takes where nothing is trained."""
 
 
