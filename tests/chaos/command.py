@@ -37,7 +37,7 @@ def units(seed: int) -> list[Unit]:
     for part in range(_PARTS):
         live_all = drawn.draw(f"{seed}-{part}", bool(part % 2), _LIVES_OF_A_PART)
         found.append(Unit(f"lives that are drawn, part {part}", _without_random(live_all)))
-    return [Unit(name, live) for name, live in other_faults.LIVES.items()] + found
+    return found + [Unit(name, live) for name, live in other_faults.LIVES.items()]
 
 
 def _without_random(
@@ -82,7 +82,7 @@ def _run(options: argparse.Namespace, references: References) -> int:
         print(f"  {times} tried, {entry['seconds']} s, {entry['problems'] or 'all survived'}", flush=True)
         done.append(entry)
         path.write_text(json.dumps(done, indent=1) + "\n")
-        (options.out / "README.md").write_text(page(done))
+    (options.out / "README.md").write_text(page(done))
     return 1 if any(entry["problems"] for entry in done) else 0
 
 

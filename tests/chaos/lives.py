@@ -91,7 +91,7 @@ ALL_SPACES = SPACES | {ONE_TRIAL: SpaceOfLife(_ONE_TRIAL, ("resources.slots=1", 
 
 
 class Fault(NamedTuple):
-    """One fault. It comes after so many more records of trials (-1: while the report is made) and milliseconds."""
+    """One fault. It comes after so many more epochs and ends (-1: while the report is made) and milliseconds."""
 
     kind: str
     after: int = 1
@@ -285,5 +285,5 @@ class Sweep:
 
 
 def _of_trials(path: Path) -> int:
-    """How many records of trials a ledger has."""
-    return sum("trial" in record for record in records_of(path))
+    """How many epochs and ends of trials a ledger has."""
+    return sum(record["event"] in ("epoch", "end") for record in records_of(path))
