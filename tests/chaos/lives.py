@@ -170,6 +170,7 @@ class Sweep:
         module = "msd_sweeps.run" if life.is_real else "tests.chaos.simulated"
         teachers = references.teachers() if life.is_real and life.has_teacher else None
         environment = {"PYTHONPATH": str(ROOT), "SIMULATED": json.dumps({"seconds": _EPOCH_SECONDS})}
+        environment["RAY_worker_niceness"] = "0"  # beside other work Ray's workers would hardly run
         self.place = Workplace(folder, teachers, module, **environment)
         (folder / "search_spaces" / "life.yaml").write_text(self.space.text)
         self.folder = folder / "runs" / NAME
