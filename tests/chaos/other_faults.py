@@ -105,7 +105,7 @@ def stalled(times: int) -> Live:
             first, second = (Sweep(Life(_SPACE, False, ()), folder / f"{turn}" / name, references) for name in "ab")
             for sweep in (first, second):
                 sweep.more = ("--storage", uri)
-                sweep.place.environment["SIMULATED"] = json.dumps({"seconds": 0.7})
+                sweep.place.environment["SIMULATED"] = json.dumps({"seconds": 1.5})
             process, wanted, seen = first.start(), instants.randint(1, 12), 0
             while process.poll() is None and seen < wanted:
                 seen = StoredLedger(store).read().count(b'"event":"epoch"')
