@@ -24,7 +24,7 @@ from tests.sweep.conftest import Run
 Files = dict[str, bytes]
 Known = dict[str, int]
 """Epochs that are recorded of each trial."""
-_OF_LAUNCH = {"id": "", "command": [], "host": ""}
+_OF_LAUNCH = {"id": "", "command": [], "host": "", "commit": None, "dirty": False}
 
 
 def records_of(path: Path) -> list[Record]:

@@ -77,14 +77,19 @@ metric: {name: test_top1}
 parameters: {method.sample_weight: {choices: [1.0]}}
 report: {baseline: null}
 """
-_TWO_SLOTS = ("resources.pack=1", "resources.slots=2", "resources.cpus_per_worker=1")
+_EPOCHS = "recipe.epochs=8"
+_TWO_SLOTS = ("resources.pack=1", "resources.slots=2", "resources.cpus_per_worker=1", _EPOCHS)
 SPACES = {
-    "grid, packed": SpaceOfLife(_GRID, ("resources.pack=3", "resources.slots=1")),
+    "grid, packed": SpaceOfLife(_GRID, ("resources.pack=3", "resources.slots=1", _EPOCHS)),
     "grid, two slots": SpaceOfLife(_GRID, _TWO_SLOTS),
     "one_at_a_time, seeds added, two slots": SpaceOfLife(_ONE_AT_A_TIME, _TWO_SLOTS, True),
-    "leave_one_out, seeds added, packed": SpaceOfLife(_LEAVE_ONE_OUT, ("resources.pack=2", "resources.slots=1"), True),
-    "search with ASHA": SpaceOfLife(_SEARCH, ("resources.pack=1", "resources.slots=1"), changes_pack=False),
-    "search with ASHA, packed": SpaceOfLife(_SEARCH, ("resources.pack=3", "resources.slots=1"), changes_pack=False),
+    "leave_one_out, seeds added, packed": SpaceOfLife(
+        _LEAVE_ONE_OUT, ("resources.pack=2", "resources.slots=1", _EPOCHS), True
+    ),
+    "search with ASHA": SpaceOfLife(_SEARCH, ("resources.pack=1", "resources.slots=1", _EPOCHS), changes_pack=False),
+    "search with ASHA, packed": SpaceOfLife(
+        _SEARCH, ("resources.pack=3", "resources.slots=1", _EPOCHS), changes_pack=False
+    ),
 }
 ONE_TRIAL = "one trial of 16 epochs"
 ALL_SPACES = SPACES | {ONE_TRIAL: SpaceOfLife(_ONE_TRIAL, ("resources.slots=1", "recipe.epochs=16"))}
