@@ -148,7 +148,7 @@ def unwilling_server(times: int) -> Live:
             place = folder / f"{turn}"
             place.mkdir()
             words = [sys.executable, "-c", _SERVER, str(place), str(instants.randrange(1000))]
-            server = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=place)
+            server = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=place)
             assert server.stdout is not None
             sweep = Sweep(Life(SPACE, False, ()), place / "sweep", references)
             sweep.place.environment |= {
