@@ -89,12 +89,10 @@ def _kill_child(*names: str, ends_driver: bool = False) -> Callable[[Sweep, Faul
             with contextlib.suppress(AssertionError):  # it has not started, or is being replaced
                 kill_process(name, process.pid)
                 at = time.time()
-                if (
-                    ends_driver
-                    and sweep.gather(_patience(_HEADLESS_SECONDS)).code
-                    and "To go on" not in str(sweep.last)
-                ):
-                    sweep.troubles.append(f"without {name}: {sweep.last}"[:600])
+                if ends_driver:
+                    run = sweep.gather(_patience(_HEADLESS_SECONDS))
+                    if run.code and "To go on" not in run.out:
+                        sweep.troubles.append(f"exit code {run.code} without {name}: {run.out[-600:]}")
                 sweep.note(before, at)
                 return True
         return False

@@ -229,6 +229,20 @@ def test_a_locked_mlflow_store_delays_nobody_and_gets_everything_later(tmp_path)
 
 
 @pytest.mark.chaos
+@pytest.mark.parametrize("name", ["ray::Dispatcher", "raylet/raylet"])
+def test_the_end_of_a_process_that_ray_needs_is_told_with_the_command_to_go_on(name, tmp_path):
+    made = place(tmp_path, seconds=0.3)
+    process = made.start("--space", "grid.yaml", "--name", "s", *SMALL)
+    made.wait_for("s", epochs_seen(2))
+    kill_process(name, process.pid)
+    run = made.finish(process, "s")
+    assert run.code == 1, run.out
+    assert "To go on" in run.out
+    assert "--resume --name s" in run.out
+    assert made.run("s", "--resume", "--num-cpus", "1").code == 0
+
+
+@pytest.mark.chaos
 def test_a_life_among_combined_faults_loses_nothing(tmp_path):
     """One life; `make chaos` draws dozens."""
     told = (
