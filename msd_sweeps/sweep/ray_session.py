@@ -134,7 +134,7 @@ def _watch_head(over: threading.Event, again: str) -> None:
 def _has_lost_raylet() -> bool:
     """Whether the raylet of a local Ray has ended; of a cluster's, only Ray knows."""
     node = ray._private.worker._global_node
-    started = node.all_processes.get("raylet", []) if node is not None else []
+    started: list[Any] = node.all_processes.get("raylet", []) if node is not None else []
     return any(one.process.poll() is not None for one in started)
 
 
