@@ -107,12 +107,13 @@ def page(done: list[dict[str, Any]]) -> str:
         "# Faults\n",
         f"Written by `make chaos` (`python -m tests.chaos.command`, seeds {seeds}): {sum(t['times'] for t in every)} "
         f"faults were tried, {real} of them with real training on digits; the other trials' numbers are invented from "
-        "their ids. Most come combined: Hypothesis draws a space (grid, one_at_a_time and leave_one_out with seeds "
-        "that are added, a search with ASHA and confirmation), and the faults that its sweep meets one after "
-        "another. A fault is survived when the sweep, gone on with by the same command, trained nothing again that "
-        "had ended, left nothing behind, and gives the report of an uninterrupted one byte for byte, figures, Parquet "
-        "and hashes of data and teachers included; only times, attempts, slots and launches are left out. A search "
-        "has to choose the same configurations. Where a sweep differs, none of its faults counts as survived.\n",
+        "their ids. In the lives that are drawn they come combined: Hypothesis draws a space (grid, one_at_a_time and "
+        "leave_one_out with seeds that are added, a search with ASHA and confirmation), and the faults that its sweep "
+        "meets one after another. A fault is survived when the sweep, gone on with by the same command, trained "
+        "nothing again that had ended, left nothing behind, and gives the report of an uninterrupted one byte for "
+        "byte, figures, Parquet and hashes of data and teachers included; only times, attempts, slots, launches and "
+        "the commit are left out. A search has to choose the same configurations. Where a sweep differs, none of its "
+        "faults counts as survived.\n",
         "Epochs lost were recorded and had to be trained again. Seconds lost go from the fault to the next epoch that "
         "is new, with starting the command and Ray again. Both are sums.\n",
         "| fault | tried | with real training | survived | epochs lost | seconds lost |",
@@ -126,6 +127,9 @@ def page(done: list[dict[str, Any]]) -> str:
         epochs, seconds = (sum(tried[key] for tried in of_one) for key in ("epochs", "seconds"))
         lines.append(f"| {fault} | {times} | {with_real} | {survived} | {epochs} | {seconds:.0f} |")
     lines.append(f"\nThe run took {sum(entry['seconds'] for entry in done) / 60:.0f} minutes.")
+    known = {entry["unit"] for entry in done}
+    if left := [unit.name for unit in units(0) if unit.name not in known]:
+        lines.append(f"\nNot tried yet (`--resume` goes on with them): {'; '.join(left)}.")
     if found := [f"- {entry['unit']}: {problem}" for entry in done for problem in entry["problems"]]:
         lines += ["\n## Not survived\n", *found]
     return "\n".join(lines) + "\n\n" + FOUND.read_text()
