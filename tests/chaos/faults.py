@@ -16,6 +16,7 @@ _ENDING_SECONDS = 30.0
 """How long a sweep may take to its end after a signal."""
 _HEADLESS_SECONDS = 60.0
 """And without a process of Ray's that it cannot do without."""
+_STARTING_SECONDS = 10.0
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
 
 
@@ -83,18 +84,20 @@ def _kill_child(*names: str, ends_driver: bool = False) -> Callable[[Sweep, Faul
     def meet(sweep: Sweep, fault: Fault) -> bool:
         if not sweep.wait_for(fault):
             return False
-        process = sweep.start()
-        before = sweep.known()
-        for name in names:
-            with contextlib.suppress(AssertionError):  # it has not started, or is being replaced
-                kill_process(name, process.pid)
-                at = time.time()
-                if ends_driver:
-                    run = sweep.gather(_patience(_HEADLESS_SECONDS))
-                    if run.code and "To go on" not in run.out:
-                        sweep.troubles.append(f"exit code {run.code} without {name}: {run.out[-600:]}")
-                sweep.note(before, at)
-                return True
+        process, end = sweep.start(), time.monotonic() + _patience(_STARTING_SECONDS)
+        while process.poll() is None and time.monotonic() < end:
+            before = sweep.known()
+            for name in names:
+                with contextlib.suppress(AssertionError):  # it has not started, or is being replaced
+                    kill_process(name, process.pid)
+                    at = time.time()
+                    if ends_driver:
+                        run = sweep.gather(_patience(_HEADLESS_SECONDS))
+                        if run.code and "To go on" not in run.out:
+                            sweep.troubles.append(f"exit code {run.code} without {name}: {run.out[-600:]}")
+                    sweep.note(before, at)
+                    return True
+            time.sleep(0.05)
         return False
 
     return meet
