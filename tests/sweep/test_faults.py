@@ -112,17 +112,19 @@ def test_processes_that_are_killed_cost_an_attempt_and_no_trial(tmp_path):
     kill_process("ray::SimulatedSlot", process.pid)
     seen = len(made.wait_for("s", lambda records: any(r.get("attempt", 1) == 2 for r in records)))
     made.wait_for("s", lambda records: len(records) > seen + 3)
-    while process.poll() is None:
+    ledger_file, is_seen = tmp_path / "runs" / "s" / ledger.FILE_NAME, False
+    while process.poll() is None and not is_seen:  # one that waits for its next trial costs nothing
         with contextlib.suppress(AssertionError):
             kill_process("ray::ResourceTrainable", process.pid)  # as Ray names _TrialActor
-            break
+        time.sleep(3.0)
+        is_seen = "its Tune actor died" in ledger_file.read_text()
     run = made.finish(process, "s")
     assert run.code == 0, run.out
     assert [trial.state for trial in run.trials.values()] == ["finished"] * 6
     assert [len(trial.epochs) for trial in run.trials.values()] == [20] * 6
     attempts = [trial.attempts for trial in run.trials.values()]
-    assert max(attempts) in (2, 3)
-    assert attempts.count(1) >= 2  # those that came later
+    assert max(attempts) >= 2
+    assert attempts.count(1) >= 1  # those that came later
     epochs = [(r["trial"], r["epoch"]) for r in records(run) if r["event"] == "epoch"]
     assert len(epochs) - len(set(epochs)) <= sum(attempt - 1 for attempt in attempts)
     assert any(record.get("reason") == "its Tune actor died" for record in records(run))
