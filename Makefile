@@ -1,5 +1,5 @@
 # make sweep: set up .venv and run the embedded sweep. make test: add what the tests need and run all checks.
-# make chaos: faults at random instants, for as long as it takes (hours on two busy cores); writes reports/reliability/.
+# make chaos: sweeps among drawn faults, and rows of single ones: over an hour on two cores; writes reports/reliability/.
 # make cluster-test: the long tests on several hosts (network namespaces; needs root).
 PYTHON ?= python3
 VENV := .venv

@@ -14,20 +14,26 @@ def write_whole(path: Path, content: bytes) -> None:
     """
     beside = path.with_name(f"{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.part")
     try:
-        absent = [folder for folder in path.parents if not folder.exists()]
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with beside.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
-        for folder in (path.parent, *(new.parent for new in absent)):
-            sync_folder(folder)
+        sync_folder(path.parent)
     except OSError as error:
         with suppress(OSError):
             beside.unlink()
         reason = f"{len(content):,} bytes could not be written: {error.strerror}"
         raise OSError(error.errno, reason, str(path)) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, so that they are still there after a power cut. Raises OSError."""
+    absent = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for new in absent:
+        sync_folder(new.parent)
 
 
 def sync_folder(folder: Path) -> None:

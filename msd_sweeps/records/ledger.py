@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from msd_sweeps.records.files import sync_folder
+from msd_sweeps.records.files import make_folder, sync_folder
 
 Record = dict[str, Any]
 
@@ -179,7 +179,7 @@ class Ledger:
         """Raises LedgerError where the file cannot be opened for writing."""
         self.path = path
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             is_new = not path.exists()
             self._file = path.open("ab+", buffering=0)
             self._end = 0

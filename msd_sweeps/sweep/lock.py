@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from msd_sweeps.records.files import make_folder
 from msd_sweeps.space.errors import InputError
 
 
@@ -17,7 +18,7 @@ from msd_sweeps.space.errors import InputError
 def locked(folder: Path, name: str) -> Iterator[None]:
     """Hold a sweep's folder; the lock ends with the process. Raises InputError that names its holder."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         opened = (folder / "lock").open("a+")
     except OSError as error:
         raise InputError(f"{folder}: no sweep can be kept here: {error.strerror}; choose another --storage") from error

@@ -110,7 +110,7 @@ def _start_local(cpus: int, verbose: bool, level: int) -> None:
 
 
 def _watch_head(over: threading.Event, again: str) -> None:
-    """End this process when Ray's head has ended: Ray would be silent for a minute, and then end it without a word.
+    """End this process when Ray's head or raylet has ended: Ray would be silent, and then end it without a word.
 
     A head that does not answer may be behind a network that heals; one that is gone refuses the connection.
     """
@@ -124,10 +124,18 @@ def _watch_head(over: threading.Event, again: str) -> None:
             refused += 1
         except OSError:
             refused = 0
-        if refused >= _REFUSALS and not over.is_set():
-            told = f"error: Ray's head ({host}:{port}) has ended; nothing that was recorded is lost. To go on:"
+        gone = f"head ({host}:{port})" if refused >= _REFUSALS else "raylet" if _has_lost_raylet() else ""
+        if gone and not over.is_set():
+            told = f"error: Ray's {gone} has ended; nothing that was recorded is lost. To go on:"
             print(f"\n{told}\n  {again}", file=sys.stderr, flush=True)
             os._exit(1)
+
+
+def _has_lost_raylet() -> bool:
+    """Whether the raylet of a local Ray has ended; of a cluster's, only Ray knows."""
+    node = ray._private.worker._global_node
+    started: list[Any] = node.all_processes.get("raylet", []) if node is not None else []
+    return any(one.process.poll() is not None for one in started)
 
 
 def _shut_down() -> None:

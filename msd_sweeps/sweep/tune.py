@@ -9,10 +9,13 @@ import math
 import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import ray
 from ray import tune
+from ray.exceptions import RayError
+from ray.tune.error import TuneError
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
@@ -32,7 +35,7 @@ _POLL_SECONDS = 30.0
 def run_trials(run: Run, queue: TrialQueue, trainer: Distillation, plan: SlotPlan) -> None:
     """Train everything that the queue has, in the slots of the plan, which the trainer opens. Ray is initialised.
 
-    Raises Interrupted after a signal, SweepStopped where the sweep cannot go on.
+    Raises Interrupted after a signal, SweepStopped where the sweep or Ray cannot go on.
     """
     # What a lost host would take with it stays where the driver is: without that host the sweep is over anyway.
     here = f"node:{ray.util.get_node_ip_address()}"
@@ -70,8 +73,11 @@ def run_trials(run: Run, queue: TrialQueue, trainer: Distillation, plan: SlotPla
             if driver.why_ending:  # Tune's callbacks do not hear of the trials that end with Tune itself
                 for trial in list(queue.running):
                     driver.drop(queue.end(trial, "interrupted", driver.why_ending))
+        except (RayError, TuneError) as error:
+            raise SweepStopped(f"Ray cannot go on: {str(error).strip().splitlines()[0]}") from error
         finally:  # as when the ledger cannot be written: a thread that is still inside Ray takes the process with it
-            slots.close(_CLOSE_SECONDS)
+            with suppress(RayError):  # the dispatcher may be gone
+                slots.close(_CLOSE_SECONDS)
             run.signals.are_held = False
     if driver.trouble:
         raise SweepStopped(driver.trouble)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.driver_kills import ROOT
+from tests.chaos.lives import ROOT
 
 _SEEDS = 10
 _MEASURE = """

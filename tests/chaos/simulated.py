@@ -4,14 +4,15 @@ Everything but the training is real: the plan, the trial queue, Ray Tune, the di
 the ledger, the MLflow mirror, the report. A trial's numbers are invented from its id and the epoch, so that they are
 the same however often it was broken off. The environment variable SIMULATED holds settings as JSON.
 seconds: what an epoch takes. keep: whether checkpoints are written. faults: a list of [dotted path of the
-configuration, value, what happens in the second epoch: failed, out_of_memory, diverged]. full: a file; while it exists
-the disk takes no checkpoint. full_for_driver: the same for the ledger.
+configuration, value, what happens in the second epoch: failed, out_of_memory, diverged, killed]. full: a file; while it
+exists the disk takes no checkpoint. full_for_driver: the same for the ledger.
 """
 
 import errno
 import hashlib
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -83,6 +84,8 @@ class _Student:
             raise RuntimeError("invented trouble")
         if epoch == 2 and "out_of_memory" in self.faults:
             raise MemoryError("invented lack of memory")
+        if epoch == 2 and "killed" in self.faults:  # as by a system that is short of memory
+            os.kill(os.getpid(), signal.SIGKILL)
         if epoch == 2 and "diverged" in self.faults:
             raise ArithmeticError("the training loss of epoch 2 is nan")
         is_last = epoch >= self.epochs

@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import time
+from collections import Counter
 from pathlib import Path
 
 from msd_sweeps.distill import checkpoint
@@ -20,21 +21,25 @@ from msd_sweeps.space.schema import Space
 from msd_sweeps.sweep.lock import locked
 from msd_sweeps.sweep.run_state import Run
 from msd_sweeps.sweep.trial_queue import Pause, TrialQueue
+from tests.chaos import disk
+from tests.chaos.disk import Operations, Synced
+from tests.chaos.judging import epochs_lost, records_of
 from tests.chaos.simulated import Simulation, invented
 
 EPOCHS = 4
+_WEIGHTS, _TEMPERATURES = [0.5, 1.0, 1.5, 2.0, 2.5, 3.0], [0.05, 0.1, 0.2, 0.4]
 
 
-def make() -> Sweep:
-    """24 cells x 3 seeds."""
+def make(weights: list[float] = _WEIGHTS, temperatures: list[float] = _TEMPERATURES, seeds: int = 3) -> Sweep:
+    """24 cells x 3 seeds, or fewer."""
     tree = {
         "base": "digits",
         "design": "grid",
         "metric": {"name": "test_top1"},
-        "seeds": [0, 1, 2],
+        "seeds": list(range(seeds)),
         "parameters": {
-            "method.sample_weight": {"choices": [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]},
-            "method.sample_temperature": {"choices": [0.05, 0.1, 0.2, 0.4]},
+            "method.sample_weight": {"choices": weights},
+            "method.sample_temperature": {"choices": temperatures},
         },
     }
     base = load_base("digits", [f"recipe.epochs={EPOCHS}"])
@@ -97,6 +102,47 @@ def _ended(place: Path, sweep: Sweep, seconds: float) -> bool:
         time.sleep(0.002)
     os.kill(child, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def each_operation(folder: Path, fails: bool, cuts_power: bool = False, every: int = 1) -> tuple[int, list[str], int]:
+    """Let the n-th operation on files be refused, or the process die at it, for n = 1, 2, and so on to the end.
+
+    cuts_power: whether what was not synced is lost then. every: tries only so many. Gives what `kill_often` does.
+    """
+    sweep, found, lost, number, tried = make([0.5, 1.0], [0.1], 2), [], 0, 0, -1
+    code = disk.EXIT_CODE
+    while code:
+        number, tried = number + every, tried + 1
+        root = folder / str(number)
+        root.mkdir()
+        synced = Synced(root, folder / "synced") if cuts_power else None
+        place = root / "runs" / "writer"
+        code = _run_on(Operations(root, number, fails, synced), sweep, place)
+        if synced is not None:
+            path, before = place / ledger.FILE_NAME, records_of(place / ledger.FILE_NAME)
+            whole = before[:-1]  # the last one may not have been synced
+            known = Counter(record["trial"] for record in whole if record["event"] == "epoch")
+            synced.cut()
+            if len(records_of(path)) < len(whole):
+                found.append(f"operation {number}: {len(records_of(path))} of {len(before)} records are left")
+            lost += epochs_lost(known, path)
+        run(sweep, place)
+        problems, again = judged(sweep, place)
+        found += [f"operation {number}: {problem}" for problem in problems]
+        lost += again
+    return tried, found, lost
+
+
+def _run_on(operations: Operations, sweep: Sweep, place: Path) -> int:
+    """Run the sweep in a process of its own; its exit code, 0 where it did not come to the operation."""
+    child = os.fork()
+    if child == 0:
+        try:
+            operations.install()
+            run(sweep, place)
+        finally:
+            os._exit(disk.EXIT_CODE if operations.count >= operations.at else 0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def judged(sweep: Sweep, place: Path) -> tuple[list[str], int]:

@@ -15,7 +15,7 @@ import yaml
 
 from msd_sweeps.records import ledger
 from msd_sweeps.records.trial_record import trials_of
-from tests.chaos.driver_kills import ROOT
+from tests.chaos.lives import ROOT
 from tests.cluster.hosts import Host, Network
 from tests.sweep.conftest import Workplace
 

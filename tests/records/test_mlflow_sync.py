@@ -446,7 +446,8 @@ def test_the_way_to_open_a_store_can_be_pasted():
 
 def test_processes_that_write_one_store_at_once_see_no_lock(tmp_path):
     """Three and a reader; `make chaos` has sixteen."""
-    from tests.chaos import other_faults  # imports Ray
+    from tests.chaos import mlflow_faults  # imports Ray
+    from tests.chaos.lives import References
 
-    outcome = other_faults.writers(3)(tmp_path, random.Random(0))
-    assert outcome == (3, [], 0)
+    outcome = mlflow_faults.writers(3)(tmp_path, References(tmp_path), random.Random(0))
+    assert ([tried.times for tried in outcome.tried], outcome.problems) == ([3], [])

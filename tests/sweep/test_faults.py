@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import random
 import signal
 import sqlite3
 import time
@@ -16,8 +15,8 @@ from optuna.storages.journal import JournalFileBackend
 
 from msd_sweeps.records import ledger
 from msd_sweeps.records import mlflow_store as tracking
-from tests.chaos import driver_kills
-from tests.chaos.driver_kills import ROOT
+from tests.chaos.faults import live
+from tests.chaos.lives import ROOT, Fault, Life, References
 from tests.sweep.conftest import Run, Workplace, epochs_seen, kill_process
 
 pytestmark = pytest.mark.ray
@@ -106,21 +105,26 @@ def test_three_first_trials_that_fail_alike_stop_the_sweep(tmp_path):
 
 @pytest.mark.chaos
 def test_processes_that_are_killed_cost_an_attempt_and_no_trial(tmp_path):
-    """A slot's, and the one that passes a trial's results on."""
-    made = place(tmp_path, seconds=0.3)
-    process = made.start("--space", "grid.yaml", "--name", "s", *SMALL)
+    """A slot's, and the one that passes a trial's results on. That one starts late: the trials do not wait for it."""
+    made = place(tmp_path, seconds=0.7)
+    process = made.start("--space", "grid.yaml", "--name", "s", *SMALL, "--set", "recipe.epochs=20")
     made.wait_for("s", epochs_seen(3))
     kill_process("ray::SimulatedSlot", process.pid)
     seen = len(made.wait_for("s", lambda records: any(r.get("attempt", 1) == 2 for r in records)))
     made.wait_for("s", lambda records: len(records) > seen + 3)
-    kill_process("ray::ResourceTrainable.train", process.pid)  # as Ray names TrialActor
+    ledger_file, is_seen = tmp_path / "runs" / "s" / ledger.FILE_NAME, False
+    while process.poll() is None and not is_seen:  # one that waits for its next trial costs nothing
+        with contextlib.suppress(AssertionError):
+            kill_process("ray::ResourceTrainable", process.pid)  # as Ray names _TrialActor
+        time.sleep(3.0)
+        is_seen = "its Tune actor died" in ledger_file.read_text()
     run = made.finish(process, "s")
     assert run.code == 0, run.out
     assert [trial.state for trial in run.trials.values()] == ["finished"] * 6
-    assert [len(trial.epochs) for trial in run.trials.values()] == [4] * 6
+    assert [len(trial.epochs) for trial in run.trials.values()] == [20] * 6
     attempts = [trial.attempts for trial in run.trials.values()]
-    assert max(attempts) in (2, 3)
-    assert attempts.count(1) >= 2  # those that came later
+    assert max(attempts) >= 2
+    assert attempts.count(1) >= 1  # those that came later
     epochs = [(r["trial"], r["epoch"]) for r in records(run) if r["event"] == "epoch"]
     assert len(epochs) - len(set(epochs)) <= sum(attempt - 1 for attempt in attempts)
     assert any(record.get("reason") == "its Tune actor died" for record in records(run))
@@ -230,12 +234,31 @@ def test_a_locked_mlflow_store_delays_nobody_and_gets_everything_later(tmp_path)
 
 
 @pytest.mark.chaos
-def test_a_driver_that_is_killed_at_any_instant_loses_nothing(tmp_path):
-    """Two instants; `make chaos` tries fifty."""
-    reference, seconds = driver_kills.uninterrupted(driver_kills.workplace(tmp_path / "whole"), "packed")
-    broken = driver_kills.workplace(tmp_path / "broken")
-    instants = random.Random(7)
-    for _ in range(2):
-        driver_kills.kill_once(broken, "packed", instants, seconds)
-    run, _ = driver_kills.uninterrupted(broken, "packed")
-    assert driver_kills.problems(run, reference) == []
+@pytest.mark.parametrize("name", ["ray::Dispatcher", "raylet/raylet"])
+def test_the_end_of_a_process_that_ray_needs_is_told_with_the_command_to_go_on(name, tmp_path):
+    made = place(tmp_path, seconds=0.3)
+    process = made.start("--space", "grid.yaml", "--name", "s", *SMALL)
+    made.wait_for("s", epochs_seen(2))
+    kill_process(name, process.pid)
+    run = made.finish(process, "s")
+    assert run.code == 1, run.out
+    assert "To go on" in run.out
+    assert "--resume --name s" in run.out
+    assert made.run("s", "--resume", "--num-cpus", "1").code == 0
+
+
+@pytest.mark.chaos
+def test_a_life_among_combined_faults_loses_nothing(tmp_path):
+    """One life; `make chaos` draws dozens."""
+    told = (
+        ("kill -9 of the driver", 5),
+        ("torn ledger line", 1),
+        ("kill -9 of a slot's process", 3),
+        ("SIGTERM to the driver", 2),
+        ("altered checkpoints", 1),
+        ("resumed on fewer cores, or on more", 1),
+    )
+    life = Life("search with ASHA, packed", False, tuple(Fault(kind, after, 40) for kind, after in told))
+    outcome = live(life, tmp_path / "life", References(tmp_path / "references"))
+    assert outcome.problems == []
+    assert len(outcome.tried) > 3
