@@ -97,7 +97,7 @@ def cells_of(frames: Frames, value: Value) -> list[Cell]:
 
     A cell that the space asks for and no trial has begun stands there too, with nothing in it.
     """
-    space, base = frames.sweep.space, frames.sweep.base.model_dump(mode="json")
+    base = frames.sweep.base.model_dump(mode="json")
     trials, metric = frames.trials, frames.metric.name
     scores = dict(zip(trials["trial"], trials[metric], strict=True)) if metric in trials.columns else {}
     columns = ["trial", "state", "reason", "alone_seconds", value.name, value.validation]
@@ -107,7 +107,7 @@ def cells_of(frames: Frames, value: Value) -> list[Cell]:
         # The hash leaves out the data seed, and cells may differ in nothing else.
         key = (record.cell, record.config["data_seed"])
         if key not in found:
-            summary = summary_of(record.config, base, space.parameters if record.search_trial else ())
+            summary = summary_of(record.config, base, record.values if record.search_trial else ())
             cell = Cell(record.label, record.cell, record.configuration, summary, record.number, record.levels)
             cell.search_trial, cell.search_score = record.search_trial, scores.get(record.search_trial, math.nan)
             found[key] = cell

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from msd_sweeps.records import ledger
 from msd_sweeps.records.trial_record import TrialRecord, trials_of
 from msd_sweeps.report import frames, loading
+from msd_sweeps.space.load import load
 from tests.synthetic_ledger import Recipe, every_third_stopped, make_sweep, records, write
 
 LAUNCH = next(records(make_sweep("leave_one_out")))
@@ -141,11 +142,11 @@ def test_a_column_has_one_type_that_parquet_can_hold(values, kind):
 def test_the_example_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch, capsys):
     readme = Path(__file__).resolve().parents[2] / "README.md"
     example = re.search(r"## In Python.*?msd_sweeps.load.*?```python\n(.*?)```", readme.read_text(), re.DOTALL).group(1)
-    write(tmp_path / "runs" / "scales", records(make_sweep("search"), Recipe(stop=every_third_stopped)))
+    write(tmp_path / "runs" / "scales", records(load("scales"), Recipe(stop=every_third_stopped)))
     monkeypatch.chdir(tmp_path)
     names = {}
     exec(example, names)
     told = capsys.readouterr().out
-    for words in ("winner 1 Interval(mean=", "kd Interval(mean=", "stopped", "method.sample_weight", "epoch"):
+    for words in ("winner 1 of msd Interval(mean=", "kd Interval(mean=", "stopped", "method.sample_weight", "epoch"):
         assert words in told
     assert len(names["curves"]) == 12 * len(names["best"])
