@@ -9,6 +9,7 @@ from typing import Any
 from msd_sweeps.catalog.datasets import DataError
 from msd_sweeps.catalog.networks import NETWORKS
 from msd_sweeps.catalog.processor import native_precision
+from msd_sweeps.space.console import run_command
 from msd_sweeps.space.data import Data, data_of
 from msd_sweeps.space.errors import InputError, nearest
 from msd_sweeps.space.own_code import find_named, load_imports
@@ -117,4 +118,4 @@ def _completed(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msd_sweeps.records.object_store import local_folder
+from msd_sweeps.space.console import run_command
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import load_base
 from msd_sweeps.space.trial import Trial
@@ -130,4 +131,4 @@ def _debugger_below(stop: Callable[[], None]) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

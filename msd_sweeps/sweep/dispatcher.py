@@ -53,10 +53,10 @@ class Dispatcher:
         self.closed = False
         self.failure: str | None = None
 
-    async def take(self) -> list[Round]:
-        """The rounds that the driver has not seen, which it answers."""
+    async def take(self) -> tuple[list[Round], set[str]]:
+        """The rounds that the driver has not seen, which it answers, and the trials that wait for a seat."""
         rounds, self.rounds = self.rounds, []
-        return rounds
+        return rounds, {job.trial for job in self.waiting}
 
     async def answer(self, numbers: list[int], jobs: list[Job], stopped: list[Job]) -> None:
         """Go on after some rounds: `jobs` begin together, `stopped` have lost. What waited for this goes on."""

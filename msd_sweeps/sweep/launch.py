@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from msd_sweeps.plan.plan import Plan, duration
 from msd_sweeps.records.header import CloseRecord, header_of
 from msd_sweeps.records.ledger import FILE_NAME, Ledger, Record, read
-from msd_sweeps.records.mlflow_store import choose_uri, how_to_open
+from msd_sweeps.records.mlflow_store import check_file, choose_uri, how_to_open
 from msd_sweeps.records.mlflow_sync import Mirror, is_synced
 from msd_sweeps.records.provenance import this_launch
 from msd_sweeps.records.step_times import record_spread, record_step_seconds
@@ -129,7 +129,7 @@ def _train(run: Run, plan: Plan, trainer: "Distillation") -> float | None:
     from msd_sweeps.sweep.tune import run_trials
 
     started, options = time.time(), run.options
-    progress = Progress(run.sweep, run.trials, plan.trials)
+    progress = Progress(run.sweep, run.trials, plan.trials, lambda: run.waiting)
     run.say, run.show, run.show_printed = progress.say, progress.update, progress.printed
     ray = session(options.address, options.num_cpus, options.verbose, options.command(run.sweep.name))
     # A cluster is joined first, to see whether its nodes have GPUs.
@@ -162,7 +162,7 @@ def _train(run: Run, plan: Plan, trainer: "Distillation") -> float | None:
             copied = f", {run.copied} taken over" if run.copied else ""
             if reuse is not None and reuse.left_out != told:  # a search has come upon more of them
                 run.say(reuse.left_out)
-            run.say(f"{len(run.started) - run.copied} trials trained{copied} in {duration(close.seconds)}")
+            run.say(f"{len(run.trained)} trials trained{copied} in {duration(close.seconds)}")
     return run.first_trained and run.first_trained - ready
 
 
@@ -220,6 +220,7 @@ def sync_mlflow(options: Options) -> int:
         header = header_of(path, history)
         tracking = header.launches[-1].space.tracking if header.launches else Tracking()
         uri = choose_uri(options.storage, tracking.uri)
+        check_file(uri)
         mirror = Mirror(uri, tracking.experiment, options.name, path.parent, len(history), header.id, print)
         unsent = mirror.close(_SYNC_SECONDS, while_it_takes=True)
     print(f"MLflow    {how_to_open(uri)}")

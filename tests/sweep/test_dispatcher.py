@@ -310,7 +310,7 @@ def test_deaths_with_progress_in_between_are_no_failures():
         for epoch in range(1, 10):
             assert await names(dispatcher) == ["a", "b"]
             await dispatcher.report(0, [result("a", epoch), result("b", epoch)])
-            await dispatcher.answer([one.number for one in await dispatcher.take()], [], [])
+            await dispatcher.answer([one.number for one in (await dispatcher.take())[0]], [], [])
             await die(dispatcher)
         await names(dispatcher)
         await dispatcher.report(0, [result("a", 9, "finished"), result("b", 9, "finished")])
@@ -359,7 +359,7 @@ async def train(dispatcher: Dispatcher, kills: Callable[[list[str]], bool]) -> l
         await dispatcher.report(
             0, [result(name, epochs[name], "finished" if epochs[name] == 3 else "running") for name in live]
         )
-        await dispatcher.answer([one.number for one in await dispatcher.take()], [], [])
+        await dispatcher.answer([one.number for one in (await dispatcher.take())[0]], [], [])
         live = [name for name in live if epochs[name] < 3]
     raise AssertionError("it never ends")
 
@@ -508,9 +508,17 @@ def test_a_round_is_taken_whole_and_once():
         await dispatcher.answer([], [job("a"), job("b")], [])
         await names(dispatcher)
         await dispatcher.report(0, [result("a", 1), result("b", 1)])
-        (taken,) = await dispatcher.take()
+        (taken,), _ = await dispatcher.take()
         assert [one.trial for one in taken.results] == ["a", "b"]
-        assert await dispatcher.take() == []
+        assert await dispatcher.take() == ([], set())
+
+
+def test_the_driver_hears_which_trials_wait_for_a_seat():
+    async def scene(dispatcher):
+        await dispatcher.answer([], [job(name) for name in "abcdef"], [])
+        seated = await names(dispatcher)
+        assert await dispatcher.take() == ([], set("abcdef") - set(seated))
+        assert 0 < len(seated) < 6
 
     play(scene)
 
@@ -525,7 +533,7 @@ def test_a_slot_waits_where_a_search_decides_and_is_else_one_round_ahead():
             await asyncio.sleep(0.01)
             assert orders.done() == (epoch == 1), epoch
             if epoch > 1:
-                rounds = await dispatcher.take()
+                rounds, _ = await dispatcher.take()
                 await asyncio.sleep(0.01)
                 assert not orders.done()
                 stopped = [job("a")] if epoch == 3 else []
@@ -626,7 +634,7 @@ def test_whatever_happens_every_trial_ends_once_and_seats_are_kept(events, pack,
                     del cohort["live"][name]
                     ended.add(name)
             await dispatcher.report(slot, results)
-            await dispatcher.answer([one.number for one in await dispatcher.take()], [], [])
+            await dispatcher.answer([one.number for one in (await dispatcher.take())[0]], [], [])
 
         for slot in range(count):
             await start(slot)

@@ -1,0 +1,124 @@
+"""How long a sweep still takes, from the epochs that this launch has trained."""
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+from msd_sweeps.records.ledger import Record
+from msd_sweeps.records.trial_record import Trials
+from msd_sweeps.space.designs import PlannedTrial, Sweep
+from msd_sweeps.sweep.resume import every_search_trial, reported_trials
+from msd_sweeps.sweep.rungs import rungs
+
+
+_SILENT_ROUNDS = 3
+"""A slot that has given nothing for as long as so many of its epochs take is not counted on."""
+
+
+@dataclass
+class _Slot:
+    """What a slot has trained after its first round: the number of that round and the last, when they were recorded,
+    how many there were in between, and what they cost."""
+
+    begun: int
+    last: int
+    first: float
+    newest: float
+    rounds: int = 0
+    cost: float = 0.0
+
+    def add(self, record: Record, cost: float) -> None:
+        """One more student's part of a round."""
+        self.rounds += record["round"] != self.last
+        self.last, self.newest = record["round"], record["time"]
+        if self.last == self.begun:
+            self.first = self.newest
+        else:
+            self.cost += cost
+
+    @property
+    def round_seconds(self) -> float:
+        return (self.newest - self.first) / self.rounds if self.rounds else math.inf
+
+
+class TimeLeft:
+    """Adds up the epochs that are left, and what they cost so far by cell, by method, or on average.
+
+    The cost of an epoch is the time that its student would take alone, as it does not depend on its neighbours. What
+    costs take on the clock is measured: it is less where students step side by side, more where a slot waits.
+    """
+
+    def __init__(self, sweep: Sweep, trials: Trials):
+        self.sweep, self.trials, self._planned = sweep, trials, _planned(sweep.fixed_trials)
+        self._samples = 0
+        """Trials that the search takes at most."""
+        if sweep.space.design == "search":
+            every = every_search_trial(sweep)
+            self._samples = min([sweep.space.search.num_samples, *([len(every)] if every else [])])
+        self._costs: Counter[str] = Counter()
+        """Costs of the epochs of this launch, by kind of trial."""
+        self._epochs: Counter[str] = Counter()
+        self._slots: dict[int, _Slot] = {}
+        self._newest = self._seconds = 0.0
+        """When the last epoch was recorded; the sum of the students' shares of the time of their slots."""
+
+    def update(self, record: Record) -> None:
+        """Take in a record that was just written."""
+        if record["event"] == "look":
+            self._planned = _planned(reported_trials(self.sweep, self.trials))
+        if record["event"] != "epoch" or not record["round"]:  # an epoch that was taken over took no time
+            return
+        trial, cost = self.trials[record["trial"]], record["metrics"].get("alone_seconds", record["seconds"])
+        for kind in (trial.cell, trial.config["method"]["name"], trial.phase, ""):
+            self._costs[kind] += cost
+            self._epochs[kind] += 1
+        self._newest = record["time"]
+        self._seconds += record["seconds"]
+        number, time = record["round"], record["time"]
+        self._slots.setdefault(record["slot"], _Slot(number, number, time, time)).add(record, cost)
+
+    def seconds(self, now: float) -> float | None:
+        """The seconds that are left, now in seconds since 1970; None before the first epoch."""
+        if not self._epochs:
+            return None
+        slots = [one for one in self._slots.values() if self._newest <= one.newest + _SILENT_ROUNDS * one.round_seconds]
+        rates = [one.cost / (one.newest - one.first) for one in slots if one.rounds] or [
+            self._costs[""] / self._seconds
+        ]
+        return max(0.0, sum(self._left()) / statistics.fmean(rates) / len(slots) - (now - self._newest))
+
+    def _left(self) -> Iterator[float]:
+        """The costs of what is left."""
+        space, base, known = self.sweep.space, self.sweep.base, list(self.trials.values())
+        for one in known:
+            if not one.is_final:
+                cost = self._cost(one.cell, one.config["method"]["name"])
+                yield cost * self._expected(one.config["recipe"]["epochs"], one.phase == "search", len(one.epochs))
+        for name, (cell, method, epochs) in self._planned.items():
+            if name not in self.trials:
+                yield self._cost(cell, method) * epochs
+        winners = sum(bool(one.search_trial) for one in known)
+        if space.design == "search" and not winners and not self.trials.searched_hours:
+            begun = sum(one.phase == "search" for one in known)
+            yield max(0, self._samples - begun) * self._cost("search") * self._expected(base.recipe.epochs, True)
+        yield max(0, self.sweep.confirmed_count - winners) * self._cost("search") * base.recipe.epochs
+
+    def _expected(self, epochs: int, is_search: bool, done: int = 0) -> float:
+        """Epochs to expect after `done`: at each rung, a search lets 1/`reduction_factor` of its trials go on."""
+        scheduler = self.sweep.space.scheduler
+        stops = [rung for rung in rungs(scheduler, epochs) if rung > done] if is_search else []
+        parts = enumerate(pairwise([done, *stops, epochs]))
+        return sum((end - begin) / scheduler.reduction_factor**passed for passed, (begin, end) in parts)
+
+    def _cost(self, *kinds: str) -> float:
+        """The mean cost of an epoch, of the first kind that has been trained."""
+        kind = next((kind for kind in kinds if self._epochs[kind]), "")
+        return self._costs[kind] / self._epochs[kind]
+
+
+def _planned(trials: Iterable[PlannedTrial]) -> dict[str, tuple[str, str, int]]:
+    """Cell, method and epochs of trials by their ids, which take long to compute."""
+    return {one.trial.id: (one.trial.cell, one.trial.method.name, one.trial.recipe.epochs) for one in trials}
