@@ -91,7 +91,9 @@ def _data(options: argparse.Namespace, card: dict[str, Any]) -> Data:
     asked = parse_scalar(options.data, "--data") if options.data is not None else card.get("config", {}).get("data")
     if asked is None:
         raise InputError(f"--data is needed: {options.file} does not say what it was trained on")
-    tree = {"name": asked} if isinstance(asked, str) else dict(asked)
+    if not isinstance(asked, str | dict):
+        raise InputError(f"--data: expected a name or a mapping, found {options.data}")
+    tree = {"name": asked} if isinstance(asked, str) else asked
     keep = {name: value for name, value in tree.items() if name not in ("content", "train_samples", "val_fraction")}
     find_named({"data": tree}, dotted("--data "))
     return data_of(keep | ({"root": options.root} if options.root else {}), dotted("--data "))

@@ -5,6 +5,7 @@ from contextlib import nullcontext, redirect_stdout
 from typing import TYPE_CHECKING
 
 from msd_sweeps.plan.plan import Plan
+from msd_sweeps.records.files import check_folder
 from msd_sweeps.records.ledger import LayoutError, LedgerError
 from msd_sweeps.records.mlflow_publish import checked_model
 from msd_sweeps.records.mlflow_store import check_file, choose_uri
@@ -72,7 +73,7 @@ def _check_register(model: str, sweep: Sweep) -> None:
 
 
 def _launch(plan: Plan, options: Options, trainer: "Distillation | None") -> int:
-    from msd_sweeps.sweep.launch import check_folder, finish, run_sweep
+    from msd_sweeps.sweep.launch import finish, run_sweep
     from msd_sweeps.sweep.run_state import Interrupted, SweepStopped, noted_signals
 
     check_folder(options.reports / plan.sweep.name, "--reports")

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msd_sweeps.records.files import check_folder
 from msd_sweeps.records.object_store import local_folder
 from msd_sweeps.space.console import run_command
 from msd_sweeps.space.errors import InputError
@@ -52,6 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = command.parse_args(arguments)
     try:
         trial = load_base(options.base, options.settings)
+        check_folder(options.storage, "--storage")
+        check_folder(options.out or options.storage, "--out")
         return _train(trial, options)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

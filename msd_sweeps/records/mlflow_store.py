@@ -39,8 +39,10 @@ def choose_uri(storage: Path, configured: str | None) -> str:
 def check_file(uri: str) -> None:
     """Raises InputError where a SQLite store has a file that is no sound database; one that is locked passes."""
     path = _sqlite_path(uri) if uri.startswith("sqlite") else None
-    if path is None or not path.is_file():
+    if path is None or not path.exists():
         return
+    if path.is_dir():
+        raise InputError(f"{path}: a folder, and MLflow's database needs a file; move it away")
     try:
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", timeout=1.0, uri=True)) as database:
             ((found,),) = database.execute("PRAGMA quick_check(1)").fetchall()

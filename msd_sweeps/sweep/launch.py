@@ -1,7 +1,6 @@
 """From a plan to a full ledger and its report: what is missing of a sweep is trained, and what is complete is left."""
 
 import math
-import os
 import sys
 import time
 import uuid
@@ -9,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msd_sweeps.plan.plan import Plan, duration
@@ -53,14 +51,6 @@ def run_sweep(plan: Plan, options: Options, signals: Signals, trainer: "Distilla
             record_step_seconds(options.storage, trained, start_seconds)
             record_spread(options.storage, run.sweep.base, run.sweep.space.report.value, run.trials.values())
     return run
-
-
-def check_folder(folder: Path, flag: str) -> None:
-    """Raises InputError where files cannot be written into a folder, which may have to be made; `flag` names it."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        found = "is no folder" if not there.is_dir() else "cannot be written"
-        raise InputError(f"{flag}: {folder} cannot be made, because {there} {found}; choose another {flag}")
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from msd_sweeps.space.designs import PlannedTrial, Sweep
 from msd_sweeps.sweep.resume import every_search_trial, reported_trials
 from msd_sweeps.sweep.rungs import rungs
 
-
 _SILENT_ROUNDS = 3
 """A slot that has given nothing for as long as so many of its epochs take is not counted on."""
 
