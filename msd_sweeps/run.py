@@ -46,7 +46,7 @@ def _run(options: Options, trainer: "Distillation | None") -> int:
     sweep = chosen_sweep(options)
     if options.register is not None:
         _check_register(options.register, sweep)
-    check_file(choose_uri(options.storage, sweep.space.tracking.uri))  # one that can take no records is refused
+    check_file(choose_uri(options.storage, sweep.space.tracking.uri), whole=False)  # one that takes nothing is refused
     step_seconds = recorded_step_seconds(options.storage, sweep.base)
     if options.estimate:
         from msd_sweeps.distill.timing import measure
