@@ -2,14 +2,17 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msd_sweeps.records.trial_record import EpochResult
+from msd_sweeps.sweep import worker_groups
 from msd_sweeps.sweep.dispatcher import Dispatcher
 from msd_sweeps.sweep.job import Job
+from msd_sweeps.sweep.worker_groups import WorkerGroups
 from tests.sweep.life import NO_INPUTS
 
 
@@ -521,6 +524,33 @@ def test_the_driver_hears_which_trials_wait_for_a_seat():
         assert 0 < len(seated) < 6
 
     play(scene)
+
+
+def test_a_slot_whose_workers_died_too_often_goes_on_where_it_made_progress_in_between(monkeypatch):
+    """Ray Train ends a slot after a hundred deaths, whatever it has trained in between."""
+    dispatcher, fits = Dispatcher(2), []
+
+    def fit(slot):
+        fits.append(slot)
+        if len(fits) < 3:
+            asyncio.run(dispatcher.report(slot, [result("a", len(fits))]))
+        raise RuntimeError("its workers died")
+
+    async def begin():
+        await dispatcher.enter(0)
+        await dispatcher.answer([], [job("a")], [])
+        return await names(dispatcher)
+
+    def called(method):
+        return SimpleNamespace(remote=lambda *arguments: asyncio.run(method(*arguments)))
+
+    handle = SimpleNamespace(has_progressed=called(dispatcher.has_progressed), leave=called(dispatcher.leave))
+    monkeypatch.setattr(worker_groups.ray, "get", lambda value: value)
+    monkeypatch.setattr(WorkerGroups, "_trainer", lambda self, slot: SimpleNamespace(fit=lambda: fit(slot)))
+    assert asyncio.run(begin()) == ["a"]
+    WorkerGroups(SimpleNamespace(slots=0), handle, None)._hold(0)
+    assert fits == [0, 0, 0]
+    assert dispatcher.failure == "slot 0 ended: RuntimeError: its workers died"
 
 
 def test_a_slot_waits_where_a_search_decides_and_is_else_one_round_ahead():
