@@ -27,12 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     add = command.add_argument
     add("file", type=Path, metavar="FILE", help=".safetensors, .pt, .pth or .onnx")
-    add(
-        "--data",
-        metavar="NAME|MAPPING",
-        help="a data set, such as cifar100 or '{name: folder, root: DIR, image_size: 32}' "
-        "(default: what the file was trained on)",
-    )
+    data = "such as cifar100 or '{name: folder, root: DIR, image_size: 32}' (default: what the file was trained on)"
+    add("--data", metavar="NAME|MAPPING", help=data)
     add("--root", metavar="DIR", help="where the images lie")
     add("--model", metavar="NAME", help="the network, where the file does not say it")
     add("--teacher", type=Path, metavar="FILE", help="compare with this network's predictions")
@@ -52,9 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         for name, value in found.items():
             unit = "nats" if name in ("nll", "teacher_divergence") else "%" if isinstance(value, float) else ""
-            print(
-                f"{name.replace('_', ' '):<20} {f'{value:.4f}' if isinstance(value, float) else value} {unit}".rstrip()
-            )
+            shown = f"{value:.4f}" if isinstance(value, float) else value
+            print(f"{name.replace('_', ' '):<20} {shown} {unit}".rstrip())
     return 0
 
 

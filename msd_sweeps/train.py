@@ -36,20 +36,13 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = command.add_argument
-    add(
-        "--base",
-        required=True,
-        metavar="FILE",
-        help="a base: a path, or a name in search_spaces/bases/; a row of a "
-        "report is one too (reports/NAME/rows/ROW.yaml)",
-    )
+    base = "a path, or a name in search_spaces/bases/; a row of a report is one too (reports/NAME/rows/ROW.yaml)"
+    add("--base", required=True, metavar="FILE", help=base)
     add("--set", action="append", default=[], metavar="PATH=VALUE", dest="settings", help="change the base; repeatable")
     add("--out", type=Path, metavar="DIR", help="keep weights, card and history.json there (default: nothing is kept)")
     add("--storage", type=local_folder, default=Path("runs"), metavar="DIR", help="where teachers are kept (runs)")
     add("--threads", type=int, default=1, metavar="N", help="of the student, on a CPU; a sweep has 1 (they round sums)")
-    add(
-        "--profile", action="store_true", help="trace ten steps with torch's profiler, and print the longest operations"
-    )
+    add("--profile", action="store_true", help="trace ten steps with torch's profiler, and print the longest")
     options = command.parse_args(arguments)
     try:
         trial = load_base(options.base, options.settings)

@@ -33,11 +33,6 @@ class Interval(NamedTuple):
     n: int
 
     @property
-    def half_width(self) -> float:
-        """Half the length of the interval; NaN for a single value."""
-        return (self.high - self.low) / 2
-
-    @property
     def excludes_zero(self) -> bool:
         """Whether zero lies outside; never for an interval without width, whose spread is unknown."""
         return self.high > self.low and not self.low <= 0 <= self.high
@@ -115,18 +110,6 @@ def estimates(pairs: Sequence[tuple[Mapping[int, float], Mapping[int, float]]]) 
         else:
             found.append(_welch(_values([*ours.values()]), _values([*theirs.values()])))
     return found
-
-
-def paired_difference(ours: ArrayLike, theirs: ArrayLike) -> Difference:
-    """The mean of [n] paired differences `ours - theirs` with its interval and p, a comparison by itself.
-
-    Raises ValueError where the two differ in length, and for values that are not finite.
-    """
-    first, second = _values(ours), _values(theirs)
-    if len(first) != len(second):
-        raise ValueError(f"pairs need equal lengths, got {len(first)} and {len(second)}")
-    samples = dict(enumerate(first)), dict(enumerate(second))
-    return Family(1, (max(1, len(first)),)).differences(estimates([samples]))[0]
 
 
 def _welch(ours: Floats, theirs: Floats) -> Estimate:

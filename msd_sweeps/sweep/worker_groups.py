@@ -65,6 +65,7 @@ class WorkerGroups:
 
     def _trainer(self, slot: int) -> TorchTrainer:
         plan = self._plan
+        callbacks: list[Any] = [_Vacate(self._dispatcher, slot)]
         return TorchTrainer(
             serve,
             train_loop_config={"dispatcher": self._dispatcher, "slot": slot, "plan": plan},
@@ -81,7 +82,7 @@ class WorkerGroups:
                 name=f"slot-{slot}",
                 storage_path=str(self._folder.resolve()),
                 failure_config=ray.train.FailureConfig(max_failures=_MOST_WORKER_DEATHS),
-                callbacks=[_Vacate(self._dispatcher, slot)],
+                callbacks=callbacks,
             ),
         )
 
