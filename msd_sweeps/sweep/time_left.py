@@ -19,28 +19,23 @@ _SILENT_ROUNDS = 3
 
 @dataclass
 class _Slot:
-    """What a slot has trained after its first round: the number of that round and the last, when they were recorded,
-    how many there were in between, and what they cost."""
+    """What a slot has trained after its first round: how many rounds, what they cost, and from when to when."""
 
-    begun: int
-    last: int
-    first: float
-    newest: float
-    rounds: int = 0
+    first_round: int
+    last_round: int = 0
+    first: float = 0.0
+    newest: float = 0.0
+    rounds: int = -1
     cost: float = 0.0
 
     def add(self, record: Record, cost: float) -> None:
-        """One more student's part of a round."""
-        self.rounds += record["round"] != self.last
-        self.last, self.newest = record["round"], record["time"]
-        if self.last == self.begun:
+        """One student's part of a round."""
+        self.rounds += record["round"] != self.last_round
+        self.last_round, self.newest = record["round"], record["time"]
+        if self.last_round == self.first_round:
             self.first = self.newest
         else:
             self.cost += cost
-
-    @property
-    def round_seconds(self) -> float:
-        return (self.newest - self.first) / self.rounds if self.rounds else math.inf
 
 
 class TimeLeft:
@@ -52,14 +47,11 @@ class TimeLeft:
 
     def __init__(self, sweep: Sweep, trials: Trials):
         self.sweep, self.trials, self._planned = sweep, trials, _planned(sweep.fixed_trials)
-        self._samples = 0
-        """Trials that the search takes at most."""
-        if sweep.space.design == "search":
-            every = every_search_trial(sweep)
-            self._samples = min([sweep.space.search.num_samples, *([len(every)] if every else [])])
+        every = every_search_trial(sweep) if sweep.space.design == "search" else None
+        self._samples = min(sweep.space.search.num_samples, len(every) if every else math.inf)
         self._costs: Counter[str] = Counter()
-        """Costs of the epochs of this launch, by kind of trial."""
         self._epochs: Counter[str] = Counter()
+        """Costs and number of the epochs of this launch, by cell, method, phase, and of all."""
         self._slots: dict[int, _Slot] = {}
         self._newest = self._seconds = 0.0
         """When the last epoch was recorded; the sum of the students' shares of the time of their slots."""
@@ -76,18 +68,20 @@ class TimeLeft:
             self._epochs[kind] += 1
         self._newest = record["time"]
         self._seconds += record["seconds"]
-        number, time = record["round"], record["time"]
-        self._slots.setdefault(record["slot"], _Slot(number, number, time, time)).add(record, cost)
+        self._slots.setdefault(record["slot"], _Slot(record["round"])).add(record, cost)
 
     def seconds(self, now: float) -> float | None:
         """The seconds that are left, now in seconds since 1970; None before the first epoch."""
         if not self._epochs:
             return None
-        slots = [one for one in self._slots.values() if self._newest <= one.newest + _SILENT_ROUNDS * one.round_seconds]
-        rates = [one.cost / (one.newest - one.first) for one in slots if one.rounds] or [
-            self._costs[""] / self._seconds
+        slots = [
+            one
+            for one in self._slots.values()
+            if not one.rounds or self._newest - one.newest <= _SILENT_ROUNDS * (one.newest - one.first) / one.rounds
         ]
-        return max(0.0, sum(self._left()) / statistics.fmean(rates) / len(slots) - (now - self._newest))
+        paces = [one.cost / (one.newest - one.first) for one in slots if one.newest > one.first]
+        pace = statistics.fmean(paces or [self._costs[""] / (self._seconds or 1.0)]) * len(slots)
+        return max(0.0, sum(self._left()) / (pace or 1.0) - (now - self._newest))
 
     def _left(self) -> Iterator[float]:
         """The costs of what is left."""

@@ -118,3 +118,12 @@ def test_the_time_left_on_two_slots_counts_what_each_cell_costs():
     missed = [abs(seconds - (now - at)) / (now - 1) for at, seconds in told[10:]]
     assert max(missed) < 0.15
     assert left.seconds(now) == 0
+
+
+def test_epochs_that_take_no_time_break_nothing():
+    trial = finished(sweep := load("scales", settings=[MODELS, "scheduler.type=none"]), "resnet8", 50.0)
+    left = TimeLeft(sweep, Trials({trial.trial: trial}))
+    for number in (1, 2):
+        record = {"event": "epoch", "trial": trial.trial, "round": number, "slot": 0, "seconds": 0.0, "metrics": {}}
+        left.update(record | {"time": 1.0})
+        assert left.seconds(1.0) == 0
