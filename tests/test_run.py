@@ -300,7 +300,9 @@ def _locked(folder: str):
     return locked(Path(folder), "s")
 
 
-@pytest.mark.parametrize("command", ["run --space scales.yaml --dry-run", "report --help", "schema --help"])
+@pytest.mark.parametrize(
+    "command", ["run --space scales.yaml --dry-run", "report --help", "__main__ run --space scales.yaml --dry-run"]
+)
 def test_a_reader_that_closes_its_pipe_and_an_ascii_terminal_get_no_traceback(command):
     reading, writing = os.pipe()
     os.close(reading)
@@ -317,6 +319,9 @@ def test_a_reader_that_closes_its_pipe_and_an_ascii_terminal_get_no_traceback(co
     code = code.replace("print('5 – 6') or 0", "(_ for _ in ()).throw(KeyboardInterrupt)")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
     assert (done.returncode, done.stderr) == (130, "stopped by SIGINT\n")
+    assert (
+        'msd-sweeps = "msd_sweeps.__main__:command"' in (Path(run.__file__).parents[1] / "pyproject.toml").read_text()
+    )
 
 
 def test_a_terminal_that_hangs_up_ends_a_sweep_in_order(tmp_path):
