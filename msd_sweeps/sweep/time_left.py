@@ -2,9 +2,8 @@
 
 import math
 import statistics
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 
 from msd_sweeps.records.ledger import Record
@@ -13,29 +12,10 @@ from msd_sweeps.space.designs import PlannedTrial, Sweep
 from msd_sweeps.sweep.resume import every_search_trial, reported_trials
 from msd_sweeps.sweep.rungs import rungs
 
+_ROUNDS = 1000
+"""Rounds of a slot that tell its pace."""
 _SILENT_ROUNDS = 3
 """A slot that has given nothing for as long as so many of its epochs take is not counted on."""
-
-
-@dataclass
-class _Slot:
-    """What a slot has trained after its first round: how many rounds, what they cost, and from when to when."""
-
-    first_round: int
-    last_round: int = 0
-    first: float = 0.0
-    newest: float = 0.0
-    rounds: int = -1
-    cost: float = 0.0
-
-    def add(self, record: Record, cost: float) -> None:
-        """One student's part of a round."""
-        self.rounds += record["round"] != self.last_round
-        self.last_round, self.newest = record["round"], record["time"]
-        if self.last_round == self.first_round:
-            self.first = self.newest
-        else:
-            self.cost += cost
 
 
 class TimeLeft:
@@ -52,7 +32,8 @@ class TimeLeft:
         self._costs: Counter[str] = Counter()
         self._epochs: Counter[str] = Counter()
         """Costs and number of the epochs of this launch, by cell, method, phase, and of all."""
-        self._slots: dict[int, _Slot] = {}
+        self._slots: defaultdict[int, deque[list[float]]] = defaultdict(lambda: deque(maxlen=_ROUNDS))
+        """Of each slot the latest rounds: number, when it was recorded, and cost."""
         self._newest = self._seconds = 0.0
         """When the last epoch was recorded; the sum of the students' shares of the time of their slots."""
 
@@ -68,19 +49,23 @@ class TimeLeft:
             self._epochs[kind] += 1
         self._newest = record["time"]
         self._seconds += record["seconds"]
-        self._slots.setdefault(record["slot"], _Slot(record["round"])).add(record, cost)
+        rounds = self._slots[record["slot"]]
+        if rounds and rounds[-1][0] == record["round"]:
+            rounds[-1][1:] = [self._newest, rounds[-1][2] + cost]
+        else:
+            rounds.append([record["round"], self._newest, cost])
 
     def seconds(self, now: float) -> float | None:
         """The seconds that are left, now in seconds since 1970; None before the first epoch."""
         if not self._epochs:
             return None
-        slots = [
-            one
-            for one in self._slots.values()
-            if not one.rounds or self._newest - one.newest <= _SILENT_ROUNDS * (one.newest - one.first) / one.rounds
-        ]
-        paces = [one.cost / (one.newest - one.first) for one in slots if one.newest > one.first]
-        pace = statistics.fmean(paces or [self._costs[""] / (self._seconds or 1.0)]) * len(slots)
+        slots, paces = 0, []
+        for rounds in map(list, list(self._slots.values())):
+            took, silent = rounds[-1][1] - rounds[0][1], self._newest - rounds[-1][1]
+            if len(rounds) == 1 or silent * (len(rounds) - 1) <= _SILENT_ROUNDS * took:
+                slots += 1
+                paces += [sum(cost for _, _, cost in rounds[1:]) / took] if took else []
+        pace = statistics.fmean(paces or [self._costs[""] / (self._seconds or 1.0)]) * slots
         return max(0.0, sum(self._left()) / (pace or 1.0) - (now - self._newest))
 
     def _left(self) -> Iterator[float]:
