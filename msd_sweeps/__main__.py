@@ -5,6 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from msd_sweeps.space.console import run_command
 from msd_sweeps.space.errors import nearest
 from msd_sweeps.space.load import SHIPPED, shipped
 
@@ -48,5 +49,10 @@ def _init() -> int:
     return 0
 
 
+def command() -> int:
+    """The console script."""
+    return run_command(main)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

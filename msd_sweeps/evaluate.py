@@ -9,6 +9,7 @@ from typing import Any
 from msd_sweeps.catalog.datasets import DataError
 from msd_sweeps.catalog.networks import NETWORKS
 from msd_sweeps.catalog.processor import native_precision
+from msd_sweeps.space.console import run_command
 from msd_sweeps.space.data import Data, data_of
 from msd_sweeps.space.errors import InputError, nearest
 from msd_sweeps.space.own_code import find_named, load_imports
@@ -26,12 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     add = command.add_argument
     add("file", type=Path, metavar="FILE", help=".safetensors, .pt, .pth or .onnx")
-    add(
-        "--data",
-        metavar="NAME|MAPPING",
-        help="a data set, such as cifar100 or '{name: folder, root: DIR, image_size: 32}' "
-        "(default: what the file was trained on)",
-    )
+    data = "such as cifar100 or '{name: folder, root: DIR, image_size: 32}' (default: what the file was trained on)"
+    add("--data", metavar="NAME|MAPPING", help=data)
     add("--root", metavar="DIR", help="where the images lie")
     add("--model", metavar="NAME", help="the network, where the file does not say it")
     add("--teacher", type=Path, metavar="FILE", help="compare with this network's predictions")
@@ -51,9 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         for name, value in found.items():
             unit = "nats" if name in ("nll", "teacher_divergence") else "%" if isinstance(value, float) else ""
-            print(
-                f"{name.replace('_', ' '):<20} {f'{value:.4f}' if isinstance(value, float) else value} {unit}".rstrip()
-            )
+            shown = f"{value:.4f}" if isinstance(value, float) else value
+            print(f"{name.replace('_', ' '):<20} {shown} {unit}".rstrip())
     return 0
 
 
@@ -90,7 +86,9 @@ def _data(options: argparse.Namespace, card: dict[str, Any]) -> Data:
     asked = parse_scalar(options.data, "--data") if options.data is not None else card.get("config", {}).get("data")
     if asked is None:
         raise InputError(f"--data is needed: {options.file} does not say what it was trained on")
-    tree = {"name": asked} if isinstance(asked, str) else dict(asked)
+    if not isinstance(asked, str | dict):
+        raise InputError(f"--data: expected a name or a mapping, found {options.data}")
+    tree = {"name": asked} if isinstance(asked, str) else asked
     keep = {name: value for name, value in tree.items() if name not in ("content", "train_samples", "val_fraction")}
     find_named({"data": tree}, dotted("--data "))
     return data_of(keep | ({"root": options.root} if options.root else {}), dotted("--data "))
@@ -117,4 +115,4 @@ def _completed(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

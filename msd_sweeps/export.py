@@ -13,6 +13,7 @@ from msd_sweeps.records.mlflow_sync import reason_of
 from msd_sweeps.records.object_store import StoreError, StorePath, place, working_folder
 from msd_sweeps.records.trial_record import TrialRecord, trials_of
 from msd_sweeps.report.store import find_ledger
+from msd_sweeps.space.console import run_command
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.own_code import Source, trial_of
 
@@ -108,4 +109,4 @@ def _registered(trial: TrialRecord, ledger: Path, out: Path, model: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -5,9 +5,10 @@ from contextlib import nullcontext, redirect_stdout
 from typing import TYPE_CHECKING
 
 from msd_sweeps.plan.plan import Plan
+from msd_sweeps.records.files import check_folder
 from msd_sweeps.records.ledger import LayoutError, LedgerError
 from msd_sweeps.records.mlflow_publish import checked_model
-from msd_sweeps.records.mlflow_store import choose_uri
+from msd_sweeps.records.mlflow_store import check_file, choose_uri
 from msd_sweeps.records.object_store import StoreError
 from msd_sweeps.records.step_times import recorded_spread, recorded_start_seconds, recorded_step_seconds
 from msd_sweeps.space.console import run_command
@@ -45,16 +46,16 @@ def _run(options: Options, trainer: "Distillation | None") -> int:
     sweep = chosen_sweep(options)
     if options.register is not None:
         _check_register(options.register, sweep)
-    choose_uri(options.storage, sweep.space.tracking.uri)  # one that can take no records is refused
+    check_file(choose_uri(options.storage, sweep.space.tracking.uri), whole=False)  # one that takes nothing is refused
     step_seconds = recorded_step_seconds(options.storage, sweep.base)
     if options.estimate:
         from msd_sweeps.distill.timing import measure
 
         step_seconds = measure(sweep.base)
     if options.dry_run and sweep.base.teacher.weights is not None:
-        from msd_sweeps.distill.teacher import check_file
+        from msd_sweeps.distill import teacher
 
-        check_file(sweep.base)
+        teacher.check_file(sweep.base)
     spread = recorded_spread(options.storage, sweep.base, sweep.space.report.value)
     plan = Plan(sweep, step_seconds, recorded_start_seconds(options.storage), spread)
     print(plan.text(None if options.address else plan.slots_here(options.num_cpus)), flush=True)
@@ -75,7 +76,7 @@ def _check_register(model: str, sweep: Sweep) -> None:
 
 
 def _launch(plan: Plan, options: Options, trainer: "Distillation | None") -> int:
-    from msd_sweeps.sweep.launch import check_folder, finish, run_sweep
+    from msd_sweeps.sweep.launch import finish, run_sweep
     from msd_sweeps.sweep.run_state import Interrupted, SweepStopped, noted_signals
 
     check_folder(options.reports / plan.sweep.name, "--reports")

@@ -5,6 +5,7 @@ import sys
 import time
 from pathlib import Path
 
+from msd_sweeps.records.files import check_folder
 from msd_sweeps.records.object_store import local_folder
 from msd_sweeps.space.console import run_command
 from msd_sweeps.space.errors import InputError
@@ -28,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     settings = [*options.settings, *([f"teacher.weights={options.weights}"] if options.weights else [])]
     try:
         trial = load_base(options.base, settings)
+        check_folder(options.storage, "--storage")
 
         # Imported late: --help and mistakes in a base need no torch.
         from msd_sweeps.sweep.prepare import prepare_teacher

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msd_sweeps.records.files import check_folder
 from msd_sweeps.records.object_store import local_folder
+from msd_sweeps.space.console import run_command
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import load_base
 from msd_sweeps.space.trial import Trial
@@ -34,23 +36,18 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = command.add_argument
-    add(
-        "--base",
-        required=True,
-        metavar="FILE",
-        help="a base: a path, or a name in search_spaces/bases/; a row of a "
-        "report is one too (reports/NAME/rows/ROW.yaml)",
-    )
+    base = "a path, or a name in search_spaces/bases/; a row of a report is one too (reports/NAME/rows/ROW.yaml)"
+    add("--base", required=True, metavar="FILE", help=base)
     add("--set", action="append", default=[], metavar="PATH=VALUE", dest="settings", help="change the base; repeatable")
     add("--out", type=Path, metavar="DIR", help="keep weights, card and history.json there (default: nothing is kept)")
     add("--storage", type=local_folder, default=Path("runs"), metavar="DIR", help="where teachers are kept (runs)")
     add("--threads", type=int, default=1, metavar="N", help="of the student, on a CPU; a sweep has 1 (they round sums)")
-    add(
-        "--profile", action="store_true", help="trace ten steps with torch's profiler, and print the longest operations"
-    )
+    add("--profile", action="store_true", help="trace ten steps with torch's profiler, and print the longest")
     options = command.parse_args(arguments)
     try:
         trial = load_base(options.base, options.settings)
+        check_folder(options.storage, "--storage")
+        check_folder(options.out or options.storage, "--out")
         return _train(trial, options)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -130,4 +127,4 @@ def _debugger_below(stop: Callable[[], None]) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

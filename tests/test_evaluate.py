@@ -1,5 +1,6 @@
 """Weights of any origin are measured, in the precision that is asked for."""
 
+import argparse
 import json
 from pathlib import Path
 
@@ -32,3 +33,22 @@ def test_without_a_precision_it_is_that_of_the_machine(weights, capsys):
     assert found == measured(capsys, str(weights), "--precision", "auto")
     assert found == measured(capsys, str(weights), "--precision", native_precision())
     assert 0 <= found["top1"] <= 100
+
+
+@pytest.mark.parametrize("damage", ["torn.safetensors", "random.pt", "random.onnx", "card.json"])
+def test_a_damaged_file_or_card_is_named(weights, damage, capsys):
+    path = weights if damage == "card.json" else weights.with_name(damage)
+    weights.with_name(damage).write_bytes(weights.read_bytes()[:999] if "torn" in damage else bytes(range(256)))
+    assert evaluate.main([str(path), "--data", "digits", "--model", "resnet8"]) == 2
+    assert damage in capsys.readouterr().err
+
+
+def test_other_peoples_files_with_more_than_tensors_are_measured(weights, capsys):
+    content = {"opt": argparse.Namespace(lr=0.1), "model": safetensors.torch.load_file(weights)}
+    torch.save(content, other := weights.with_suffix(".pth"))
+    assert measured(capsys, str(other))["top1"] == measured(capsys, str(weights))["top1"]
+
+
+def test_data_that_is_no_name_is_told(weights, capsys):
+    assert evaluate.main([str(weights), "--data", "[1]"]) == 2
+    assert "--data: expected a name or a mapping, found [1]" in capsys.readouterr().err

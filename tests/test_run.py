@@ -5,9 +5,11 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from msd_sweeps.sweep.lock import locked
 from msd_sweeps.sweep.options import parse_options
 from msd_sweeps.sweep.resume import check_fingerprints, continued
 from msd_sweeps.teach import main as teach
+from msd_sweeps.train import main as train
 from tests.sweep.life import launch_record
 
 
@@ -228,12 +231,37 @@ def test_what_was_added_stays_asked_for():
         (["--base", "digitts"], "did you mean 'digits'?"),
         (["--base", "digits", "--set", "teacher.recipe.epoch=1"], "did you mean 'teacher.recipe.epochs'"),
         (["--base", "digits", "--weights", "nowhere.pt"], "teacher.weights: no such file that can be read: nowhere.pt"),
+        (["--base", "digits", "--storage", "file/x"], "--storage: file/x cannot be made, because"),
     ],
 )
-def test_making_a_teacher_refuses_bad_input_too(arguments, says, capsys):
+def test_making_a_teacher_and_training_by_hand_refuse_bad_input_too(arguments, says, capsys):
+    Path("file").touch()
     assert teach(arguments) == 2
     assert says in capsys.readouterr().err
-    assert list(Path().iterdir()) == []
+    if "--weights" not in arguments:
+        assert train([*arguments, "--out", "file/x"]) == 2
+        assert says in capsys.readouterr().err
+    assert train(["--base", "digits", "--out", "file/x"]) == 2
+    assert "--out: file/x cannot be made" in capsys.readouterr().err
+    assert [path.name for path in Path().iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("damage", ["no database", "a torn one", "a folder"])
+def test_a_damaged_store_of_mlflows_is_named_while_planning_and_sending(damage, capsys):
+    sweep = load("scales")
+    begun("scales", sweep)
+    path = Path("runs/mlflow.db")
+    if damage == "a folder":
+        path.mkdir()
+    else:
+        with closing(sqlite3.connect(path)) as database:
+            database.executescript("create table runs (id); insert into runs values (randomblob(99999));")
+        content = path.read_bytes()
+        path.write_bytes(b"no database" * 99 if damage == "no database" else content[: len(content) // 2])
+    plan = [["--space", "scales.yaml", "--dry-run"]] * (damage != "a torn one")  # to find that takes a while
+    for words in (["--sync-mlflow", "--name", "scales"], *plan):
+        assert run.main(words) == 2
+        assert f"{path.resolve()}: " in capsys.readouterr().err
 
 
 def test_a_recorded_space_is_plain_json():
@@ -272,7 +300,9 @@ def _locked(folder: str):
     return locked(Path(folder), "s")
 
 
-@pytest.mark.parametrize("command", ["run --space scales.yaml --dry-run", "report --help", "schema --help"])
+@pytest.mark.parametrize(
+    "command", ["run --space scales.yaml --dry-run", "report --help", "__main__ run --space scales.yaml --dry-run"]
+)
 def test_a_reader_that_closes_its_pipe_and_an_ascii_terminal_get_no_traceback(command):
     reading, writing = os.pipe()
     os.close(reading)
@@ -289,6 +319,9 @@ def test_a_reader_that_closes_its_pipe_and_an_ascii_terminal_get_no_traceback(co
     code = code.replace("print('5 – 6') or 0", "(_ for _ in ()).throw(KeyboardInterrupt)")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
     assert (done.returncode, done.stderr) == (130, "stopped by SIGINT\n")
+    assert (
+        'msd-sweeps = "msd_sweeps.__main__:command"' in (Path(run.__file__).parents[1] / "pyproject.toml").read_text()
+    )
 
 
 def test_a_terminal_that_hangs_up_ends_a_sweep_in_order(tmp_path):

@@ -134,13 +134,14 @@ def timeless(metrics: dict) -> dict:
 def ray_head(work, folder: Path) -> Iterator[tuple[dict[str, str], str]]:
     """A Ray head that has the wheel and nothing of the researcher's; its environment and the address of its jobs."""
     ports = []
-    for _ in range(2):
+    for _ in range(3):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             ports.append(str(free.getsockname()[1]))
     environment = work.environment | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     environment |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONUNBUFFERED": "1"}
     words = ["start", "--head", "--block", "--num-cpus=2", f"--port={ports[0]}", f"--dashboard-port={ports[1]}"]
+    words.append(f"--dashboard-agent-listen-port={ports[2]}")  # another Ray of this machine may have the usual one
     ray = [work.python, "-m", "ray.scripts.scripts"]
     with (folder / "head.log").open("wb") as log:
         head = subprocess.Popen(
@@ -175,7 +176,7 @@ def test_the_same_space_is_a_job_on_a_cluster_that_has_only_the_wheel(work, swep
     with ray_head(work, folder) as (environment, address):
         job = ["msd-sweeps", "run", "--space", "margins.yaml", "--address", "auto", "--storage", f"{shared}/runs"]
         words = [work.python, "-m", "ray.scripts.scripts", "job", "submit", "--address", address, "--working-dir", "."]
-        for _ in range(60):
+        for _ in range(10):
             done = subprocess.run(
                 [*words, "--", *job, "--reports", f"{shared}/reports"],
                 cwd=own,

@@ -88,19 +88,33 @@ def _onnx(classifier: Classifier, card: str) -> bytes:
 
 
 def card_in(path: Path) -> Card | None:
-    """The card of a file: in its metadata, or beside it as `card.json` or `teacher.json`. None where there is none."""
-    text: str | None = None
-    if path.suffix == ".safetensors":
-        with safetensors.safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(_KEY)
-    elif path.suffix == ".onnx":
-        text = _session(path).get_modelmeta().custom_metadata_map.get(_KEY)
-    else:
-        content = torch.load(path, weights_only=True, map_location="cpu")
-        text = content.get(_KEY) if isinstance(content, dict) else None
+    """The card of a file: in its metadata, or beside it as `card.json` or `teacher.json`. None where there is none.
+
+    Raises InputError for a damaged file or card.
+    """
     beside = [path.with_name(name) for name in ("card.json", "teacher.json")]
-    texts = [text] if text else [found.read_text(encoding="utf-8") for found in beside if found.is_file()]
-    return json.loads(texts[0]) if texts else None
+    found: Path | str | None = _metadata(path) or next((file for file in beside if file.is_file()), None)
+    try:
+        return json.loads(found.read_bytes() if isinstance(found, Path) else found) if found else None
+    except ValueError as error:
+        raise InputError(f"{path}: its card ({found if isinstance(found, Path) else 'inside'}) is damaged") from error
+
+
+def _metadata(path: Path) -> str | None:
+    """The card inside a file. Raises InputError for a damaged file."""
+    try:
+        if path.suffix == ".safetensors":
+            with safetensors.safe_open(path, framework="pt") as file:
+                return (file.metadata() or {}).get(_KEY)
+        if path.suffix == ".onnx":
+            return _session(path).get_modelmeta().custom_metadata_map.get(_KEY)
+        content = torch.load(path, weights_only=True, map_location="cpu")
+        return content.get(_KEY) if isinstance(content, dict) else None
+    except InputError:
+        raise
+    except Exception:  # foreign bytes raise anything; other people's files hold more than tensors, and have no card
+        read_weights(path)
+        return None
 
 
 def predictor(path: Path, card: Card, splits: Splits, device: torch.device) -> Predict:
@@ -134,4 +148,7 @@ def _session(path: Path) -> Any:
         import onnxruntime
     except ModuleNotFoundError as error:
         raise InputError(f"{path}: {_NEEDED}") from error
-    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    try:
+        return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    except Exception as error:  # foreign bytes raise anything
+        raise InputError(f"{path}: cannot be read as ONNX: {str(error).splitlines()[0]}") from error

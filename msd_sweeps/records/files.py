@@ -1,9 +1,11 @@
-"""Files that are whole or absent, also after a power cut."""
+"""Files that are whole or absent, also after a power cut; and folders that can be written."""
 
 import os
 import uuid
 from contextlib import suppress
 from pathlib import Path
+
+from msd_sweeps.space.errors import InputError
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -43,3 +45,11 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def check_folder(folder: Path, flag: str) -> None:
+    """Raises InputError where files cannot be written into a folder, which may have to be made; `flag` names it."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        found = "is no folder" if not there.is_dir() else "cannot be written"
+        raise InputError(f"{flag}: {folder} cannot be made, because {there} {found}; choose another {flag}")

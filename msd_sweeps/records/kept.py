@@ -30,19 +30,13 @@ def chosen(trials: Iterable[TrialRecord], row: str | None, seed: int | None, bes
     """
     finished = [trial for trial in trials if trial.state == "finished" and trial.phase != "search"]
     rows = list(dict.fromkeys(trial.label for trial in finished))
-    if row is None:
-        row = (
-            "winner 1"
-            if any("winner 1" in label.split(" = ") for label in rows)
-            else rows[0]
-            if len(rows) == 1
-            else None
-        )
+    if row is None and any("winner 1" in label.split(" = ") for label in rows):
+        row = "winner 1"
+    row = rows[0] if row is None and len(rows) == 1 else row
     if row is None:
         raise InputError(f"--row is needed: {nearest('', rows)}")
-    of_row = [
-        trial for trial in finished if row.casefold() in map(str.casefold, [trial.label, *trial.label.split(" = ")])
-    ]
+    names = {trial.trial: {trial.label, *trial.label.split(" = ")} for trial in finished}
+    of_row = [trial for trial in finished if row.casefold() in map(str.casefold, names[trial.trial])]
     if not of_row:
         raise InputError(f"--row {row!r}: no row with a finished trial has this label; {nearest(row, rows)}")
     if seed is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from msd_sweeps.catalog.datasets import file_sha256
 from msd_sweeps.records import kept
 from msd_sweeps.records.header import Header
-from msd_sweeps.records.mlflow_store import artifacts_of, choose_uri
+from msd_sweeps.records.mlflow_store import artifacts_of, check_file, choose_uri
 from msd_sweeps.records.mlflow_writer import Writer
 from msd_sweeps.records.object_store import Place
 from msd_sweeps.records.trial_record import TrialRecord
@@ -31,6 +31,7 @@ def writer_of(header: Header, storage: Path) -> Writer:
     """A writer to the store that has the runs of a sweep. Raises InputError, and what MLflow raises."""
     tracking = header.launches[-1].space.tracking if header.launches else Tracking()
     uri, name = choose_uri(storage, tracking.uri), header.path.parent.name
+    check_file(uri)
     return Writer(uri, tracking.experiment, name, header.id or name, artifacts_of(uri, storage))
 
 

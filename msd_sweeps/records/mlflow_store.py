@@ -2,9 +2,11 @@
 
 import os
 import shlex
+import sqlite3
+from contextlib import closing
 from importlib.metadata import entry_points
 from pathlib import Path
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.secrets import without_secrets
@@ -32,6 +34,29 @@ def choose_uri(storage: Path, configured: str | None) -> str:
         key = "MLFLOW_TRACKING_URI" if from_environment else "tracking.uri"
         raise InputError(f"{key}: {without_secrets(uri)}: {problem}")
     return uri
+
+
+def check_file(uri: str, whole: bool = True) -> None:
+    """Raises InputError where a SQLite store has a file that is no sound database; one that is locked passes.
+
+    whole: look at all of it, which takes some 30 ms per MB.
+    """
+    path = _sqlite_path(uri) if uri.startswith("sqlite") else None
+    if path is None or not path.exists():
+        return
+    if path.is_dir():
+        raise InputError(f"{path}: a folder, and MLflow's database needs a file; move it away")
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", timeout=1.0, uri=True)) as database:
+            query = "PRAGMA quick_check(1)" if whole else "SELECT 'ok' FROM (SELECT count(*) FROM sqlite_master)"
+            ((found,),) = database.execute(query).fetchall()
+    except sqlite3.OperationalError:  # what hinders it now may be gone when records are sent
+        return
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    if found != "ok":
+        again = "move it away: run --sync-mlflow makes it again from the ledger"
+        raise InputError(f"{path}: MLflow's database is damaged ({found.splitlines()[0]}); {again}")
 
 
 def _problem(uri: str) -> str:

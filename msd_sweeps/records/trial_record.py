@@ -183,6 +183,16 @@ class Trials(dict[str, TrialRecord]):
     searched_hours: float = 0.0
     """The time budget, in hours, that the search has used up; 0 where it has not."""
 
+    def apply(self, record: Record) -> None:
+        """Take in one more record of the ledger."""
+        if record["event"] == "search_end":
+            self.searched_hours = record["hours"]
+        trial = record.get("trial", "")
+        if record["event"] == "start" and trial not in self:
+            self[trial] = TrialRecord(**{name: record[name] for name in _START_FIELDS})
+        if trial in self:
+            self[trial].apply(record)
+
 
 def own_place(traceback: str) -> str:
     """`my_losses.py:12 in forward`, the last place of a traceback that is in no package; empty where there is none."""
@@ -194,13 +204,7 @@ def trials_of(records: Iterable[Record]) -> Trials:
     """Every trial of a ledger."""
     found = Trials()
     for record in records:
-        if record["event"] == "search_end":
-            found.searched_hours = record["hours"]
-        trial = record.get("trial", "")
-        if record["event"] == "start" and trial not in found:
-            found[record["trial"]] = TrialRecord(**{name: record[name] for name in _START_FIELDS})
-        if trial in found:
-            found[trial].apply(record)
+        found.apply(record)
     return found
 
 

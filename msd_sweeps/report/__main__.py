@@ -12,7 +12,7 @@ from msd_sweeps.records.ledger import FILE_NAME, PACKED, LedgerError
 from msd_sweeps.records.object_store import Place, local_folder, place
 from msd_sweeps.report.store import default_out, find_ledger, is_driven, write_index
 from msd_sweeps.space.console import run_command
-from msd_sweeps.space.errors import printable
+from msd_sweeps.space.errors import InputError, printable
 
 PUBLISHED = Path("reports/published/published.csv")
 
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 write_whole(out / f"{FILE_NAME}{PACKED}", gzip.compress(ledger_path.read_bytes(), mtime=0))
             if options.out is None:
                 write_index(out.parent)
-    except (LedgerError, OSError) as error:
+    except (InputError, LedgerError, OSError) as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     print(report.table_text)

@@ -18,6 +18,7 @@ from msd_sweeps.report.results import Results
 from msd_sweeps.report.stats import mean_ranks, stratified_mean
 from msd_sweeps.report.tables import Row, difference_cell, difference_text, mean_text, p_text
 from msd_sweeps.space.designs import cell_label, changes_of, levels_of
+from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.schema import Space
 from msd_sweeps.space.trial import Trial
 
@@ -37,6 +38,7 @@ _NETWORKS = {
 _OVER_TASKS = ["method", "tasks", "n", "score", "score_low", "score_high", "rank", "critical_difference"]
 _COMPARED = ["label", "other_label", "cell", "n", "mean", "low", "high"]
 _COMPARED += ["other_n", "other_mean", "other_low", "other_high", "equal_runs"]
+_GIVEN = ["dataset", "teacher", "student", "method", "top1", "std", "epoch_rule", "source"]
 _PUBLISHED = ["label", "method", "published", "published_std", "epoch_rule", "source"]
 _PUBLISHED += ["mean", "low", "high", "n", "epochs", "difference", "differs"]
 
@@ -156,11 +158,16 @@ def compare_sweeps(ours: Results, theirs: Results) -> Beside:
 
 
 def read_published(path: Path) -> pd.DataFrame:
-    """The published figures: a row each, columns as in the file's header. Raises OSError, ValueError."""
-    figures = pd.read_csv(path, dtype="str", keep_default_na=False)
-    if "settings" not in figures:
-        figures = figures.assign(settings=UNKNOWN)
-    return figures.assign(top1=figures["top1"].astype(float), std=pd.to_numeric(figures["std"]))
+    """The published figures: a row each, columns as in the file's header. Raises OSError, InputError."""
+    try:
+        figures = pd.read_csv(path, dtype="str", keep_default_na=False)
+        if "settings" not in figures:
+            figures = figures.assign(settings=UNKNOWN)
+        figures = figures[[*_GIVEN, "settings"]]
+        return figures.assign(top1=figures["top1"].astype(float), std=pd.to_numeric(figures["std"]))
+    except (ValueError, KeyError) as error:
+        expected = f"expected CSV with the columns {', '.join(_GIVEN)}, of which top1 and std are numbers"
+        raise InputError(f"{path}: {expected}; {str(error).splitlines()[0]}") from error
 
 
 def beside_published(results: Results, published: pd.DataFrame) -> Beside:

@@ -28,10 +28,8 @@ def find_ledger(name: str, storage: Path) -> Path:
     Raises LedgerError that names the nearest sweeps of the store.
     """
     for place in (storage / name, Path(os.path.expanduser(name))):
-        if place.is_file():
-            return place
-        for found in (place / FILE_NAME, place / f"{FILE_NAME}{PACKED}"):
-            if found.is_file():
+        for found in (place, place / FILE_NAME, place / f"{FILE_NAME}{PACKED}"):
+            if os.path.isfile(found):  # False, too, for a name that no file can have
                 return found
     known = [path.parent.name for path in storage.glob(f"*/{FILE_NAME}")]
     raise LedgerError(f"{name!r}: no such sweep in {storage}; {nearest(name, known)}")

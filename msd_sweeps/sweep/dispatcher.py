@@ -49,14 +49,15 @@ class Dispatcher:
         self._count = 0
         self._submissions: dict[str, int] = {}
         """The newest submission of each trial."""
+        self._progressed: set[int] = set()
         self._changed = asyncio.Event()
         self.closed = False
         self.failure: str | None = None
 
-    async def take(self) -> list[Round]:
-        """The rounds that the driver has not seen, which it answers."""
+    async def take(self) -> tuple[list[Round], set[str]]:
+        """The rounds that the driver has not seen, which it answers, and the trials that wait for a seat."""
         rounds, self.rounds = self.rounds, []
-        return rounds
+        return rounds, {job.trial for job in self.waiting}
 
     async def answer(self, numbers: list[int], jobs: list[Job], stopped: list[Job]) -> None:
         """Go on after some rounds: `jobs` begin together, `stopped` have lost. What waited for this goes on."""
@@ -120,6 +121,11 @@ class Dispatcher:
         """
         self._requeue(slot, is_death)
         self.lost[slot] = controller
+
+    async def has_progressed(self, slot: int) -> bool:
+        """Whether a slot has reported anything since it was asked last: then its workers may die as often again."""
+        self._progressed, before = self._progressed - {slot}, self._progressed
+        return slot in before and not self.closed
 
     async def leave(self, slot: int, failure: str | None) -> None:
         """A slot has ended for good: the others take its trials over; without others the trials fail."""
@@ -195,6 +201,7 @@ class Dispatcher:
                 waits |= job.decides(result)
                 self.results[job.trial, job.submission].put_nowait(passed[-1])
         if passed:
+            self._progressed.add(slot)
             self.unanswered[self._new_round(passed)] = slot, waits
 
     def _new_round(self, results: list[EpochResult]) -> int:

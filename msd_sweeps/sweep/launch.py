@@ -1,7 +1,6 @@
 """From a plan to a full ledger and its report: what is missing of a sweep is trained, and what is complete is left."""
 
 import math
-import os
 import sys
 import time
 import uuid
@@ -9,13 +8,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msd_sweeps.plan.plan import Plan, duration
 from msd_sweeps.records.header import CloseRecord, header_of
 from msd_sweeps.records.ledger import FILE_NAME, Ledger, Record, read
-from msd_sweeps.records.mlflow_store import choose_uri, how_to_open
+from msd_sweeps.records.mlflow_store import check_file, choose_uri, how_to_open
 from msd_sweeps.records.mlflow_sync import Mirror, is_synced
 from msd_sweeps.records.provenance import this_launch
 from msd_sweeps.records.step_times import record_spread, record_step_seconds
@@ -53,14 +51,6 @@ def run_sweep(plan: Plan, options: Options, signals: Signals, trainer: "Distilla
             record_step_seconds(options.storage, trained, start_seconds)
             record_spread(options.storage, run.sweep.base, run.sweep.space.report.value, run.trials.values())
     return run
-
-
-def check_folder(folder: Path, flag: str) -> None:
-    """Raises InputError where files cannot be written into a folder, which may have to be made; `flag` names it."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        found = "is no folder" if not there.is_dir() else "cannot be written"
-        raise InputError(f"{flag}: {folder} cannot be made, because {there} {found}; choose another {flag}")
 
 
 @contextmanager
@@ -129,7 +119,7 @@ def _train(run: Run, plan: Plan, trainer: "Distillation") -> float | None:
     from msd_sweeps.sweep.tune import run_trials
 
     started, options = time.time(), run.options
-    progress = Progress(run.sweep, run.trials, plan.trials)
+    progress = Progress(run.sweep, run.trials, plan.trials, lambda: run.waiting)
     run.say, run.show, run.show_printed = progress.say, progress.update, progress.printed
     ray = session(options.address, options.num_cpus, options.verbose, options.command(run.sweep.name))
     # A cluster is joined first, to see whether its nodes have GPUs.
@@ -223,6 +213,7 @@ def sync_mlflow(options: Options) -> int:
         header = header_of(path, history)
         tracking = header.launches[-1].space.tracking if header.launches else Tracking()
         uri = choose_uri(options.storage, tracking.uri)
+        check_file(uri)
         mirror = Mirror(uri, tracking.experiment, options.name, path.parent, len(history), header.id, print)
         unsent = mirror.close(_SYNC_SECONDS, while_it_takes=True)
     print(f"MLflow    {how_to_open(uri)}")

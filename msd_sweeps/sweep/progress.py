@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -11,10 +12,11 @@ from rich.text import Text
 
 from msd_sweeps.records.ledger import Record
 from msd_sweeps.records.ranking import best_first, measured
-from msd_sweeps.records.trial_record import EpochResult, TrialRecord, own_place
+from msd_sweeps.records.trial_record import EpochResult, TrialRecord, Trials, own_place
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.durations import duration
 from msd_sweeps.space.errors import printable
+from msd_sweeps.sweep.time_left import TimeLeft
 
 _HEARTBEAT_SECONDS = 60.0
 
@@ -22,11 +24,19 @@ _HEARTBEAT_SECONDS = 60.0
 class Progress:
     """Shows trials as their records are written; `total` is how many there will be."""
 
-    def __init__(self, sweep: Sweep, trials: dict[str, TrialRecord], total: int):
+    def __init__(
+        self,
+        sweep: Sweep,
+        trials: Trials,
+        total: int,
+        waiting: Callable[[], Collection[str]] = tuple,
+        clock: Callable[[], float] = time.time,
+    ):
+        """waiting: gives the trials that wait for a seat. clock: seconds since 1970, as in the records."""
         self.sweep, self.trials, self.total = sweep, trials, total
         self.console = Console(highlight=False)
-        self._started = self._last_line = time.monotonic()
-        self._done_before = self._trials_done
+        self._waiting, self._clock, self._last_line = waiting, clock, clock()
+        self._time_left = TimeLeft(sweep, trials)
         self.live: AbstractContextManager[Any] = nullcontext()
         """On a terminal the summary is shown all the time inside this context."""
         if self.console.is_terminal:
@@ -34,11 +44,12 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Show a line with the time of day."""
-        self._last_line = time.monotonic()
+        self._last_line = self._clock()
         self.console.print(f"{time.strftime('%H:%M:%S')}  {printable(text)}", markup=False, soft_wrap=True)
 
     def update(self, record: Record) -> None:
         """Show what a record that was just written changes."""
+        self._time_left.update(record)
         trial = self.trials.get(record.get("trial", ""))
         if trial is None:
             return
@@ -50,14 +61,13 @@ class Progress:
             state = f"{record['state']} ({record['reason']})" if record["reason"] else record["state"]
             if trial.source:
                 state = f"taken over from the sweep '{trial.source}',"
-                self._done_before += 1  # it took no time here
             found = {metric: trial.metrics.get(metric) for metric in ("val_top1", "test_top1")}
             scores = "".join(f", {metric} {score:.2f}" for metric, score in found.items() if score is not None)
             self.say(f"{name}: {state} after {len(trial.epochs)} of {epochs} epochs{scores}")
             if record.get("traceback"):
                 place = own_place(record["traceback"])
                 self.say(f"{place}: " * bool(place) + record["traceback"].strip().splitlines()[-1])
-        elif not self.console.is_terminal and time.monotonic() - self._last_line > _HEARTBEAT_SECONDS:
+        elif not self.console.is_terminal and self._clock() - self._last_line > _HEARTBEAT_SECONDS:
             self.say(self.summary())
 
     def printed(self, result: EpochResult) -> None:
@@ -71,23 +81,17 @@ class Progress:
 
     def summary(self) -> str:
         """What is done, what runs, the best so far and the time left, in one line."""
-        states = Counter(trial.state for trial in self.trials.values())
+        waiting, known = self._waiting(), list(self.trials.values())  # the screen asks from a thread of its own
+        states = Counter("waiting" if one.state == "running" and one.trial in waiting else one.state for one in known)
         by_state = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-        left, done = "time left unknown", self._trials_done
-        if done > self._done_before:
-            seconds = (time.monotonic() - self._started) / (done - self._done_before)
-            left = f"{duration(seconds * (self.total - done))} left"
-        return f"{by_state or 'starting'} of {self.total}; {self._best()}{left}"
-
-    @property
-    def _trials_done(self) -> float:
-        """The trials that are done, each that runs by the share of its epochs."""
-        trials = self.trials.values()
-        return sum(1 if t.is_final else len(t.epochs) / t.config["recipe"]["epochs"] for t in trials)
+        seconds = self._time_left.seconds(self._clock())
+        left = "time left unknown" if seconds is None else f"{duration(seconds)} left"
+        until = " to the next look" * bool(self.sweep.space.race)
+        return f"{by_state or 'starting'} of {max(self.total, len(known))}; {self._best()}{left}{until}"
 
     def _best(self) -> str:
         metrics = self.sweep.space.metrics
-        trials, points = measured(metrics, [trial for trial in self.trials.values() if trial.phase != "confirm"])
+        trials, points = measured(metrics, [trial for trial in list(self.trials.values()) if trial.phase != "confirm"])
         if not trials:
             return ""
         order = best_first(points, metrics)

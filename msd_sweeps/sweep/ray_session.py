@@ -4,6 +4,7 @@ import contextlib
 import gc
 import logging
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from functools import partial
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -21,6 +23,7 @@ import ray.autoscaler.sdk
 
 from msd_sweeps.plan.plan import Plan, local_cpus, local_gpus
 from msd_sweeps.plan.slots import Node, SlotPlan
+from msd_sweeps.records.files import check_folder
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.sweep import ENVIRONMENT
 from msd_sweeps.sweep.run_state import Interrupted, SweepStopped
@@ -60,10 +63,13 @@ def session(address: str | None, cpus: int | None, verbose: bool, again: str = "
     except SystemExit as error:  # what Ray answers to SIGTERM
         raise Interrupted(signal.SIGTERM) from error
     except (ray.exceptions.AuthenticationError, OSError, RuntimeError, ValueError) as error:
-        where = "Ray does not start here" if address is None else f"--address {address}: no Ray cluster answers there"
+        reason = str(error).splitlines()[0]
+        if address is None:
+            shorter = "; set TMPDIR to a folder with a shorter path" * ("AF_UNIX" in reason)
+            raise InputError(f"Ray does not start here: {reason}{shorter}") from error
         raise InputError(
-            f"{where} ({str(error).splitlines()[0]}). Is it running, and does this machine have its token "
-            "(RAY_AUTH_MODE=token, ~/.ray/auth_token)?"
+            f"--address {address}: no Ray cluster answers there ({reason}). Is it running, and does this machine have "
+            "its token (RAY_AUTH_MODE=token, ~/.ray/auth_token)?"
         ) from error
     over = threading.Event()
     watch = threading.Thread(target=_watch_head, args=(over, again), daemon=True)
@@ -85,6 +91,10 @@ def session(address: str | None, cpus: int | None, verbose: bool, again: str = "
 
 def _start_local(cpus: int, verbose: bool, level: int) -> None:
     """Start a Ray of this machine, again where a busy machine has kept it from coming up within Ray's half minute."""
+    try:
+        check_folder(Path.home() / ".ray", "HOME")
+    except InputError:  # as in a container with another user: then the token is in no file
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     for more_starts in reversed(range(_STARTS)):
         try:
             # A signal to the driver's process group, as `timeout` sends it, must not end what the driver needs for its

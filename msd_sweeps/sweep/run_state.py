@@ -6,7 +6,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,6 +116,8 @@ class Run:
     started: dict[str, str] = field(default_factory=dict)
     """Trials that this launch began or continued; the sweep that each was copied from, empty where it was trained."""
 
+    waiting: Collection[str] = ()
+    """Trials that began and wait for a seat in a slot."""
     first_trained: float | None = None
     """When the first epoch was recorded that this launch trained, in seconds since 1970."""
 

@@ -117,7 +117,7 @@ class Driver(tune.Callback, tune.Stopper):
 
     def advance(self) -> None:
         """Record what slots have reported, begin trials for the seats that are free, and answer the slots."""
-        rounds = ray.get(self.dispatcher.take.remote())
+        rounds, self.run.waiting = ray.get(self.dispatcher.take.remote())
         stopped = [job for one in rounds for job in self.queue.take(one.results)]
         queue, jobs = self.queue, []
         seats = self.capacity.seats(and_ahead=not queue.is_searching)

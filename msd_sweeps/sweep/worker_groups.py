@@ -15,6 +15,7 @@ from msd_sweeps.sweep.worker import serve
 
 _CLOSE_SECONDS = 0.5
 _MOST_WORKER_DEATHS = 100
+"""Without any progress of the slot."""
 _NODE_DIED = "because its node has died"
 """How Ray says that a process ended with its node."""
 
@@ -48,34 +49,42 @@ class WorkerGroups:
 
     def _hold(self, slot: int) -> None:
         """Run a slot to its end, and tell the dispatcher about it."""
-        plan, failure = self._plan, None
+        while True:
+            failure = None
+            try:
+                self._trainer(slot).fit()
+            except Exception as error:
+                failure = f"slot {slot} ended: {type(error).__name__}: {error}"
+            try:
+                if failure is not None and ray.get(self._dispatcher.has_progressed.remote(slot)):
+                    continue
+                ray.get(self._dispatcher.leave.remote(slot, failure))
+            except Exception:
+                pass  # the dispatcher is gone, and nobody waits for this slot
+            return
+
+    def _trainer(self, slot: int) -> TorchTrainer:
+        plan = self._plan
         callbacks: list[Any] = [_Vacate(self._dispatcher, slot)]
-        try:
-            TorchTrainer(
-                serve,
-                train_loop_config={"dispatcher": self._dispatcher, "slot": slot, "plan": plan},
-                # NCCL refuses two workers on one GPU, which fractions allow.
-                torch_config=TorchConfig(backend="nccl" if plan.per_worker.get("GPU", 0) >= 1 else "gloo"),
-                scaling_config=ray.train.ScalingConfig(
-                    num_workers=plan.num_workers,
-                    use_gpu=plan.on_gpu,
-                    resources_per_worker=plan.per_worker,
-                    accelerator_type=plan.accelerator_type,
-                    placement_strategy=plan.placement_strategy,
-                ),
-                run_config=ray.train.RunConfig(
-                    name=f"slot-{slot}",
-                    storage_path=str(self._folder.resolve()),
-                    failure_config=ray.train.FailureConfig(max_failures=_MOST_WORKER_DEATHS),
-                    callbacks=callbacks,
-                ),
-            ).fit()
-        except Exception as error:
-            failure = f"slot {slot} ended: {type(error).__name__}: {error}"
-        try:
-            ray.get(self._dispatcher.leave.remote(slot, failure))
-        except Exception:
-            return  # the dispatcher is gone, and nobody waits for this slot
+        return TorchTrainer(
+            serve,
+            train_loop_config={"dispatcher": self._dispatcher, "slot": slot, "plan": plan},
+            # NCCL refuses two workers on one GPU, which fractions allow.
+            torch_config=TorchConfig(backend="nccl" if plan.per_worker.get("GPU", 0) >= 1 else "gloo"),
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=plan.num_workers,
+                use_gpu=plan.on_gpu,
+                resources_per_worker=plan.per_worker,
+                accelerator_type=plan.accelerator_type,
+                placement_strategy=plan.placement_strategy,
+            ),
+            run_config=ray.train.RunConfig(
+                name=f"slot-{slot}",
+                storage_path=str(self._folder.resolve()),
+                failure_config=ray.train.FailureConfig(max_failures=_MOST_WORKER_DEATHS),
+                callbacks=callbacks,
+            ),
+        )
 
     def close(self, timeout: float) -> None:
         """End the slots, and wait up to `timeout` seconds for that.

@@ -24,6 +24,18 @@ def test_content_and_folder_are_on_the_disk_when_it_returns(tmp_path, monkeypatc
     assert synced == [path.stat().st_ino, tmp_path.stat().st_ino]
 
 
+def test_two_that_write_one_path_at_once_share_no_file(tmp_path, monkeypatch):
+    path, sync = tmp_path / "card.json", os.fsync
+
+    def other_writes(descriptor):
+        monkeypatch.setattr(os, "fsync", sync)
+        write_whole(path, b"theirs")
+
+    monkeypatch.setattr(os, "fsync", other_writes)
+    write_whole(path, b"ours")
+    assert (path.read_bytes(), list(tmp_path.iterdir())) == (b"ours", [path])
+
+
 @pytest.mark.parametrize("refused", ["fsync", "replace"])
 def test_a_disk_that_refuses_leaves_the_file_from_before(tmp_path, monkeypatch, refused):
     path = tmp_path / "card.json"

@@ -11,7 +11,7 @@ import json
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +67,11 @@ def law_of(name: str, draw: np.random.Generator) -> tuple[Score, float]:
     return laws[name]
 
 
-def pages(kind: str, sweeps: int, seeds: int, law: str = "equal") -> Iterator[Results]:
-    """The results of so many sweeps."""
+def pages(kind: str, sweeps: Iterable[int], seeds: int, law: str = "equal") -> Iterator[Results]:
+    """The results of the sweeps of these numbers, which decide what is drawn."""
     sweep = sweep_of(kind, seeds)
     with tempfile.TemporaryDirectory() as folder:
-        for number in range(sweeps):
+        for number in sweeps:
             score, spread = law_of(law, np.random.default_rng(1_000_000 + number))
             recipe = Recipe(score=score, seed_spread=0.6, spread=spread, luck={})
             yield results_of(read(write(Path(folder), records(sweep, recipe, seed=number))))
@@ -123,6 +123,11 @@ def count_claims(every: Iterator[Results]) -> Counter[str]:
     return counts
 
 
+def counted(kind: str, sweeps: Iterable[int], seeds: int, law: str = "equal") -> Counter[str]:
+    """`count_claims` of sweeps, as a process of a pool takes it."""
+    return count_claims(pages(kind, sweeps, seeds, law))
+
+
 def found_better(every: Iterator[Results]) -> float:
     """The share of the methods that are better which the pages call so."""
     decided = [
@@ -146,13 +151,13 @@ def main() -> None:
     if law == "differing":
         print(
             f"| {kind} | {seeds} | {law} | {sweeps} | "
-            f"{100 * found_better(pages(kind, sweeps, seeds, law)):.1f} % of those found |"
+            f"{100 * found_better(pages(kind, range(sweeps), seeds, law)):.1f} % of those found |"
         )
         return
     if kind == "peeking":
         count = sum(any(any(claims(page).values()) for page in looks) for looks in peeked(sweeps, law))
     else:
-        count = count_claims(pages(kind, sweeps, seeds, law))["any"]
+        count = count_claims(pages(kind, range(sweeps), seeds, law))["any"]
     shown = f"{100 * count / sweeps:.1f} % (at most {100 * upper_end(count, sweeps):.1f} %)"
     print(f"| {kind} | {seeds} | {law} | {sweeps} | {shown} |", flush=True)
 

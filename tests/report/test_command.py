@@ -77,7 +77,10 @@ def test_what_is_asked_for_is_on_the_page(store, capsys):
         (["ablation", "--compare", "gird"], "did you mean 'grid'?"),
         (["ablation", "--published", "absent.csv"], "absent.csv"),
         (["ablation", "--out", "runs/ablation/ledger.jsonl"], "ledger.jsonl"),
+        (["ablation", "--published", "runs/ablation/ledger.jsonl"], "ledger.jsonl: expected CSV with the columns"),
+        (["ablation", "--published", "."], "directory"),
         (["x\0y"], "no such sweep"),
+        (["x" * 300], "no such sweep"),
     ],
 )
 def test_bad_input_is_answered_with_its_reason_and_code_2(store, capsys, arguments, words):

@@ -2,14 +2,17 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msd_sweeps.records.trial_record import EpochResult
+from msd_sweeps.sweep import worker_groups
 from msd_sweeps.sweep.dispatcher import Dispatcher
 from msd_sweeps.sweep.job import Job
+from msd_sweeps.sweep.worker_groups import WorkerGroups
 from tests.sweep.life import NO_INPUTS
 
 
@@ -310,7 +313,7 @@ def test_deaths_with_progress_in_between_are_no_failures():
         for epoch in range(1, 10):
             assert await names(dispatcher) == ["a", "b"]
             await dispatcher.report(0, [result("a", epoch), result("b", epoch)])
-            await dispatcher.answer([one.number for one in await dispatcher.take()], [], [])
+            await dispatcher.answer([one.number for one in (await dispatcher.take())[0]], [], [])
             await die(dispatcher)
         await names(dispatcher)
         await dispatcher.report(0, [result("a", 9, "finished"), result("b", 9, "finished")])
@@ -359,7 +362,7 @@ async def train(dispatcher: Dispatcher, kills: Callable[[list[str]], bool]) -> l
         await dispatcher.report(
             0, [result(name, epochs[name], "finished" if epochs[name] == 3 else "running") for name in live]
         )
-        await dispatcher.answer([one.number for one in await dispatcher.take()], [], [])
+        await dispatcher.answer([one.number for one in (await dispatcher.take())[0]], [], [])
         live = [name for name in live if epochs[name] < 3]
     raise AssertionError("it never ends")
 
@@ -508,11 +511,46 @@ def test_a_round_is_taken_whole_and_once():
         await dispatcher.answer([], [job("a"), job("b")], [])
         await names(dispatcher)
         await dispatcher.report(0, [result("a", 1), result("b", 1)])
-        (taken,) = await dispatcher.take()
+        (taken,), _ = await dispatcher.take()
         assert [one.trial for one in taken.results] == ["a", "b"]
-        assert await dispatcher.take() == []
+        assert await dispatcher.take() == ([], set())
+
+
+def test_the_driver_hears_which_trials_wait_for_a_seat():
+    async def scene(dispatcher):
+        await dispatcher.answer([], [job(name) for name in "abcdef"], [])
+        seated = await names(dispatcher)
+        assert await dispatcher.take() == ([], set("abcdef") - set(seated))
+        assert 0 < len(seated) < 6
 
     play(scene)
+
+
+def test_a_slot_whose_workers_died_too_often_goes_on_where_it_made_progress_in_between(monkeypatch):
+    """Ray Train ends a slot after a hundred deaths, whatever it has trained in between."""
+    dispatcher, fits = Dispatcher(2), []
+
+    def fit(slot):
+        fits.append(slot)
+        if len(fits) < 3:
+            asyncio.run(dispatcher.report(slot, [result("a", len(fits))]))
+        raise RuntimeError("its workers died")
+
+    async def begin():
+        await dispatcher.enter(0)
+        await dispatcher.answer([], [job("a")], [])
+        return await names(dispatcher)
+
+    def called(method):
+        return SimpleNamespace(remote=lambda *arguments: asyncio.run(method(*arguments)))
+
+    handle = SimpleNamespace(has_progressed=called(dispatcher.has_progressed), leave=called(dispatcher.leave))
+    monkeypatch.setattr(worker_groups.ray, "get", lambda value: value)
+    monkeypatch.setattr(WorkerGroups, "_trainer", lambda self, slot: SimpleNamespace(fit=lambda: fit(slot)))
+    assert asyncio.run(begin()) == ["a"]
+    WorkerGroups(SimpleNamespace(slots=0), handle, None)._hold(0)
+    assert fits == [0, 0, 0]
+    assert dispatcher.failure == "slot 0 ended: RuntimeError: its workers died"
 
 
 def test_a_slot_waits_where_a_search_decides_and_is_else_one_round_ahead():
@@ -525,7 +563,7 @@ def test_a_slot_waits_where_a_search_decides_and_is_else_one_round_ahead():
             await asyncio.sleep(0.01)
             assert orders.done() == (epoch == 1), epoch
             if epoch > 1:
-                rounds = await dispatcher.take()
+                rounds, _ = await dispatcher.take()
                 await asyncio.sleep(0.01)
                 assert not orders.done()
                 stopped = [job("a")] if epoch == 3 else []
@@ -626,7 +664,7 @@ def test_whatever_happens_every_trial_ends_once_and_seats_are_kept(events, pack,
                     del cohort["live"][name]
                     ended.add(name)
             await dispatcher.report(slot, results)
-            await dispatcher.answer([one.number for one in await dispatcher.take()], [], [])
+            await dispatcher.answer([one.number for one in (await dispatcher.take())[0]], [], [])
 
         for slot in range(count):
             await start(slot)

@@ -1,10 +1,19 @@
-"""What the progress line says of the best trial so far, and what a loss prints."""
+"""What the progress line says of the best trial so far and of the time left, and what a loss prints."""
 
 import json
+import statistics
+from pathlib import Path
 
-from msd_sweeps.records.trial_record import EpochResult, TrialRecord
+import pytest
+
+from msd_sweeps.records.header import header_of
+from msd_sweeps.records.ledger import read
+from msd_sweeps.records.trial_record import EpochResult, TrialRecord, Trials
 from msd_sweeps.space.load import load
 from msd_sweeps.sweep.progress import Progress
+from msd_sweeps.sweep.time_left import TimeLeft
+
+REPORTS = Path(__file__).parents[2] / "reports"
 
 MODELS = [
     "parameters={student.model: {choices: [resnet8, resnet14, resnet20]}}",
@@ -24,7 +33,7 @@ def finished(sweep, model: str, score: float) -> TrialRecord:
 def summary(metric: str) -> str:
     sweep = load("scales", settings=[*MODELS, "scheduler.type=none", f"metric={metric}"])
     scores = {"resnet8": 50.0, "resnet14": 70.0, "resnet20": 60.0}
-    trials = {model: finished(sweep, model, score) for model, score in scores.items()}
+    trials = Trials({model: finished(sweep, model, score) for model, score in scores.items()})
     return Progress(sweep, trials, 9).summary()
 
 
@@ -41,9 +50,84 @@ def test_by_several_metrics_the_size_of_the_front_is_told():
 def test_what_a_loss_prints_is_shown_with_its_trial(capsys):
     sweep = load("scales", settings=[*MODELS, "scheduler.type=none"])
     trial = finished(sweep, "resnet8", 50.0)
-    shown = Progress(sweep, {trial.trial: trial}, 9)
+    shown = Progress(sweep, Trials({trial.trial: trial}), 9)
     shown.printed(EpochResult(trial.trial, "failed", 1, 1.0, printed="first\n\x1b[31msecond\n"))
     assert [line[10:] for line in capsys.readouterr().out.splitlines()] == [
         "search [1/9] prints: first",
         "search [1/9] prints: \\x1b[31msecond",
     ]
+
+
+def test_trials_without_a_seat_are_shown_as_waiting():
+    sweep = load("scales", settings=[MODELS, "scheduler.type=none"])
+    trials = Trials()
+    for number, model in enumerate(("resnet8", "resnet14", "resnet20")):
+        trials[f"{number}"] = finished(sweep, model, 50.0)
+        trials[f"{number}"].trial, trials[f"{number}"].state = f"{number}", "finished" if number == 0 else "running"
+    shown = Progress(sweep, trials, 9, waiting=lambda: {"0", "2"})
+    assert shown.summary().startswith("1 finished, 1 running, 1 waiting of 9; ")
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in REPORTS.glob("*/ledger.jsonl.gz")))
+def test_the_time_left_of_recorded_sweeps_is_what_they_took(name):
+    """Replayed from the tenth epoch on: minutes each, with start-up and trials that were taken over."""
+    path = REPORTS / name / "ledger.jsonl.gz"
+    records, trials, missed = list(read(path)), Trials(), []
+    left = TimeLeft(header_of(path, records).launch.sweep, trials)
+    begin, end = (records[index]["time"] for index in (0, -1))
+    for record in records:
+        trials.apply(record)
+        left.update(record)
+        if record["event"] == "epoch" and record["round"] >= 10 and not record["more"]:
+            seconds = left.seconds(record["time"] + 0.1)
+            missed.append(abs(seconds - (end - record["time"])) / (end - begin))
+    assert statistics.fmean(missed) < 0.06
+    assert max(missed) < (0.25 if name == "scales_digits" else 0.15)  # while another job took half the machine
+
+
+def test_the_time_left_on_two_slots_counts_what_each_cell_costs():
+    """A simulated clock: two slots of four students on two threads; the cells differ in what an epoch costs."""
+    sweep, trials = load("ablation", settings=["seeds=[0, 1, 2, 3]"]), Trials()
+    costs = {one.trial.cell: 1.0 + place for place, one in enumerate(sweep.fixed_trials[:8])}
+    waiting, left, told, rounds = list(sweep.fixed_trials), TimeLeft(sweep, trials), [], []
+
+    def begin(slot: int, now: float) -> None:
+        pack = [waiting.pop(0).trial for _ in range(min(4, len(waiting)))]
+        for one in pack:
+            who = {"label": "", "phase": "design", "number": 0, "levels": [], "search_trial": "", "more": 0, "seed": 0}
+            config = one.model_dump(mode="json")
+            trials.apply({"event": "start", "trial": one.id, "cell": one.cell, "config": config, "attempt": 1, **who})
+        if pack:
+            rounds.append((now + sum(costs[one.cell] for one in pack) / 2, slot, 1, pack))
+
+    begin(0, 1.0)
+    begin(1, 1.0)
+    while rounds:
+        now, slot, epoch, pack = rounds.pop(rounds.index(min(rounds, key=lambda one: one[0])))
+        seconds = sum(costs[one.cell] for one in pack) / 2
+        for one in pack:
+            metrics, number = {"alone_seconds": costs[one.cell]}, len(told) + 1
+            record = {"event": "epoch", "trial": one.id, "attempt": 1, "epoch": epoch, "round": number, "more": 0}
+            record |= {"slot": slot, "seconds": seconds / 4, "metrics": metrics, "time": now}
+            trials.apply(record)
+            left.update(record)
+        told.append((now, left.seconds(now)))
+        assert left.seconds(now + 0.5) == pytest.approx(max(0.0, told[-1][1] - 0.5))
+        if epoch < sweep.base.recipe.epochs:
+            rounds.append((now + seconds, slot, epoch + 1, pack))
+            continue
+        for one in pack:
+            trials.apply({"event": "end", "trial": one.id, "state": "finished", "reason": ""})
+        begin(slot, now)
+    missed = [abs(seconds - (now - at)) / (now - 1) for at, seconds in told[10:]]
+    assert max(missed) < 0.15
+    assert left.seconds(now) == 0
+
+
+def test_epochs_that_take_no_time_break_nothing():
+    trial = finished(sweep := load("scales", settings=[MODELS, "scheduler.type=none"]), "resnet8", 50.0)
+    left = TimeLeft(sweep, Trials({trial.trial: trial}))
+    for number in (1, 2):
+        record = {"event": "epoch", "trial": trial.trial, "round": number, "slot": 0, "seconds": 0.0, "metrics": {}}
+        left.update(record | {"time": 1.0})
+        assert left.seconds(1.0) == 0

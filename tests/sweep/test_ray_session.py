@@ -5,6 +5,11 @@ import subprocess
 import sys
 import time
 
+import pytest
+
+from msd_sweeps.space.errors import InputError
+from msd_sweeps.sweep import ENVIRONMENT, ray_session
+
 _GARBAGE = """
 import threading, time
 from msd_sweeps.sweep.ray_session import session
@@ -111,6 +116,42 @@ with session(None, 1, False, "the command"):
     print(killed, flush=True)
     time.sleep(100)
 """
+
+
+@pytest.fixture
+def refusing(monkeypatch):
+    """What Ray is started with; it refuses."""
+    given = {}
+
+    def init(**options):
+        given.update(options, token=os.environ.get("RAY_AUTH_TOKEN"))
+        raise ValueError("AF_UNIX path length cannot exceed 107 bytes")
+
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.setattr(ray_session.ray, "init", init)
+    return given
+
+
+def test_without_a_home_the_token_stays_in_the_environment_and_a_long_tmpdir_is_told(refusing, tmp_path, monkeypatch):
+    for home in (tmp_path, "/dev/null"):
+        monkeypatch.setenv("HOME", str(home))
+        with pytest.raises(InputError, match="107 bytes; set TMPDIR to a folder with a shorter path"):
+            ray_session.session(None, 1, False).__enter__()
+        assert bool(refusing["token"]) == (home != tmp_path)
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+
+
+def test_ray_starts_no_workers_through_uv_and_colours_no_log():
+    assert ray_session.ray._private.ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV is False
+    assert os.environ["RAY_COLOR_PREFIX"] == "0"
+
+
+def test_a_cluster_is_sent_no_variable_of_the_users(refusing, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:hunter2@h/db")
+    with pytest.raises(InputError, match="no Ray cluster answers"):
+        ray_session.session("auto", None, False).__enter__()
+    assert set(refusing["runtime_env"]) == {"env_vars"}
+    assert refusing["runtime_env"]["env_vars"].items() <= ENVIRONMENT.items()
 
 
 def test_a_signal_to_the_process_group_leaves_ray_to_the_driver(tmp_path):
