@@ -27,8 +27,8 @@ class TimeLeft:
 
     def __init__(self, sweep: Sweep, trials: Trials):
         self.sweep, self.trials, self._planned = sweep, trials, _planned(sweep.fixed_trials)
-        every = every_search_trial(sweep) if sweep.space.design == "search" else None
-        self._samples = min(sweep.space.search.num_samples, len(every) if every else math.inf)
+        every = every_search_trial(sweep).values() if sweep.space.design == "search" else ()
+        self._samples = sum(min(sweep.space.search.num_samples, len(known) if known else math.inf) for known in every)
         self._costs: Counter[str] = Counter()
         self._epochs: Counter[str] = Counter()
         """Costs and number of the epochs of this launch, by cell, method, phase, and of all."""

@@ -59,7 +59,7 @@ def test_what_a_loss_prints_is_shown_with_its_trial(capsys):
 
 
 def test_trials_without_a_seat_are_shown_as_waiting():
-    sweep = load("scales", settings=[MODELS, "scheduler.type=none"])
+    sweep = load("scales", settings=[*MODELS, "scheduler.type=none"])
     trials = Trials()
     for number, model in enumerate(("resnet8", "resnet14", "resnet20")):
         trials[f"{number}"] = finished(sweep, model, 50.0)
@@ -125,7 +125,7 @@ def test_the_time_left_on_two_slots_counts_what_each_cell_costs():
 
 
 def test_epochs_that_take_no_time_break_nothing():
-    trial = finished(sweep := load("scales", settings=[MODELS, "scheduler.type=none"]), "resnet8", 50.0)
+    trial = finished(sweep := load("scales", settings=[*MODELS, "scheduler.type=none"]), "resnet8", 50.0)
     left = TimeLeft(sweep, Trials({trial.trial: trial}))
     for number in (1, 2):
         record = {"event": "epoch", "trial": trial.trial, "round": number, "slot": 0, "seconds": 0.0, "metrics": {}}
