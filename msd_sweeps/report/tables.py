@@ -247,6 +247,7 @@ def confirmation_table(results: Results) -> Table:
     note = (
         "The search's score is the best of many on one seed and on held-out images; the confirmed one is on fresh "
         "seeds and the test set, after training on the held-out images too. Their gap holds selection, other images to "
-        "test on and more to train on together."
+        "test on and more to train on together. Intervals are those of the chosen settings: another search may choose "
+        "others."
     )
     return Table(results.confirmation.to_dict("records"), columns, [note, *mixture_notes(results)])
