@@ -19,9 +19,9 @@ from msd_sweeps.records.mlflow_writer import Writer
 from msd_sweeps.space.load import load_base
 
 _TRIALS, _TARGET = 10, 10.0
-_TERMS = ("train_loss", "loss_ce", "loss_kd", "train_top1")
-_METRICS = (*_TERMS, "test_top1", "test_loss", "step_seconds", "alone_seconds")
-"""Of an epoch of kd."""
+_METRICS = ("train_loss", "loss_ce", "loss_kd", "train_top1", "step_seconds", "alone_seconds", "wait_seconds")
+"""Of an epoch of kd in a design, as ledgers have them; the last epoch has those of the test set as well."""
+_OF_TEST = ("test_top1", "test_loss", "test_calibration_error")
 
 
 def records_of(count: int) -> list[Record]:
@@ -33,12 +33,16 @@ def records_of(count: int) -> list[Record]:
     rest = {"slot": 0, "seconds": 1.0}
     middle = [
         {"event": "epoch", "trial": name, "epoch": epoch, "time": 1.7e9 + epoch, **rest}
-        | {"metrics": {metric: 50 + epoch / (place + 2) for place, metric in enumerate(_METRICS)}}
+        | {"metrics": {metric: 50 + epoch / (place + 2) for place, metric in enumerate(_metrics(epoch == epochs))}}
         for epoch in range(1, epochs + 1)
         for name in names
     ]
     end = {"event": "end", "state": "finished", "reason": "", "time": 1.7e9 + epochs}
     return [*starts, *middle, *(end | {"trial": name} for name in names)]
+
+
+def _metrics(is_last: bool) -> tuple[str, ...]:
+    return _METRICS + _OF_TEST * is_last
 
 
 def seconds_of(storage: Path, records: list[Record], key: str, batch: int) -> float:
