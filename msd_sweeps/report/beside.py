@@ -16,7 +16,7 @@ from msd_sweeps.report.formats import capital, rounded_frame, short
 from msd_sweeps.report.published import UNKNOWN, what_differs, what_differs_in_teacher
 from msd_sweeps.report.results import Results
 from msd_sweeps.report.stats import mean_ranks, stratified_mean
-from msd_sweeps.report.tables import Row, difference_cell, difference_text, mean_text, p_text
+from msd_sweeps.report.tables import Row, difference_cell, difference_text, mean_text, number_text, p_text
 from msd_sweeps.space.designs import cell_label, changes_of, levels_of
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.schema import Space
@@ -87,7 +87,7 @@ def over_tasks(results: Results) -> Beside:
         ("method", False, lambda row: short(row["method"], 90)),
         ("pairs", True, "tasks"),
         ("n each", True, "n"),
-        ("mean rank", True, lambda row: f"{row['rank']:.2f}"),
+        ("mean rank", True, number_text("rank", 2)),
         (
             "mean score",
             True,

@@ -4,13 +4,13 @@ import json
 import math
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
-from msd_sweeps.report.cells import Cell, short_path, value_text
+from msd_sweeps.report.cells import Cell, Value, short_path, value_text
 from msd_sweeps.report.stats import Difference, Family, estimates
-from msd_sweeps.space.compared import MOST_INTERACTIONS
+from msd_sweeps.space.compared import MOST_INTERACTIONS, compared_rows
 from msd_sweeps.space.designs import LEFT_OUT, Sweep, Values, changes_of
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.schema import Choices
@@ -58,18 +58,13 @@ def family_of(pairs: Iterable[Samples], looks: tuple[int, ...], further: tuple[i
     return Family(len(seeds), looks, further, still_open)
 
 
-def equal_within(margin: float) -> str:
-    """What a difference is called that lies between -margin and margin."""
-    return f"equal within {margin:g}"
-
-
 def decision(found: Difference, sign: int, margin: float | None = None) -> str:
     """What is decided about a difference; empty where it has no interval. sign: 1 where more is better, else -1."""
     if math.isnan(found.interval.low):
         return ""
     if found.interval.excludes_zero:
         return BETTER if sign * found.interval.mean > 0 else WORSE
-    return equal_within(margin) if margin is not None and found.reach < margin else UNDECIDED
+    return f"equal within {margin:g}" if margin is not None and found.reach < margin else UNDECIDED
 
 
 def difference_columns(
@@ -81,6 +76,19 @@ def difference_columns(
         for found in family.differences(estimates(pairs))
     ]
     return {name: [row[place] for row in rows] for place, name in enumerate(DIFFERENCE)}
+
+
+def undecided(sweep: Sweep, values: Mapping[str, Mapping[int, float]]) -> set[str]:
+    """The rows of a race that need more seeds: both of every undecided comparison.
+
+    values: by label and seed; rows may be empty. A comparison that has no interval, as its trials failed, gets no more.
+    """
+    rows = compared_rows(sweep, list(values))
+    pairs = [(values[one], values[other]) for one, other in rows]
+    family = family_of(pairs, sweep.space.looks)
+    margin = sweep.space.race.until.settled if sweep.space.race else None
+    decisions = cast(list[str], difference_columns(pairs, family, Value.of(sweep.space).sign, margin)["decision"])
+    return {label for pair, decided in zip(rows, decisions, strict=True) if decided == UNDECIDED for label in pair}
 
 
 @dataclass(frozen=True)

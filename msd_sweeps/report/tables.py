@@ -53,11 +53,14 @@ def difference_cell(row: Row) -> str:
     return text if row["paired"] or text == NOTHING else f"{text} unpaired"
 
 
+def number_text(name: str, digits: int) -> Callable[[Row], str]:
+    """The text of a number in the column `name`."""
+    return lambda row: NOTHING if math.isnan(row[name]) else f"{row[name]:.{digits}f}"
+
+
 def p_text(row: Row) -> str:
     """The adjusted p-value of a row's difference."""
-    if math.isnan(row["p"]):
-        return NOTHING
-    return "<0.001" if row["p"] < 0.001 else f"{row['p']:.3f}"
+    return "<0.001" if row["p"] < 0.001 else number_text("p", 3)(row)
 
 
 def excluding_zero(rows: Sequence[Row], column: int) -> set[tuple[int, int]]:
@@ -97,9 +100,7 @@ def result_table(results: Results, for_paper: bool = False) -> Table:
     if not for_paper and (frame["validation"].notna().any() or frame["search_score"].notna().any()):
         columns.append((metric_title(value.validation), True, _validation_text))
     if not for_paper:
-        columns.append(
-            ("s/trial", True, lambda row: NOTHING if math.isnan(row["seconds"]) else f"{row['seconds']:.1f}")
-        )
+        columns.append(("s/trial", True, number_text("seconds", 1)))
     rows = frame.to_dict("records")
     return Table(rows, columns, _notes(results, for_paper), excluding_zero(rows, 3))
 

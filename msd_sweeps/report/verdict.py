@@ -1,8 +1,7 @@
 """The question of a sweep and its answer, made from the claims that the tables make and from no others."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
@@ -12,12 +11,11 @@ from msd_sweeps.report.comparisons import BETTER, UNDECIDED, WORSE
 from msd_sweeps.report.formats import capital, short
 from msd_sweeps.report.progress import progress_of
 from msd_sweeps.report.results import Results
-from msd_sweeps.report.tables import signed
+from msd_sweeps.report.tables import Row, signed
 from msd_sweeps.space.designs import Sweep
 
 MOST_NAMED = 6
 """Rows of one kind that a sentence names; the table has them all."""
-Row = Mapping[Any, Any]
 
 
 def question(sweep: Sweep) -> str:

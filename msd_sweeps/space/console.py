@@ -1,10 +1,14 @@
 """How commands print and end: on any terminal or pipe, also one that is gone."""
 
+import functools
 import os
 import stat
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+
+from msd_sweeps.catalog.datasets import DataError
+from msd_sweeps.space.errors import InputError, printable
 
 
 def silence() -> None:
@@ -15,6 +19,20 @@ def silence() -> None:
             if stat.S_ISCHR(os.fstat(stream.fileno()).st_mode):  # isatty() is false for a terminal that is gone
                 os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
+
+
+def refusing_bad_input(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
+    """A command that shows an InputError or DataError as one line, and gives the exit code 2."""
+
+    @functools.wraps(main)
+    def command(arguments: list[str] | None = None) -> int:
+        try:
+            return main(arguments)
+        except (InputError, DataError) as error:
+            print(f"error: {printable(str(error))}", file=sys.stderr)
+            return 2
+
+    return command
 
 
 def run_command(main: Callable[[], int]) -> int:

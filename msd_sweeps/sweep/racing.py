@@ -12,7 +12,7 @@ def raced_trials(sweep: Sweep, trials: dict[str, TrialRecord]) -> list[PlannedTr
 
     A look is made when every trial before it has ended.
     """
-    from msd_sweeps.report.racing import undecided  # imported late: pandas, which only a race needs here
+    from msd_sweeps.report.comparisons import undecided  # imported late: pandas, which only a race needs here
 
     looks, name, cells = sweep.space.looks, sweep.space.report.value, list(sweep.cells())
     planned = {one.trial.id: one for one in replicates(cells, range(looks[0]))}
