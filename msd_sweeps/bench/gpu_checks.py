@@ -39,20 +39,15 @@ def small(trial: Trial) -> Any:
     return random_splits(trial, STEPS * trial.recipe.batch_size)
 
 
-def variants(base: Trial, **settings: dict[str, Any]) -> dict[str, Trial]:
-    """Trials that read one stream, by name; settings: of each one's method."""
-    return {
-        name: changed(base, {"method": method, "seed": seed, "data_seed": 0})
-        for seed, (name, method) in enumerate(settings.items())
-    }
-
-
 def eight(base: Trial) -> dict[str, Trial]:
-    """Eight students of different methods."""
-    names = ["kd", "crd", "dkd", "reviewkd", "at", "dist"]
-    named: dict[str, dict[str, Any]] = {name: {"name": name} for name in names}
+    """Eight students of different methods that read one stream, by name."""
     msd = base.method.model_dump()
-    return variants(base, **named, msd=msd, msd_stages=msd | {"tap": "stages", "projector": "linear"})
+    methods: dict[str, Any] = {name: {"name": name} for name in ("kd", "crd", "dkd", "reviewkd", "at", "dist")}
+    methods |= {"msd": msd, "msd_stages": msd | {"tap": "stages", "projector": "linear"}}
+    changes = {
+        name: {"method": method, "seed": seed, "data_seed": 0} for seed, (name, method) in enumerate(methods.items())
+    }
+    return {name: changed(base, of_one) for name, of_one in changes.items()}
 
 
 def deterministic(on: bool) -> None:

@@ -19,8 +19,7 @@ from msd_sweeps.records.mlflow_writer import Writer
 from msd_sweeps.space.load import load_base
 
 _TRIALS, _TARGET = 10, 10.0
-_TERMS = ("train_loss", "loss_ce", "loss_kd", "train_top1")
-_METRICS = (*_TERMS, "test_top1", "test_loss", "step_seconds", "alone_seconds")
+_METRICS = ["train_loss", "loss_ce", "loss_kd", "train_top1", "test_top1", "test_loss", "step_seconds", "alone_seconds"]
 """Of an epoch of kd."""
 
 
@@ -71,13 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
         low, middle, high = (1e3 * of(taken) / len(records) for of in (min, statistics.median, max))
         rows.append([way, f"{middle:.2f}", f"{low:.2f} to {high:.2f}", f"{1e3 / middle:.0f}"])
     table = markdown(["records", "ms a record (median)", "range", "records a second"], rows)
-    ratio = Ratio(
-        "records a second, in batches ÷ one by one",
-        seconds["one by one"],
-        seconds["in batches"],
-        _TARGET,
-        at_least=True,
-    )
+    one_by_one, in_batches = seconds.values()
+    ratio = Ratio("records a second, in batches ÷ one by one", one_by_one, in_batches, _TARGET, at_least=True)
     title = f"{len(records)} records of {_TRIALS} trials to MLflow {version('mlflow')} on SQLite"
     title += f"; {os.cpu_count()} CPUs, Python {platform.python_version()}"
     made = (

@@ -196,7 +196,7 @@ def beside_published(results: Results, published: pd.DataFrame) -> Beside:
     found["differs"] = [
         what_differs(trial, row["settings"], row["epoch_rule"])
         if (trial := trials.get(row["label"]))
-        else what_differs_in_teacher(base, row["epoch_rule"])
+        else ", ".join(what_differs_in_teacher(base, row["epoch_rule"]))
         for row in found.to_dict("records")
     ]
     found["difference"] = (found["mean"] - found["published"]).where(found["differs"] == "")

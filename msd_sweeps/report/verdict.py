@@ -6,10 +6,9 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from msd_sweeps.report import screening
-from msd_sweeps.report.cells import Cell, metric_title
+from msd_sweeps.report.cells import Cell, metric_title, progress_of
 from msd_sweeps.report.comparisons import BETTER, UNDECIDED, WORSE
 from msd_sweeps.report.formats import capital, short
-from msd_sweeps.report.progress import progress_of
 from msd_sweeps.report.results import Results
 from msd_sweeps.report.tables import Row, signed
 from msd_sweeps.space.designs import Sweep
