@@ -75,14 +75,6 @@ def compared(mine: Tensor | None, other: Tensor | None) -> Row:
     return {"same bits": torch.equal(mine, other), "largest difference": (mine - other).abs().max().item()}
 
 
-def replayed(cohort: Cohort, trial: Trial) -> bool:
-    """Whether the trial's steps were replays of a graph."""
-    student = cohort.students.get(trial.id)
-    if student is None or not isinstance(cohort.stepping, Graphs):
-        return False
-    return cohort.stepping.is_captured(student)
-
-
 def methods(base: Trial) -> Iterator[Row]:
     """Every method, captured and in plain steps: two epochs, deterministic algorithms."""
     yield from _captured({name: changed(base, {"method": {"name": name}}) for name in METHODS if name != "msd"})
@@ -114,7 +106,8 @@ def _captured(trials: dict[str, Trial]) -> Iterator[Row]:
         try:
             cohort = random_cohort([trial], splits)
             found = trained(cohort, 2).get(trial.id)
-            is_captured = replayed(cohort, trial)
+            student, graphs = cohort.students.get(trial.id), cohort.stepping
+            is_captured = student is not None and isinstance(graphs, Graphs) and graphs.is_captured(student)
             plain = trained(random_cohort([trial], splits, InTurn()), 2).get(trial.id)
             row = compared(found, plain)
             is_close = found is not None and plain is not None and torch.allclose(found, plain, rtol=0.0, atol=1e-3)

@@ -16,8 +16,6 @@ from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.schema import Choices
 from msd_sweeps.space.trial import changed
 
-DIFFERENCE = ["difference", "difference_low", "difference_high", "pairs", "p", "paired", "decision"]
-"""The columns of `difference_columns`."""
 BETTER, WORSE, UNDECIDED = "better", "worse", "undecided"
 
 Samples = tuple[Mapping[int, float], Mapping[int, float]]
@@ -75,7 +73,8 @@ def difference_columns(
         (*found.interval, found.p, found.paired, decision(found, sign, margin))
         for found in family.differences(estimates(pairs))
     ]
-    return {name: [row[place] for row in rows] for place, name in enumerate(DIFFERENCE)}
+    names = ["difference", "difference_low", "difference_high", "pairs", "p", "paired", "decision"]
+    return {name: [row[place] for row in rows] for place, name in enumerate(names)}
 
 
 def undecided(sweep: Sweep, values: Mapping[str, Mapping[int, float]]) -> set[str]:

@@ -11,6 +11,7 @@ from msd_sweeps.report.comparisons import BETTER, UNDECIDED, WORSE
 from msd_sweeps.report.formats import capital, short
 from msd_sweeps.report.results import Results
 from msd_sweeps.report.tables import Row, signed
+from msd_sweeps.space.compared import REFERENCES
 from msd_sweeps.space.designs import Sweep
 
 MOST_NAMED = 6
@@ -142,7 +143,7 @@ def _about_rows(results: Results, measured: pd.DataFrame) -> list[str]:
         why = f"the baseline {short(baseline.label)} has no finished trial" if baseline else "no row is the baseline"
         return [f"{capital(why)}, so rows are not compared; {which}."]
     rows = measured[measured["pairs"] > 0]
-    if named := {"leave_one_out": "full", "one_at_a_time": "base"}.get(results.design):
+    if named := REFERENCES.get(results.design):
         own = rows[[named in label.split(" = ") for label in rows["label"]]]
         rows = own if len(own) else rows
     if rows.empty:

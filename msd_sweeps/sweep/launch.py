@@ -32,9 +32,6 @@ from msd_sweeps.sweep.store_sync import StoreSync
 if TYPE_CHECKING:
     from msd_sweeps.sweep.prepare import Distillation
 
-_COPY_SECONDS = 20.0
-_SYNC_SECONDS = 60.0
-
 
 def run_sweep(plan: Plan, options: Options, signals: Signals, trainer: "Distillation | None" = None) -> Run:
     """Train what is missing of a sweep; the run, which is closed.
@@ -98,7 +95,7 @@ def seconds_of(history: Iterable[Record]) -> float:
 
 def _finish_copy(sync: StoreSync, again: str) -> None:
     """Copy the rest of the ledger, unless the run has done that, and say what the object store lacks."""
-    sync.finish(_COPY_SECONDS)
+    sync.finish(seconds=20.0)
     if sync.trouble is not None:
         hint = (
             f"\n{sync.store} lacks a part of the ledger, which is whole in {sync.folder}. "
@@ -215,7 +212,7 @@ def sync_mlflow(options: Options) -> int:
         uri = choose_uri(options.storage, tracking.uri)
         check_file(uri)
         mirror = Mirror(uri, tracking.experiment, options.name, path.parent, len(history), header.id, print)
-        unsent = mirror.close(_SYNC_SECONDS, while_it_takes=True)
+        unsent = mirror.close(timeout=60.0, while_it_takes=True)
     print(f"MLflow    {how_to_open(uri)}")
     if unsent:
         why = f": {mirror.why}" if mirror.why else ""

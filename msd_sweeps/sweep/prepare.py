@@ -141,7 +141,7 @@ def prepare_teacher(
     """One teacher: from the cache in `storage`, imported from its file, or trained now.
 
     say: shows the user a line. store: the object store, where it is looked for first and kept for the workers. Raises
-    InputError for data or a teacher's file that cannot be used, StoreError.
+    InputError or DataError for a teacher's file or data that cannot be used, StoreError.
     """
     epochs = trial.teacher.recipe.epochs
     last = time.monotonic()
@@ -157,10 +157,7 @@ def prepare_teacher(
     kept = None if store is None else store / TEACHERS / local.name
     if kept is not None:
         fetch_teacher(kept, local)
-    try:
-        ready = teacher.prepare(trial, local.parent, choose_device(), progress, kept)
-    except data.DataError as error:
-        raise InputError(str(error)) from error
+    ready = teacher.prepare(trial, local.parent, choose_device(), progress, kept)
     if kept is not None:
         keep_teacher(local, kept)
     on = f"on the test set of {trial.data.name}, {ready.precision}"

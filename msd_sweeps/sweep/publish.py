@@ -14,13 +14,11 @@ from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.secrets import without_secrets
 from msd_sweeps.sweep.options import Options
 
-_NOTE = "mlflow.published"
-
 
 def publish(options: Options, ledger: Path, trials: list[TrialRecord], page: Path) -> int:
     """Send the page and the winners' students, and register the best winner where that is asked for; the exit code."""
     header, uri = header_of(ledger), ""
-    note, model = ledger.with_name(_NOTE), options.register
+    note, model = ledger.with_name("mlflow.published"), options.register
     try:
         uri = choose_uri(options.storage, header.launch.space.tracking.uri)
         state = f"{file_sha256(page)} {without_secrets(uri)}\n"

@@ -7,7 +7,7 @@ is for optuna-dashboard, and nothing is asked of it.
 import json
 import math
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -207,33 +207,6 @@ class Study:
         return json.loads(value) if self._is_list(name) else on_step(self.space.parameters[name], value)
 
 
-def new_sample(
-    study: Study,
-    sweep: Sweep,
-    searched: Sequence[TrialRecord],
-    trials: Collection[str],
-    every: Mapping[str, PlannedTrial],
-) -> PlannedTrial | None:
-    """A new trial of a search: a known point or one from the sampler; None when nothing is left.
-
-    sweep: one of `Sweep.searches`. searched: its trials so far. trials: the ids of all trials. Where the sampler only
-    repeats what was tried, the trial is drawn at random, or taken from `every`, all that the search can reach if they
-    are few.
-    """
-    for planned in sweep.first_trials:
-        if planned.trial.id not in trials:
-            return planned
-    for attempt in range(2 * _MOST_REPEATS):
-        values = study.ask(searched, attempt, at_random=attempt >= _MOST_REPEATS)
-        try:
-            planned = sweep.search_trial(values)
-        except InputError:  # between bounds that were checked
-            continue
-        if planned.trial.id not in trials:
-            return planned
-    return next((planned for name, planned in every.items() if name not in trials), None)
-
-
 class Searches:
     """The searches of a sweep. All that they ask for follows from the records of the trials."""
 
@@ -260,8 +233,27 @@ class Searches:
         """A new trial of the search that has most to ask for, so that all go on alike; None where no search has one."""
         of_each = of_each_search(self._sweep, self._trials)
         for name in sorted(left, key=lambda name: -left[name]):
-            study, search, every = self.studies[name], self._sweep.searches[name], self._every[name] or {}
-            planned = new_sample(study, search, of_each[name], self._trials, every)
+            planned = self._sample_of(name, of_each[name])
             if planned is not None:
                 return planned
         return None
+
+    def _sample_of(self, name: str, searched: Sequence[TrialRecord]) -> PlannedTrial | None:
+        """A new trial of a search: a known point or one from the sampler; None when nothing is left. searched: so far.
+
+        Where the sampler only repeats what was tried, the trial is drawn at random, or taken from all that the search
+        can reach if they are few.
+        """
+        search = self._sweep.searches[name]
+        for planned in search.first_trials:
+            if planned.trial.id not in self._trials:
+                return planned
+        for attempt in range(2 * _MOST_REPEATS):
+            values = self.studies[name].ask(searched, attempt, at_random=attempt >= _MOST_REPEATS)
+            try:
+                planned = search.search_trial(values)
+            except InputError:  # between bounds that were checked
+                continue
+            if planned.trial.id not in self._trials:
+                return planned
+        return next((planned for one, planned in (self._every[name] or {}).items() if one not in self._trials), None)

@@ -84,9 +84,8 @@ def effects(results: Results) -> Iterator[Plot]:
         return
     caption = "Every effect, the largest on top; intervals hold together at 95 %. An interaction names the first of "
     caption += " ".join(["those that are aliased.", *notes])
-    yield Plot(
-        "screening", "What each choice does", caption, frame, partial(_draw_effects, x=results.value.difference_title)
-    )
+    draw = partial(_draw_effects, x=results.value.difference_title)
+    yield Plot("screening", "What each choice does", caption, frame, draw)
 
 
 def _draw_effects(frame: pd.DataFrame, x: str) -> Figure:
