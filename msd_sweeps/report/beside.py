@@ -133,7 +133,7 @@ def compare_sweeps(ours: Results, theirs: Results) -> Beside:
             numbers = (n, mean, low, high, other_n, other_mean, other_low, other_high, equal)
             rows.append((cell.label, twin.label, cell.cell, *numbers))
             pairs.append((cell.values, twin.values))
-    family = ours.family._replace(size=distinct(pairs), still_open=())
+    family = ours.family._replace(size=len(distinct(pairs)), still_open=())
     frame = pd.DataFrame(rows, columns=_COMPARED).assign(**difference_columns(pairs, family, ours.value.sign))
     names = [short(results.frames.sweep.name, 30) for results in (ours, theirs)]
     columns: list[Column] = [

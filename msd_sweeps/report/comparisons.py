@@ -10,8 +10,7 @@ import pandas as pd
 
 from msd_sweeps.report.cells import Cell, Value, short_path, value_text
 from msd_sweeps.report.stats import Difference, Family, estimates
-from msd_sweeps.space.compared import MOST_INTERACTIONS, compared_rows
-from msd_sweeps.space.designs import LEFT_OUT, Sweep, Values, changes_of
+from msd_sweeps.space.designs import LEFT_OUT, MOST_INTERACTIONS, Sweep, Values, changes_of, compared_rows
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.schema import Choices
 from msd_sweeps.space.trial import changed
@@ -35,13 +34,8 @@ def cell_named(cells: Sequence[Cell], name: str) -> Cell | None:
     return None
 
 
-def distinct(pairs: Iterable[Samples]) -> int:
-    """How many different comparisons these are, whichever side is named first; one without an interval is none."""
-    return len(_seeds_of(pairs))
-
-
-def _seeds_of(pairs: Iterable[Samples]) -> list[int]:
-    """The seeds of each different comparison that has an interval, of its two sides the fewer."""
+def distinct(pairs: Iterable[Samples]) -> list[int]:
+    """The seeds of each different comparison that has an interval, whichever side is named first; the fewer of both."""
     sides = [[tuple(sorted(values.items())) for values in pair] for pair in pairs]
     return [min(map(len, pair)) for pair in {frozenset(pair) for pair in sides} if min(map(len, pair)) > 1]
 
@@ -51,7 +45,7 @@ def family_of(pairs: Iterable[Samples], looks: tuple[int, ...], further: tuple[i
 
     A comparison was open at a look if it has more seeds than the look before: only open ones got some.
     """
-    seeds = _seeds_of(pairs)
+    seeds = distinct(pairs)
     still_open = tuple(sum(n > before for n in seeds) for before in (0, *looks[:-1]))
     return Family(len(seeds), looks, further, still_open)
 

@@ -68,7 +68,7 @@ def results_of(frames: Frames) -> Results:
     of_rows = [(cell.values, baseline.values if baseline and cell.label else {}) for cell in compared]
     effects, of_effects = comparisons.effects(factors)
     family, race = _family(frames, [*of_rows, *of_effects]), frames.sweep.space.race
-    repeats = comparisons.distinct(of_rows) == family.size
+    repeats = len(comparisons.distinct(of_rows)) == family.size
     if frames.sweep.space.design == "screening":  # its effects stand beside the rows: see report.screening
         family = family._replace(size=family.size + frames.sweep.layout.effects, still_open=())
     told = (family, value.sign, race.until.settled if race else None)

@@ -11,6 +11,16 @@ from msd_sweeps.catalog.datasets import DataError
 from msd_sweeps.space.errors import InputError, printable
 
 
+def duration(seconds: float) -> str:
+    """A length of time in words, such as `42 s`, `58 min` or `3 h 20 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min"
+
+
 def silence() -> None:
     """Send what would go to a terminal from now on to nowhere; files and pipes still get it."""
     nowhere = os.open(os.devnull, os.O_WRONLY)

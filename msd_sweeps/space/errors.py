@@ -9,8 +9,6 @@ KeyPath = tuple[str | int, ...]
 
 _ALIKE = 0.5
 _MOST_LISTED = 30
-
-
 _NO_BLANK = re.compile(r"(?:^|[{,]|- )\s*[A-Za-z_][\w.]*:(?=[^\s:/\\])")
 
 

@@ -29,7 +29,6 @@ from msd_sweeps.sweep.store_sync import fetch_teacher, keep_teacher
 from msd_sweeps.sweep.worker_groups import WorkerGroups
 
 TEACHERS = "teachers"
-_QUIET_SECONDS = 10.0
 
 
 class Distillation:
@@ -148,7 +147,7 @@ def prepare_teacher(
 
     def progress(result: EpochResult) -> None:
         nonlocal last
-        if time.monotonic() - last > _QUIET_SECONDS or result.epoch == epochs:
+        if time.monotonic() - last > 10 or result.epoch == epochs:
             last = time.monotonic()
             loss = result.metrics.get("train_loss", float("nan"))
             say(f"teacher {trial.teacher.model}: epoch {result.epoch} of {epochs}, training loss {loss:.3f}")

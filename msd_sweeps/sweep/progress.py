@@ -13,8 +13,8 @@ from rich.text import Text
 from msd_sweeps.records.ledger import Record
 from msd_sweeps.records.ranking import best_first, measured
 from msd_sweeps.records.trial_record import EpochResult, TrialRecord, Trials, own_place
+from msd_sweeps.space.console import duration
 from msd_sweeps.space.designs import Sweep
-from msd_sweeps.space.durations import duration
 from msd_sweeps.space.errors import printable
 from msd_sweeps.sweep.time_left import TimeLeft
 
