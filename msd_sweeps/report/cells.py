@@ -1,4 +1,4 @@
-"""Cells with their replicates: the rows of every table, read from the frames of a ledger."""
+"""Cells with their replicates: the rows of every table, from the frames of a ledger; and how far a sweep is by them."""
 
 import json
 import math

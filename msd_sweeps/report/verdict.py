@@ -10,7 +10,7 @@ from msd_sweeps.report.cells import Cell, metric_title, progress_of
 from msd_sweeps.report.comparisons import BETTER, UNDECIDED, WORSE
 from msd_sweeps.report.formats import capital, short
 from msd_sweeps.report.results import Results
-from msd_sweeps.report.tables import Row, signed
+from msd_sweeps.report.tables import Row, difference_text
 from msd_sweeps.space.designs import REFERENCES, Sweep
 
 MOST_NAMED = 6
@@ -55,11 +55,9 @@ def verdict(results: Results) -> str:
 
 def difference_words(row: Row, unit: str = "") -> str:
     """`+0.61 points [0.22, 1.00]`."""
-    mean = "+" * (round(row["difference"], 2) > 0) + signed(row["difference"])
-    unit = f" {unit}" * bool(unit)
-    if math.isnan(row["difference_low"]):
-        return f"{mean}{unit}, no interval"
-    return f"{mean}{unit} [{signed(row['difference_low'])}, {signed(row['difference_high'])}]"
+    numbers = difference_text(row["difference"], row["difference_low"], row["difference_high"])
+    mean, _, interval = numbers.partition(" ")
+    return mean + f" {unit}" * bool(unit) + (f" {interval}" if interval else ", no interval")
 
 
 def _joined(texts: Iterable[str]) -> str:

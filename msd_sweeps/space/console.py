@@ -1,4 +1,4 @@
-"""How commands print and end: on any terminal or pipe, also one that is gone."""
+"""How commands print and end: lengths of time, bad input, and terminals or pipes that are gone."""
 
 import functools
 import os

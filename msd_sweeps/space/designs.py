@@ -1,4 +1,4 @@
-"""How a space becomes trials: designs are laid out, the choices of a sampler are applied, conditions are kept."""
+"""How a space becomes trials: designs, the choices of a sampler, conditions; and which rows a page will compare."""
 
 import contextlib
 import functools

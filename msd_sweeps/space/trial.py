@@ -248,8 +248,6 @@ MetricName = Literal["train_loss", "train_top1", "val_loss", "val_top1", "test_l
 Cost = Literal["student_parameters", "student_multiply_adds"]
 """The cost of a student, known without training it."""
 COSTS: tuple[str, ...] = get_args(Cost)
-
-
 METRICS: dict[str, tuple[Any, str]] = {}
 """The metrics of one's own by name: the function, and which direction is better."""
 

@@ -1,4 +1,4 @@
-"""Which sweep the command line means, whether it may go on under its name, and what of it is missing."""
+"""Which sweep the command line means, whether it may go on under its name, and what of it (or its race) is missing."""
 
 import contextlib
 import itertools
@@ -29,7 +29,6 @@ _FREE = ("space.resources.", "space.tracking.", "space.report.", "space.keep.")
 """Sections that may change under a name: they decide no number."""
 _LOCATIONS = ("base.data.root", "base.data.loader_workers", "base.teacher.weights", "space.search.time_budget")
 """Single settings that may change: another machine has the same files elsewhere, and other hours to spend."""
-_SEEDS = ("space.seeds", "space.confirm.seeds")
 
 
 def chosen_sweep(options: Options) -> Sweep:
@@ -108,7 +107,7 @@ def continued(sweep: Sweep, launches: list[Launch]) -> Sweep:
     asked = {"space": sweep.space.model_dump(mode="json"), "base": sweep.base.model_dump(mode="json")}
     differences = []
     for key, old, new in _differences(launches[0].model_dump(mode="json", include={"space", "base"}), asked):
-        has_grown = key in _SEEDS and set(new or ()) >= set(old or ())
+        has_grown = key in ("space.seeds", "space.confirm.seeds") and set(new or ()) >= set(old or ())
         has_grown |= key == "space.search.num_samples" and None not in (old, new) and new >= old
         if not (has_grown or key in _LOCATIONS or f"{key}.".startswith(_FREE)):
             differences.append(f"\n  {key}: {json.dumps(old)} there, {json.dumps(new)} here")

@@ -1,4 +1,4 @@
-"""Cells: their differences, every seed behind every mean, and results against what they cost."""
+"""Cells: their differences and effects, every seed behind every mean, and results against what they cost."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
