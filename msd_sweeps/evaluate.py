@@ -6,10 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from msd_sweeps.catalog.datasets import DataError
 from msd_sweeps.catalog.networks import NETWORKS
 from msd_sweeps.catalog.processor import native_precision
-from msd_sweeps.space.console import run_command
+from msd_sweeps.space.console import refusing_bad_input, run_command
 from msd_sweeps.space.data import Data, data_of
 from msd_sweeps.space.errors import InputError, nearest
 from msd_sweeps.space.own_code import find_named, load_imports
@@ -17,6 +16,7 @@ from msd_sweeps.space.settings import dotted
 from msd_sweeps.space.strict_yaml import parse_scalar
 
 
+@refusing_bad_input
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns the exit code."""
     command = argparse.ArgumentParser(
@@ -37,12 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
     add("--precision", choices=["auto", "float32", "bfloat16"], help="(default: as it was trained)")
     add("--json", action="store_true", help="print the numbers as JSON")
     options = command.parse_args(arguments)
-    try:
-        load_imports(options.imports, Path(), lambda key: "--imports: ")
-        found = _evaluate(options)
-    except (InputError, DataError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    load_imports(options.imports, Path(), lambda key: "--imports: ")
+    found = _evaluate(options)
     if options.json:
         print(json.dumps(found))
     else:

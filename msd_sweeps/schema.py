@@ -9,8 +9,7 @@ from typing import Any
 
 from msd_sweeps.catalog.networks import FACTS_FILE, NETWORKS
 from msd_sweeps.records.event_schema import event_schema
-from msd_sweeps.space.console import run_command
-from msd_sweeps.space.errors import InputError
+from msd_sweeps.space.console import refusing_bad_input, run_command
 from msd_sweeps.space.load import shipped
 from msd_sweeps.space.own_code import load_imports
 from msd_sweeps.space.schema import Space
@@ -22,6 +21,7 @@ EVENT_FILE = Path(__file__).parent / "records" / "event.schema.json"
 REPORT_FILE = Path(__file__).parent / "report" / "report.schema.json"
 
 
+@refusing_bad_input
 def main(arguments: list[str] | None = None) -> int:
     """Write or check the files; returns the exit code."""
     command = argparse.ArgumentParser(
@@ -35,11 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--imports", nargs="+", default=[], metavar="FILE", help="with code of one's own, in --folder")
     options = command.parse_args(arguments)
     if options.imports:
-        try:
-            return _with_own(options.imports, options.folder or Path())
-        except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
+        return _with_own(options.imports, options.folder or Path())
     folder, facts_folder = options.folder or shipped(), options.folder or FACTS_FILE.parent
     texts = {folder / name: schema_text(model.model_json_schema()) for name, model in SCHEMAS.items()}
     from msd_sweeps.report.claims import claims_schema  # imported late: --help needs no pandas

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from msd_sweeps.records.files import check_folder
 from msd_sweeps.records.object_store import local_folder
-from msd_sweeps.space.console import run_command
-from msd_sweeps.space.errors import InputError
+from msd_sweeps.space.console import refusing_bad_input, run_command
 from msd_sweeps.space.load import load_base
 
 
+@refusing_bad_input
 def main(arguments: list[str] | None = None) -> int:
     """Train or import the teacher of a base, measure it on the test set, and keep it; returns the exit code."""
     command = argparse.ArgumentParser(
@@ -27,20 +27,16 @@ def main(arguments: list[str] | None = None) -> int:
     add("--storage", type=local_folder, default=Path("runs"), metavar="DIR", help="where teachers are kept (runs)")
     options = command.parse_args(arguments)
     settings = [*options.settings, *([f"teacher.weights={options.weights}"] if options.weights else [])]
-    try:
-        trial = load_base(options.base, settings)
-        check_folder(options.storage, "--storage")
+    trial = load_base(options.base, settings)
+    check_folder(options.storage, "--storage")
 
-        # Imported late: --help and mistakes in a base need no torch.
-        from msd_sweeps.sweep.prepare import prepare_teacher
+    # Imported late: --help and mistakes in a base need no torch.
+    from msd_sweeps.sweep.prepare import prepare_teacher
 
-        def say(text: str) -> None:
-            print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
+    def say(text: str) -> None:
+        print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
 
-        ready = prepare_teacher(trial, options.storage, say)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    ready = prepare_teacher(trial, options.storage, say)
     print(f"weights   {ready.weights}")
     return 0
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from msd_sweeps.records.files import check_folder
 from msd_sweeps.records.object_store import local_folder
-from msd_sweeps.space.console import run_command
-from msd_sweeps.space.errors import InputError
+from msd_sweeps.space.console import refusing_bad_input, run_command
 from msd_sweeps.space.load import load_base
 from msd_sweeps.space.trial import Trial
 
@@ -27,6 +26,7 @@ exit codes: 0 done; 1 the student has no result; 2 bad input
 """
 
 
+@refusing_bad_input
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns the exit code."""
     command = argparse.ArgumentParser(
@@ -44,14 +44,10 @@ def main(arguments: list[str] | None = None) -> int:
     add("--threads", type=int, default=1, metavar="N", help="of the student, on a CPU; a sweep has 1 (they round sums)")
     add("--profile", action="store_true", help="trace ten steps with torch's profiler, and print the longest")
     options = command.parse_args(arguments)
-    try:
-        trial = load_base(options.base, options.settings)
-        check_folder(options.storage, "--storage")
-        check_folder(options.out or options.storage, "--out")
-        return _train(trial, options)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    trial = load_base(options.base, options.settings)
+    check_folder(options.storage, "--storage")
+    check_folder(options.out or options.storage, "--out")
+    return _train(trial, options)
 
 
 def _train(trial: Trial, options: argparse.Namespace) -> int:
@@ -59,7 +55,6 @@ def _train(trial: Trial, options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    from msd_sweeps.catalog.datasets import DataError
     from msd_sweeps.distill import by_hand, kept
     from msd_sweeps.distill.profile import Profile
     from msd_sweeps.distill.student import NonFiniteLoss
@@ -77,10 +72,7 @@ def _train(trial: Trial, options: argparse.Namespace) -> int:
     def of_teacher(result: "EpochResult") -> None:
         console.print(f"teacher {trial.teacher.model}: {_line(result, trial.teacher.recipe.epochs)}")
 
-    try:
-        cohort = by_hand.cohort_of(trial, options.storage / "teachers", on_batch, options.threads, of_teacher)
-    except DataError as error:
-        raise InputError(str(error)) from error
+    cohort = by_hand.cohort_of(trial, options.storage / "teachers", on_batch, options.threads, of_teacher)
     student = cohort.students[trial.id]
     about = f"{trial.student.model} by {trial.method.name} on {trial.data.name}, {len(cohort.splits.train)} images"
     console.print(f"trial {trial.id}: {about}, {recipe.epochs} epochs of {trial.steps_per_epoch} steps")

@@ -21,7 +21,7 @@ from msd_sweeps.bench import gpu_checks, gpu_times
 from msd_sweeps.bench.results import command_line, markdown
 from msd_sweeps.distill.device import choose_device, device_name, fix_arithmetic
 from msd_sweeps.records.files import write_whole
-from msd_sweeps.space.errors import InputError
+from msd_sweeps.space.console import refusing_bad_input
 from msd_sweeps.space.load import load_base
 
 STAGES = {**gpu_checks.STAGES, **gpu_times.STAGES}
@@ -74,6 +74,7 @@ def _cell(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+@refusing_bad_input
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code: 1 where a stage is not clean."""
     command = argparse.ArgumentParser(prog="python -m msd_sweeps.bench.gpu", description=__doc__.split("\n")[0])
@@ -90,11 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
     on_gpu = choose_device().type == "cuda"
     base = options.base or ("cifar100_resnet56_resnet20" if on_gpu else "digits")
     settings = ([] if on_gpu or options.base else DIGITS_ON_CPU) + options.settings
-    try:
-        load_base(base, settings)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    load_base(base, settings)  # raises for bad input, before anything starts
     if options.write:
         run_stage(options.stages[0], base, settings, options.write)
         return 0

@@ -39,20 +39,15 @@ def small(trial: Trial) -> Any:
     return random_splits(trial, STEPS * trial.recipe.batch_size)
 
 
-def variants(base: Trial, **settings: dict[str, Any]) -> dict[str, Trial]:
-    """Trials that read one stream, by name; settings: of each one's method."""
-    return {
-        name: changed(base, {"method": method, "seed": seed, "data_seed": 0})
-        for seed, (name, method) in enumerate(settings.items())
-    }
-
-
 def eight(base: Trial) -> dict[str, Trial]:
-    """Eight students of different methods."""
-    names = ["kd", "crd", "dkd", "reviewkd", "at", "dist"]
-    named: dict[str, dict[str, Any]] = {name: {"name": name} for name in names}
+    """Eight students of different methods that read one stream, by name."""
     msd = base.method.model_dump()
-    return variants(base, **named, msd=msd, msd_stages=msd | {"tap": "stages", "projector": "linear"})
+    methods: dict[str, Any] = {name: {"name": name} for name in ("kd", "crd", "dkd", "reviewkd", "at", "dist")}
+    methods |= {"msd": msd, "msd_stages": msd | {"tap": "stages", "projector": "linear"}}
+    changes = {
+        name: {"method": method, "seed": seed, "data_seed": 0} for seed, (name, method) in enumerate(methods.items())
+    }
+    return {name: changed(base, of_one) for name, of_one in changes.items()}
 
 
 def deterministic(on: bool) -> None:
@@ -78,14 +73,6 @@ def compared(mine: Tensor | None, other: Tensor | None) -> Row:
     if mine is None or other is None:
         return {"same bits": False, "largest difference": float("nan")}
     return {"same bits": torch.equal(mine, other), "largest difference": (mine - other).abs().max().item()}
-
-
-def replayed(cohort: Cohort, trial: Trial) -> bool:
-    """Whether the trial's steps were replays of a graph."""
-    student = cohort.students.get(trial.id)
-    if student is None or not isinstance(cohort.stepping, Graphs):
-        return False
-    return cohort.stepping.is_captured(student)
 
 
 def methods(base: Trial) -> Iterator[Row]:
@@ -119,7 +106,8 @@ def _captured(trials: dict[str, Trial]) -> Iterator[Row]:
         try:
             cohort = random_cohort([trial], splits)
             found = trained(cohort, 2).get(trial.id)
-            is_captured = replayed(cohort, trial)
+            student, graphs = cohort.students.get(trial.id), cohort.stepping
+            is_captured = student is not None and isinstance(graphs, Graphs) and graphs.is_captured(student)
             plain = trained(random_cohort([trial], splits, InTurn()), 2).get(trial.id)
             row = compared(found, plain)
             is_close = found is not None and plain is not None and torch.allclose(found, plain, rtol=0.0, atol=1e-3)
@@ -167,53 +155,49 @@ def sanitized(base: Trial) -> Iterator[Row]:
         yield {"steps": "of 3 students", "ok": not lost}
 
 
-def _planted(base: Trial, plant: Callable[[Student], None]) -> tuple[Cohort, list[Any], dict[str, Row]]:
-    """Train four students of which one has a fault; its results, and the neighbours against a run without it."""
+def _planted(base: Trial, fault: Callable[[int], object]) -> tuple[Cohort, list[Any], dict[str, Row]]:
+    """Train four students of which one has a fault; its results, and the neighbours against a run without it.
+
+    fault: called before each of its forward passes in Python with the number of the pass, counted from 1.
+    """
     deterministic(True)
     trials, splits = eight(base), small(base)
     chosen = [trials[name] for name in ("kd", "dkd", "msd", "dist")]
     neighbours = [chosen[0], chosen[1], chosen[3]]
     expected = trained(random_cohort(neighbours, splits), 2)
     cohort = random_cohort(chosen, splits)
-    plant(cohort.students[chosen[2].id])
+    calls = itertools.count(1)
+
+    def before_forward(*_: Any) -> None:  # what a hook gives would take the place of the images
+        fault(next(calls))
+
+    cohort.students[chosen[2].id].network.register_forward_pre_hook(before_forward)
     results = [result for _ in range(2) for result in cohort.run_epoch() if result.trial == chosen[2].id]
     found = {name: weights(student) for name, student in cohort.students.items()}
     rows = {trial.method.name: compared(found.get(trial.id), expected[trial.id]) for trial in neighbours}
     return cohort, results, rows
 
 
-def _before_forward(student: Student, fault: Callable[[int], object]) -> None:
-    """Call `fault` with the number of the call, counted from 1, before every forward pass in Python."""
-    calls = itertools.count(1)
-    student.network.register_forward_pre_hook(lambda *_: fault(next(calls)))
+def _exhaust_memory(now: bool) -> None:
+    if now:
+        torch.empty(2**44, dtype=torch.uint8, device=choose_device())
 
 
 def fault_step(base: Trial) -> Iterator[Row]:
     """A student runs out of memory in a plain step: its neighbours go on with the same bits."""
-
-    def fault(call: int) -> None:
-        if call == 2:
-            torch.empty(2**44, dtype=torch.uint8, device=choose_device())
-
-    yield from _fault_rows(_planted(base, lambda student: _before_forward(student, fault)), "out_of_memory")
+    yield from _fault_rows(_planted(base, lambda call: _exhaust_memory(call == 2)), "out_of_memory")
 
 
 def fault_capture(base: Trial) -> Iterator[Row]:
     """A student runs out of memory in a capture: its neighbours go on, and the process says that it must end."""
-
-    def fault(call: int) -> None:
-        if torch.cuda.is_current_stream_capturing():
-            torch.empty(2**44, dtype=torch.uint8, device=choose_device())
-
-    found = _planted(base, lambda student: _before_forward(student, fault))
+    found = _planted(base, lambda _: _exhaust_memory(torch.cuda.is_current_stream_capturing()))
     yield from _fault_rows(found, "out_of_memory", broken=True)
 
 
 def fault_waits(base: Trial) -> Iterator[Row]:
     """A student waits for the device in every step, as a loss with `.item()` does: it steps without a graph."""
     probe = torch.ones(1, device=choose_device())
-    found = _planted(base, lambda student: _before_forward(student, lambda call: probe.item()))
-    yield from _fault_rows(found, "running")
+    yield from _fault_rows(_planted(base, lambda _: probe.item()), "running")
 
 
 def _fault_rows(found: tuple[Cohort, list[Any], dict[str, Row]], state: str, broken: bool = False) -> Iterator[Row]:
@@ -234,11 +218,9 @@ def fault_assert(base: Trial) -> Iterator[Row]:
             table[index].sum()
 
     try:
-        _, results, _ = _planted(base, lambda student: _before_forward(student, fault))
+        _, results, _ = _planted(base, fault)
         yield {"what": "nothing was raised", "state": str([result.state for result in results]), "ok": False}
-    except DeviceFault as error:
-        yield {"what": "DeviceFault", "reason": str(error)[:200], "ok": True}
-    except RuntimeError as error:  # outside a student's step: the worker ends as well
+    except (DeviceFault, RuntimeError) as error:  # the latter outside a student's step: the worker ends as well
         yield {"what": type(error).__name__, "reason": str(error)[:200], "ok": True}
 
 

@@ -3,7 +3,7 @@
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -12,14 +12,13 @@ from torch import nn
 from torch.multiprocessing import get_context
 
 from msd_sweeps.bench.gpu_checks import Row, Stage
-from msd_sweeps.bench.steps import peer_step
+from msd_sweeps.bench.steps import peer_step, with_method
 from msd_sweeps.distill.cohort import Cohort
 from msd_sweeps.distill.device import choose_device, device_name
 from msd_sweeps.distill.graphs import Graphs, Recorder
-from msd_sweeps.distill.timing import Step, random_cohort, random_splits, replicates, steps_of
+from msd_sweeps.distill.timing import Step, random_cohort, random_splits, replicates, steps_of, time_in_turns
 from msd_sweeps.space.trial import Trial, changed
 
-Prepare = Callable[[Cohort], object]
 EIGHT = 8
 """Processes of the peers' loop that share the GPU."""
 
@@ -48,7 +47,7 @@ def speed(base: Trial) -> Iterator[Row]:
 
     Trials an hour are those of the base's epochs on its whole training set.
     """
-    peer = _seconds(peer_step(base), rounds=5, steps=20)
+    peer = _seconds(peer_step(base), steps=20)
     yield _row(base, "kd as peers run it, one process", peer, peer)
     yield _row(base, f"kd as peers run it, {EIGHT} processes at once", _peers_at_once(base), peer)
     kd = changed(base, {"method": {"name": "kd"}})
@@ -58,18 +57,18 @@ def speed(base: Trial) -> Iterator[Row]:
         for pack in packs:
             cohort = random_cohort(replicates(trial, pack), splits)
             yield _row(base, f"{trial.method.name}, {pack} packed", _pack_seconds(cohort) / pack, peer)
-    again = _seconds(peer_step(base), rounds=5, steps=20)
+    again = _seconds(peer_step(base), steps=20)
     yield _row(base, "kd as peers run it, one process, again", again, peer)
 
 
 def profile(base: Trial) -> Iterator[Row]:
     """Sixteen students packed: how long kernels run, what the host does for a step, memory."""
     for name in ("kd", base.method.name):
-        trial = base if name == base.method.name else changed(base, {"method": {"name": name}})
+        trial = with_method(base, name)
         torch.cuda.reset_peak_memory_stats()
         cohort = random_cohort(replicates(trial, 16), random_splits(base))
         step = steps_of(cohort)
-        wall = _seconds(step, rounds=5, steps=10, warm_up=8)
+        wall = _seconds(step, steps=10)
         started = time.perf_counter()
         for _ in range(3):
             step()
@@ -111,19 +110,18 @@ def probes(base: Trial) -> Iterator[Row]:
     """
     splits = random_splits(base)
 
-    def row(
-        what: str, trial: Trial = base, prepare: Prepare = lambda _: None, recorder: type[Recorder] = Recorder
-    ) -> Row:
+    def row(what: str, trial: Trial = base, compiled: bool = False, recorder: type[Recorder] = Recorder) -> Row:
         try:
             cohort = random_cohort(replicates(trial, 16), splits, Graphs(recorder(choose_device())))
-            prepare(cohort)
+            for student in cohort.students.values() if compiled else ():
+                student.network.compile(dynamic=False)
             return {"what": what, "ms a step and trial": 1e3 * _pack_seconds(cohort) / 16}
         except Exception as error:
             return {"what": what, "error": f"{type(error).__name__}: {error}"[:200]}
 
     yield row("today")
     for channels in (16, 32, 64):
-        ratio = _grouped(channels) / _separate(channels)
+        ratio = _convolution_seconds(channels, groups=16) / _convolution_seconds(channels, groups=1)
         yield {"what": f"grouped ÷ separate convolutions on streams, {channels} channels", "ratio": ratio}
     yield row("all students on one stream", recorder=_OneStream)
     for name in ("benchmark", "deterministic"):
@@ -131,7 +129,7 @@ def probes(base: Trial) -> Iterator[Row]:
         yield row(f"cuDNN's option {name}")
         setattr(torch.backends.cudnn, name, False)
     yield row("float32, convolutions in TF32", changed(base, {"recipe": {"precision": "float32"}}))
-    yield row("the compiled network in its graph", prepare=_compile)
+    yield row("the compiled network in its graph", compiled=True)
     yield row("today, again")
 
 
@@ -139,11 +137,6 @@ class _OneStream(Recorder):
     def stream_for(self, owner: object) -> Any:
         super().stream_for(owner)
         return self._streams[0][0]
-
-
-def _compile(cohort: Cohort) -> None:
-    for student in cohort.students.values():
-        student.network.compile(dynamic=False)
 
 
 def _convolution_step(batch: torch.Tensor, layers: list[nn.Module]) -> Step:
@@ -176,34 +169,19 @@ def _convolution(channels: int, groups: int) -> tuple[torch.Tensor, nn.Module]:
     return batch.contiguous(memory_format=channels_last), layer.to(memory_format=channels_last)  # type: ignore[call-overload]
 
 
-def _grouped(channels: int) -> float:
-    batch, layer = _convolution(channels, 16)
-    return _seconds(_convolution_step(batch, [layer]), rounds=5, steps=10)
+def _convolution_seconds(channels: int, groups: int) -> float:
+    """Seconds of 16 networks' convolutions: in one layer of 16 groups, or in 16 layers on streams of their own."""
+    convolutions = [_convolution(channels, groups) for _ in range(16 // groups)]
+    return _seconds(_convolution_step(convolutions[0][0], [layer for _, layer in convolutions]), steps=10)
 
 
-def _separate(channels: int) -> float:
-    batch, _ = _convolution(channels, 1)
-    return _seconds(_convolution_step(batch, [_convolution(channels, 1)[1] for _ in range(16)]), rounds=5, steps=10)
-
-
-def _seconds(step: Callable[[], object], rounds: int = 5, steps: int = 3, warm_up: int = 3) -> float:
-    """Median seconds of a step over some rounds of several."""
-    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
-    for _ in range(warm_up):
-        step()
-    found = []
-    for _ in range(rounds):
-        wait()
-        started = time.perf_counter()
-        for _ in range(steps):
-            step()
-        wait()
-        found.append((time.perf_counter() - started) / steps)
-    return statistics.median(found)
+def _seconds(step: Step, steps: int = 3) -> float:
+    """Median seconds of a step over five rounds of several."""
+    return statistics.median(time_in_turns({"": step}, rounds=5, steps=steps)[""])
 
 
 def _pack_seconds(cohort: Cohort) -> float:
-    return _seconds(steps_of(cohort), rounds=5, steps=10 if cohort.device.type == "cuda" else 1, warm_up=8)
+    return _seconds(steps_of(cohort), steps=10 if cohort.device.type == "cuda" else 1)
 
 
 def _row(base: Trial, what: str, seconds: float, peer: float) -> Row:
@@ -220,9 +198,8 @@ def _peers_at_once(base: Trial, window: float = 5.0) -> float:
     """Seconds of a step and trial where EIGHT processes run the peers' loop."""
     context = get_context("spawn")
     ready, counts = context.Barrier(EIGHT), context.Queue()
-    workers = [
-        context.Process(target=_peer, args=(base.model_dump_json(), ready, counts, window)) for _ in range(EIGHT)
-    ]
+    arguments = base.model_dump_json(), ready, counts, window
+    workers = [context.Process(target=_peer, args=arguments) for _ in range(EIGHT)]
     for worker in workers:
         worker.start()
     total = sum(counts.get() for _ in workers)

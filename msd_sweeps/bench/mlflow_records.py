@@ -33,16 +33,16 @@ def records_of(count: int) -> list[Record]:
     rest = {"slot": 0, "seconds": 1.0}
     middle = [
         {"event": "epoch", "trial": name, "epoch": epoch, "time": 1.7e9 + epoch, **rest}
-        | {"metrics": {metric: 50 + epoch / (place + 2) for place, metric in enumerate(_metrics(epoch == epochs))}}
+        | {
+            "metrics": {
+                metric: 50 + epoch / (place + 2) for place, metric in enumerate(_METRICS + _OF_TEST * (epoch == epochs))
+            }
+        }
         for epoch in range(1, epochs + 1)
         for name in names
     ]
     end = {"event": "end", "state": "finished", "reason": "", "time": 1.7e9 + epochs}
     return [*starts, *middle, *(end | {"trial": name} for name in names)]
-
-
-def _metrics(is_last: bool) -> tuple[str, ...]:
-    return _METRICS + _OF_TEST * is_last
 
 
 def seconds_of(storage: Path, records: list[Record], key: str, batch: int) -> float:
@@ -75,13 +75,8 @@ def main(arguments: list[str] | None = None) -> int:
         low, middle, high = (1e3 * of(taken) / len(records) for of in (min, statistics.median, max))
         rows.append([way, f"{middle:.2f}", f"{low:.2f} to {high:.2f}", f"{1e3 / middle:.0f}"])
     table = markdown(["records", "ms a record (median)", "range", "records a second"], rows)
-    ratio = Ratio(
-        "records a second, in batches ÷ one by one",
-        seconds["one by one"],
-        seconds["in batches"],
-        _TARGET,
-        at_least=True,
-    )
+    one_by_one, in_batches = seconds.values()
+    ratio = Ratio("records a second, in batches ÷ one by one", one_by_one, in_batches, _TARGET, at_least=True)
     title = f"{len(records)} records of {_TRIALS} trials to MLflow {version('mlflow')} on SQLite"
     title += f"; {os.cpu_count()} CPUs, Python {platform.python_version()}"
     made = (

@@ -23,7 +23,7 @@ from msd_sweeps.distill import models
 from msd_sweeps.distill.device import choose_device, choose_dtype, device_name
 from msd_sweeps.distill.timing import Step, cohort_step, random_splits, replicates, time_in_turns
 from msd_sweeps.records.files import write_whole
-from msd_sweeps.space.errors import InputError
+from msd_sweeps.space.console import refusing_bad_input
 from msd_sweeps.space.load import load_base
 from msd_sweeps.space.methods import METHODS
 from msd_sweeps.space.trial import Trial, changed
@@ -153,6 +153,7 @@ def draw(path: Path, timings: Timings, packs: list[int]) -> None:
         write_whole(path, rendered(figure, "svg"))
 
 
+@refusing_bad_input
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     command = argparse.ArgumentParser(prog="python -m msd_sweeps.bench.steps", description=__doc__.split("\n")[0])
@@ -166,14 +167,10 @@ def main(arguments: list[str] | None = None) -> int:
     add("--memory", action="store_true", help="measure each method's peak memory, in a process of its own")
     add("--out", type=Path, metavar="DIR", help="write table, numbers and plot into this folder as well")
     options = command.parse_args(arguments)
-    try:
-        base = load_base(options.base, options.settings)
-        methods = [name for name in METHODS if name != "none"] if options.methods == ["all"] else options.methods
-        for name in methods:
-            with_method(base, name)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    base = load_base(options.base, options.settings)
+    methods = [name for name in METHODS if name != "none"] if options.methods == ["all"] else options.methods
+    for name in methods:
+        with_method(base, name)  # raises for bad input, before anything is timed
     peaks: dict[str, float] = {}
     for name in methods if options.memory else []:  # first, while this process leaves the machine to them
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:

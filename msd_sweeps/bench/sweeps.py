@@ -22,6 +22,7 @@ from msd_sweeps.bench.results import Ratio, command_line, markdown, publish
 from msd_sweeps.plan.plan import local_cpus
 from msd_sweeps.records import ledger
 from msd_sweeps.records.object_store import local_folder
+from msd_sweeps.space.console import refusing_bad_input
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import load_base
 from msd_sweeps.space.trial import Trial, changed
@@ -41,6 +42,7 @@ class Measured(NamedTuple):
     idle: float | None = None
 
 
+@refusing_bad_input
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     command = argparse.ArgumentParser(prog="python -m msd_sweeps.bench.sweeps", description=__doc__.split("\n")[0])
@@ -55,13 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
     add("--out", type=Path, metavar="DIR", help="write the table and its numbers into this folder as well")
     options = command.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            base = load_base(options.base, options.settings)
-            if options.images is not None:
-                base = with_random_images(base, options.images, Path(folder))
-        except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
+        base = load_base(options.base, options.settings)
+        if options.images is not None:
+            base = with_random_images(base, options.images, Path(folder))
         measured = compare(base, options, Path(folder))
     title = (
         f"{base.teacher.model} -> {base.student.model} on {base.data.name}, {base.recipe.epochs} epochs of "

@@ -8,9 +8,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-_THREADS = 8
-_TABLE = "CREATE TABLE IF NOT EXISTS hashes (path BLOB PRIMARY KEY, status TEXT, sha256 TEXT)"
-_WAIT_SECONDS = 10.0
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "msd_sweeps" / "hashes.sqlite"
 
 
@@ -28,7 +25,7 @@ def file_hashes(paths: Sequence[Path]) -> list[str]:
             if row is not None:
                 known[name] = row
     fresh = [name for name, status in found.items() if known.get(name, ("", ""))[0] != status]
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(8) as pool:
         hashes = dict(zip(fresh, pool.map(_sha256, fresh), strict=True))
     if hashes:
         with contextlib.suppress(OSError, sqlite3.Error), _cache() as cache:
@@ -41,8 +38,8 @@ def file_hashes(paths: Sequence[Path]) -> list[str]:
 def _cache() -> Iterator[sqlite3.Connection]:
     """A connection whose changes are kept when the context ends. Raises OSError, sqlite3.Error."""
     CACHE.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.closing(sqlite3.connect(CACHE, timeout=_WAIT_SECONDS)) as connection, connection:
-        connection.execute(_TABLE)
+    with contextlib.closing(sqlite3.connect(CACHE, timeout=10.0)) as connection, connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS hashes (path BLOB PRIMARY KEY, status TEXT, sha256 TEXT)")
         yield connection
 
 

@@ -34,8 +34,6 @@ class NetworkFacts(NamedTuple):
 FACTS_FILE = Path(__file__).with_name("networks.json")
 BUILDERS: dict[str, Callable[..., Any]] = {}
 """Networks of one's own that are registered by a name."""
-_MEASURE = "msd_sweeps.distill.models:measure"
-"""What builds a network and measures it; only networks that have no facts on file need it."""
 
 
 class _Networks(dict[str, NetworkFacts]):
@@ -49,7 +47,7 @@ class _Networks(dict[str, NetworkFacts]):
     def __missing__(self, name: str) -> NetworkFacts:
         if name not in BUILDERS and ":" not in name and not name.startswith("timm/"):
             raise KeyError(name)
-        self[name] = pkgutil.resolve_name(_MEASURE)(name)
+        self[name] = pkgutil.resolve_name("msd_sweeps.distill.models:measure")(name)  # which needs torch
         self.measured.add(name)
         return self[name]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from msd_sweeps.catalog.networks import NETWORKS
 from msd_sweeps.plan.power import what_is_seen
 from msd_sweeps.plan.slots import Node, SlotPlan, largest_trial, packing_of, plan_slots
+from msd_sweeps.space.console import duration
 from msd_sweeps.space.designs import Sweep, cell_label
-from msd_sweeps.space.durations import duration
 from msd_sweeps.space.levels import on_step, steps_of
 from msd_sweeps.space.schema import Choices, Parameter, Space
 

@@ -4,8 +4,7 @@ import math
 from functools import cache
 from statistics import NormalDist
 
-from msd_sweeps.space.compared import comparisons_planned
-from msd_sweeps.space.designs import Sweep
+from msd_sweeps.space.designs import Sweep, comparisons_planned
 
 POWER = 0.8
 ERROR = 0.04

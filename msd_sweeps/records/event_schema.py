@@ -30,14 +30,8 @@ _REPORT = {
 
 def event_schema() -> dict[str, Any]:
     """The schema of one line."""
-    about: dict[str, type[Entry]] = {
-        "sweep": Launch,
-        "data": DataRecord,
-        "teacher": TeacherRecord,
-        "close": CloseRecord,
-    }
     parts: dict[str, Any] = {}
-    kinds = [_of_entry(event, kind, parts) for event, kind in about.items()]
+    kinds = [_of_entry(kind, parts) for kind in (Launch, DataRecord, TeacherRecord, CloseRecord)]
     for event, fields in FIELDS.items():
         properties = {name: {"type": _TYPES[kind]} for name, kind in fields.items()}
         properties |= {"predictions": {"$ref": "#/$defs/Predictions"}} if event == "epoch" else {}
@@ -46,16 +40,16 @@ def event_schema() -> dict[str, Any]:
     return {
         "title": "A record of a sweep's ledger, as a line of run --json",
         "oneOf": kinds,
-        "$defs": {name: parts[name] for name in ("Predictions",)},
+        "$defs": {"Predictions": parts["Predictions"]},
     }
 
 
-def _of_entry(event: str, kind: type[Entry], parts: dict[str, Any]) -> dict[str, Any]:
+def _of_entry(kind: type[Entry], parts: dict[str, Any]) -> dict[str, Any]:
     schema = kind.model_json_schema()
     parts |= schema.get("$defs", {})
     folded = {name: {"type": "object", "description": text} for name, text in _FOLDED.items()}
     properties = {name: folded.get(name, one) for name, one in schema["properties"].items()}
-    return _kind(event, schema["description"], properties, schema.get("required", []))
+    return _kind(kind.event, schema["description"], properties, schema.get("required", []))
 
 
 def _kind(event: str, meaning: str, properties: dict[str, Any], required: list[str]) -> dict[str, Any]:

@@ -112,10 +112,6 @@ def _parts_of(line: bytes) -> Iterator[Record | str]:
         yield record if record is not None else kind[1].decode() if kind else "unknown"
 
 
-def _records_in(line: bytes) -> Iterator[Record]:
-    return (part for part in _parts_of(line) if not isinstance(part, str))
-
-
 def read(path: Path, damaged: Counter[str] | None = None) -> Iterator[Record]:
     """The records of a ledger, in order. What does not match its checksum, or has wrong types, is passed over.
 
@@ -169,7 +165,7 @@ def follow(path: Path) -> Iterator[Record | None]:
                 file.seek(-len(line), os.SEEK_CUR)
                 yield None
             else:
-                yield from _records_in(line)
+                yield from (part for part in _parts_of(line) if not isinstance(part, str))
 
 
 class Ledger:

@@ -38,12 +38,8 @@ def writer_of(header: Header, storage: Path) -> Writer:
 def winners(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
     """The finished trials of a search's winners, the best winner first, each by seed."""
     found = [trial for trial in trials if trial.state == "finished" and trial.phase == "confirm" and trial.search_trial]
-    return sorted(found, key=lambda trial: (_rank(trial), trial.seed))
-
-
-def _rank(trial: TrialRecord) -> int:
-    number = re.search(r"\bwinner (\d+)", trial.label)
-    return int(number[1]) if number else 0
+    ranks = {trial.trial: re.search(r"\bwinner (\d+)", trial.label) for trial in found}
+    return sorted(found, key=lambda trial: (int(rank[1]) if (rank := ranks[trial.trial]) else 0, trial.seed))
 
 
 def send_page(writer: Writer, page: Path) -> None:

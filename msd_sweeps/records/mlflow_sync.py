@@ -21,7 +21,6 @@ _REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE")
 _CURSOR = "mlflow.synced"
 _MOST_RECORDS = 1000
 """Sent together at most."""
-_LONGEST_REASON = 300
 _HOPELESS = re.compile(
     r"error code 40[134]|UNAUTHENTICATED|PERMISSION_DENIED|authentication failed|out-of-date database|No module named|"
     r"[Cc]onnection refused|resolve host|Name or service not known|No address associated|not a database|malformed|"
@@ -186,7 +185,7 @@ def reason_of(error: Exception, uri: str) -> str:
     while (below := inner.__cause__ or inner.__context__) is not None and str(below).strip():
         inner = below
     lines = hidden(str(inner), uri).strip().splitlines() or ["no reason given"]
-    return f"{type(inner).__name__}: {lines[0]}"[:_LONGEST_REASON]
+    return f"{type(inner).__name__}: {lines[0]}"[:300]
 
 
 def _is_refusal(error: Exception) -> bool:

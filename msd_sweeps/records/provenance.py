@@ -12,8 +12,6 @@ from msd_sweeps.records.header import Launch
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.own_code import recorded
 
-_PACKAGES = ("torch", "ray", "optuna", "mlflow", "numpy")
-
 
 def commit() -> tuple[str | None, bool]:
     """The git commit of the code, and whether the tree differs from it, compiled reports apart; None where unknown."""
@@ -32,7 +30,7 @@ def commit() -> tuple[str | None, bool]:
 def this_launch(sweep: Sweep, device: str, sweep_id: str) -> Launch:
     """The record of this process's launch of a sweep. device: the device that trains, by its name."""
     revision, dirty = commit()
-    versions = {name: metadata.version(name) for name in _PACKAGES}
+    versions = {name: metadata.version(name) for name in ("torch", "ray", "optuna", "mlflow", "numpy")}
     return Launch(
         name=sweep.name,
         id=sweep_id,

@@ -22,12 +22,12 @@ def _timing_key(trial: Trial) -> str:
 
 def recorded_step_seconds(storage: Path, trial: Trial) -> float | None:
     """Seconds per student and step of this pair, as the last sweep in this store measured them."""
-    return _known_times(storage / _TIMINGS).get(_timing_key(trial))
+    return _known_times(storage).get(_timing_key(trial))
 
 
 def recorded_start_seconds(storage: Path) -> float | None:
     """Seconds from the start of Ray to the first epoch's end, as the last sweep in this store measured them."""
-    return _known_times(storage / _TIMINGS).get(_START_UP)
+    return _known_times(storage).get(_START_UP)
 
 
 def recorded_spread(storage: Path, trial: Trial, metric: str) -> float | None:
@@ -35,7 +35,7 @@ def recorded_spread(storage: Path, trial: Trial, metric: str) -> float | None:
 
     metric: such as test_top1, in its unit.
     """
-    return _known_times(storage / _TIMINGS).get(_spread_key(trial, metric))
+    return _known_times(storage).get(_spread_key(trial, metric))
 
 
 def _spread_key(trial: Trial, metric: str) -> str:
@@ -58,9 +58,7 @@ def record_spread(storage: Path, base: Trial, metric: str, trials: Iterable[Tria
     of_seed = {seed: statistics.fmean(row[seed] for row in whole) for seed in whole[0]}
     around = [statistics.variance(row[seed] - of_seed[seed] for seed in row) for row in whole]
     spread = math.sqrt(statistics.fmean(around) * len(whole) / (len(whole) - 1))
-    known = _known_times(storage / _TIMINGS) | {_spread_key(base, metric): spread}
-    with contextlib.suppress(OSError):
-        write_whole(storage / _TIMINGS, (json.dumps(known, indent=1, sort_keys=True) + "\n").encode())
+    _keep(storage, {_spread_key(base, metric): spread})
 
 
 def record_step_seconds(storage: Path, trials: Iterable[TrialRecord], start_seconds: float | None = None) -> None:
@@ -68,20 +66,23 @@ def record_step_seconds(storage: Path, trials: Iterable[TrialRecord], start_seco
 
     start_seconds: from the start of Ray to the first epoch's end; None where no epoch was trained.
     """
-    path = storage / _TIMINGS
     measured: dict[str, list[float]] = {}
     for trial in trials:
         times = [time for epoch in trial.epochs if (time := epoch.metrics.get("step_seconds"))]
         measured.setdefault(_timing_key(trial.configuration), []).extend(times)
-    known = _known_times(path) | {key: statistics.median(times) for key, times in measured.items() if times}
-    known |= {_START_UP: start_seconds} if start_seconds else {}
+    medians = {key: statistics.median(times) for key, times in measured.items() if times}
+    _keep(storage, medians | ({_START_UP: start_seconds} if start_seconds else {}))
+
+
+def _keep(storage: Path, figures: dict[str, float]) -> None:
     with contextlib.suppress(OSError):
-        write_whole(path, (json.dumps(known, indent=1, sort_keys=True) + "\n").encode())
+        text = json.dumps(_known_times(storage) | figures, indent=1, sort_keys=True)
+        write_whole(storage / _TIMINGS, (text + "\n").encode())
 
 
-def _known_times(path: Path) -> dict[str, float]:
-    """What a file of times holds; nothing where it is absent or damaged."""
+def _known_times(storage: Path) -> dict[str, float]:
+    """What a storage folder's file of times holds; nothing where it is absent or damaged."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        items = json.loads(path.read_text()).items()
+        items = json.loads((storage / _TIMINGS).read_text()).items()
         return {key: time for key, time in items if isinstance(time, float) and time > 0}
     return {}

@@ -17,7 +17,6 @@ from msd_sweeps.records.files import write_whole
 from msd_sweeps.records.object_store import StoreError, StorePath
 
 _NAME = re.compile(r"ledger\.(\d{6})-([0-9a-f]{8})-(\d+)\.[12]\.jsonl")
-_READS = 3
 
 
 class Generation(NamedTuple):
@@ -66,7 +65,7 @@ class StoredLedger:
 
     def read(self) -> bytes:
         """The whole lines of the longest copy that counts; empty where there is no ledger."""
-        for _ in range(_READS):
+        for _ in range(3):
             size, copy = self._newest()
             if copy is None:
                 break

@@ -17,7 +17,8 @@ from msd_sweeps.space.errors import InputError, printable
 PUBLISHED = Path("reports/published/published.csv")
 
 
-def _parser() -> argparse.ArgumentParser:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Gives its exit code: 0, or 2 for input that cannot be used, with the reason on standard error."""
     parser = argparse.ArgumentParser(
         prog="python -m msd_sweeps.report",
         description="Compile a sweep's ledger into report.html, report.md, table.{md,csv,tex,parquet}, figures (SVG, "
@@ -34,12 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--keep-ledger", action="store_true", help="keep the ledger, compressed, beside the report")
     add("--compare", metavar="OTHER", help="set another sweep beside this one, over the cells that both have")
     add("--published", nargs="?", type=local_folder, const=PUBLISHED, metavar="CSV", help=published)
-    return parser
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command. Gives its exit code: 0, or 2 for input that cannot be used, with the reason on standard error."""
-    options = _parser().parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
         with tempfile.TemporaryDirectory() as folder:
             ledger_path = _find(options.name, options.storage, Path(folder))

@@ -16,7 +16,7 @@ from msd_sweeps.report.formats import capital, rounded_frame, short
 from msd_sweeps.report.published import UNKNOWN, what_differs, what_differs_in_teacher
 from msd_sweeps.report.results import Results
 from msd_sweeps.report.stats import mean_ranks, stratified_mean
-from msd_sweeps.report.tables import Row, difference_cell, difference_text, mean_text, p_text
+from msd_sweeps.report.tables import Row, difference_cell, difference_text, mean_text, number_text, p_text
 from msd_sweeps.space.designs import cell_label, changes_of, levels_of
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.schema import Space
@@ -87,7 +87,7 @@ def over_tasks(results: Results) -> Beside:
         ("method", False, lambda row: short(row["method"], 90)),
         ("pairs", True, "tasks"),
         ("n each", True, "n"),
-        ("mean rank", True, lambda row: f"{row['rank']:.2f}"),
+        ("mean rank", True, number_text("rank", 2)),
         (
             "mean score",
             True,
@@ -133,7 +133,7 @@ def compare_sweeps(ours: Results, theirs: Results) -> Beside:
             numbers = (n, mean, low, high, other_n, other_mean, other_low, other_high, equal)
             rows.append((cell.label, twin.label, cell.cell, *numbers))
             pairs.append((cell.values, twin.values))
-    family = ours.family._replace(size=distinct(pairs), still_open=())
+    family = ours.family._replace(size=len(distinct(pairs)), still_open=())
     frame = pd.DataFrame(rows, columns=_COMPARED).assign(**difference_columns(pairs, family, ours.value.sign))
     names = [short(results.frames.sweep.name, 30) for results in (ours, theirs)]
     columns: list[Column] = [
@@ -196,7 +196,7 @@ def beside_published(results: Results, published: pd.DataFrame) -> Beside:
     found["differs"] = [
         what_differs(trial, row["settings"], row["epoch_rule"])
         if (trial := trials.get(row["label"]))
-        else what_differs_in_teacher(base, row["epoch_rule"])
+        else ", ".join(what_differs_in_teacher(base, row["epoch_rule"]))
         for row in found.to_dict("records")
     ]
     found["difference"] = (found["mean"] - found["published"]).where(found["differs"] == "")

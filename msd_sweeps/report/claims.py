@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from msd_sweeps.report import screening
-from msd_sweeps.report.progress import progress_of
+from msd_sweeps.report.cells import progress_of
 from msd_sweeps.report.results import Results, front_of
 
 _NUMBER, _TEXT = ["number", "null"], "string"

@@ -4,20 +4,17 @@ import json
 import math
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
-from msd_sweeps.report.cells import Cell, short_path, value_text
+from msd_sweeps.report.cells import Cell, Value, short_path, value_text
 from msd_sweeps.report.stats import Difference, Family, estimates
-from msd_sweeps.space.compared import MOST_INTERACTIONS
-from msd_sweeps.space.designs import LEFT_OUT, Sweep, Values, changes_of
+from msd_sweeps.space.designs import LEFT_OUT, MOST_INTERACTIONS, Sweep, Values, changes_of, compared_rows
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.schema import Choices
 from msd_sweeps.space.trial import changed
 
-DIFFERENCE = ["difference", "difference_low", "difference_high", "pairs", "p", "paired", "decision"]
-"""The columns of `difference_columns`."""
 BETTER, WORSE, UNDECIDED = "better", "worse", "undecided"
 
 Samples = tuple[Mapping[int, float], Mapping[int, float]]
@@ -37,13 +34,8 @@ def cell_named(cells: Sequence[Cell], name: str) -> Cell | None:
     return None
 
 
-def distinct(pairs: Iterable[Samples]) -> int:
-    """How many different comparisons these are, whichever side is named first; one without an interval is none."""
-    return len(_seeds_of(pairs))
-
-
-def _seeds_of(pairs: Iterable[Samples]) -> list[int]:
-    """The seeds of each different comparison that has an interval, of its two sides the fewer."""
+def distinct(pairs: Iterable[Samples]) -> list[int]:
+    """The seeds of each different comparison that has an interval, whichever side is named first; the fewer of both."""
     sides = [[tuple(sorted(values.items())) for values in pair] for pair in pairs]
     return [min(map(len, pair)) for pair in {frozenset(pair) for pair in sides} if min(map(len, pair)) > 1]
 
@@ -53,14 +45,9 @@ def family_of(pairs: Iterable[Samples], looks: tuple[int, ...], further: tuple[i
 
     A comparison was open at a look if it has more seeds than the look before: only open ones got some.
     """
-    seeds = _seeds_of(pairs)
+    seeds = distinct(pairs)
     still_open = tuple(sum(n > before for n in seeds) for before in (0, *looks[:-1]))
     return Family(len(seeds), looks, further, still_open)
-
-
-def equal_within(margin: float) -> str:
-    """What a difference is called that lies between -margin and margin."""
-    return f"equal within {margin:g}"
 
 
 def decision(found: Difference, sign: int, margin: float | None = None) -> str:
@@ -69,7 +56,7 @@ def decision(found: Difference, sign: int, margin: float | None = None) -> str:
         return ""
     if found.interval.excludes_zero:
         return BETTER if sign * found.interval.mean > 0 else WORSE
-    return equal_within(margin) if margin is not None and found.reach < margin else UNDECIDED
+    return f"equal within {margin:g}" if margin is not None and found.reach < margin else UNDECIDED
 
 
 def difference_columns(
@@ -80,7 +67,21 @@ def difference_columns(
         (*found.interval, found.p, found.paired, decision(found, sign, margin))
         for found in family.differences(estimates(pairs))
     ]
-    return {name: [row[place] for row in rows] for place, name in enumerate(DIFFERENCE)}
+    names = ["difference", "difference_low", "difference_high", "pairs", "p", "paired", "decision"]
+    return {name: [row[place] for row in rows] for place, name in enumerate(names)}
+
+
+def undecided(sweep: Sweep, values: Mapping[str, Mapping[int, float]]) -> set[str]:
+    """The rows of a race that need more seeds: both of every undecided comparison.
+
+    values: by label and seed; rows may be empty. A comparison that has no interval, as its trials failed, gets no more.
+    """
+    rows = compared_rows(sweep, list(values))
+    pairs = [(values[one], values[other]) for one, other in rows]
+    family = family_of(pairs, sweep.space.looks)
+    margin = sweep.space.race.until.settled if sweep.space.race else None
+    decisions = cast(list[str], difference_columns(pairs, family, Value.of(sweep.space).sign, margin)["decision"])
+    return {label for pair, decided in zip(rows, decisions, strict=True) if decided == UNDECIDED for label in pair}
 
 
 @dataclass(frozen=True)

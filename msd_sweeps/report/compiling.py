@@ -9,13 +9,12 @@ from pathlib import Path
 from msd_sweeps.records.files import write_whole
 from msd_sweeps.report import figures
 from msd_sweeps.report.beside import beside_published, compare_sweeps, over_tasks, read_published
-from msd_sweeps.report.cells import PRIVATE
+from msd_sweeps.report.cells import PRIVATE, Progress, progress_of
 from msd_sweeps.report.claims import claims
 from msd_sweeps.report.document import rendered
 from msd_sweeps.report.formats import clean, csv_bytes, parquet_bytes, text_bytes
 from msd_sweeps.report.frames import read
 from msd_sweeps.report.page import page_of
-from msd_sweeps.report.progress import Progress, progress_of
 from msd_sweeps.report.results import Results, results_of
 from msd_sweeps.report.rows import ROWS, base_files
 from msd_sweeps.report.same_images import same_images

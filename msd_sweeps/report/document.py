@@ -74,11 +74,6 @@ def drawing(svg: str, slug: str, title: str) -> Markup:
     return Markup(inside.replace("<svg ", f'<svg role="img" aria-label="{for_html(title)}" ', 1))
 
 
-def _printed(column: Sequence[str]) -> list[str]:
-    """What a column of figures has to be wide enough for: its texts, and the words of its title."""
-    return [*column[0].split(), *column[1:]]
-
-
 class Table:
     """A table as shown: texts in rows.
 
@@ -108,7 +103,8 @@ class Table:
         """
         columns = list(zip(*[self.columns, *self.rows], strict=True))
         for size, point in (("small", 4.8), ("footnotesize", 4.3), ("scriptsize", 3.8)):  # noqa: B007 - used below
-            widths = [point * max(map(len, _printed(column))) for column in columns]
+            # A column has to be wide enough for its texts, and for the words of its title.
+            widths = [point * max(map(len, (*title.split(), *texts))) for title, *texts in columns]
             texts = [place for place, kind in enumerate(self.kinds) if kind == "t"]
             left = width - 6 * len(columns) - sum(w for w, kind in zip(widths, self.kinds, strict=True) if kind == "n")
             if left >= 70 * len(texts):

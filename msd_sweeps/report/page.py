@@ -20,7 +20,7 @@ from msd_sweeps.report.frames import Frames
 from msd_sweeps.report.results import FEWEST, Results
 from msd_sweeps.report.rows import row_table
 from msd_sweeps.report.verdict import question, verdict
-from msd_sweeps.space.durations import duration
+from msd_sweeps.space.console import duration
 from msd_sweeps.space.schema import Parameter, Range, Space
 
 MOST_LISTED = 60

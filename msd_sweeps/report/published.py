@@ -51,15 +51,11 @@ def what_differs(trial: Trial, settings: str, epoch_rule: str) -> str:
     recipes = _published_recipes(data.name, trial.teacher.model, trial.student.model)
     if recipes is not None:
         found += _recipe_differences(trial.recipe, recipes[0])
-    return ", ".join([*found, *_teacher_differences(trial, epoch_rule, method.needs_teacher)])
+    return ", ".join([*found, *what_differs_in_teacher(trial, epoch_rule, method.needs_teacher)])
 
 
-def what_differs_in_teacher(trial: Trial, epoch_rule: str) -> str:
-    """As `what_differs`, for the teacher of a trial alone."""
-    return ", ".join(_teacher_differences(trial, epoch_rule))
-
-
-def _teacher_differences(trial: Trial, epoch_rule: str, is_used: bool = True) -> list[str]:
+def what_differs_in_teacher(trial: Trial, epoch_rule: str, is_used: bool = True) -> list[str]:
+    """As `what_differs`, for the teacher of a trial alone, each difference by itself. is_used: by the method."""
     recipes = _published_recipes(trial.data.name, trial.teacher.model, trial.student.model)
     found = [] if recipes else ["no published recipe of this pair is known here"]
     if recipes and is_used and trial.teacher.weights is None:

@@ -43,7 +43,7 @@ class Results:
     family: Family
     """What the intervals of the result table and of the effects hold over, together."""
     confirmation: pd.DataFrame
-    """Search score against confirmed score."""
+    """Search score against confirmed score, a row a winner."""
 
     @functools.cached_property
     def importances(self) -> pd.DataFrame:
@@ -68,7 +68,7 @@ def results_of(frames: Frames) -> Results:
     of_rows = [(cell.values, baseline.values if baseline and cell.label else {}) for cell in compared]
     effects, of_effects = comparisons.effects(factors)
     family, race = _family(frames, [*of_rows, *of_effects]), frames.sweep.space.race
-    repeats = comparisons.distinct(of_rows) == family.size
+    repeats = len(comparisons.distinct(of_rows)) == family.size
     if frames.sweep.space.design == "screening":  # its effects stand beside the rows: see report.screening
         family = family._replace(size=family.size + frames.sweep.layout.effects, still_open=())
     told = (family, value.sign, race.until.settled if race else None)
@@ -80,7 +80,9 @@ def results_of(frames: Frames) -> Results:
         frame.insert(place, name, column)
     table = rounded_frame(frame).astype({"planned": "Int64"}).assign(device=frames.device)
     effects = rounded_frame(effects.assign(**comparisons.difference_columns(of_effects, *told)))
-    curse = winners_curse(table)
+    names = ["label", "search_score", "n", "mean", "low", "high"]
+    curse = table.loc[table["search_score"].notna() & (table["n"] > 0), names].reset_index(drop=True)
+    curse = curse.assign(drop=curse["search_score"] - curse["mean"])
     return Results(frames, value, cells, baseline, rows, table, factors, effects, repeats, family, curse)
 
 
@@ -121,13 +123,6 @@ def _row(cell: Cell, value: Value) -> dict[str, object]:
         "search_score": cell.search_score,
         "seconds": float(np.mean(cell.seconds)) if cell.seconds else math.nan,
     }
-
-
-def winners_curse(result: pd.DataFrame) -> pd.DataFrame:
-    """Search score against confirmed score, a row a winner; from the frame of the result table."""
-    names = ["label", "search_score", "n", "mean", "low", "high"]
-    frame = result.loc[result["search_score"].notna() & (result["n"] > 0), names].reset_index(drop=True)
-    return frame.assign(drop=frame["search_score"] - frame["mean"])
 
 
 def search_trials(frames: Frames) -> pd.DataFrame:

@@ -57,18 +57,13 @@ def row_table(results: Results) -> Table:
 def _base(cell: Cell, sweep: str, imports: list[str]) -> str:
     assert cell.trial is not None
     tree: dict[str, Any] = {"imports": imports} if imports else {}
-    tree |= cell.trial.model_dump(mode="json", exclude={"imports": True, "seed": True, "data": {"content"}})
+    left_out: Any = {"imports": True, "seed": True, "data": {"content"}}
+    tree |= cell.trial.model_dump(mode="json", exclude=left_out, exclude_none=True)
     seeds = ", ".join(map(str, sorted(cell.values))) or "none"
     lines = [f"# The row '{cell.label}' of the sweep {sweep}; finished seeds: {seeds} (--set seed=N)."]
     for section, key, what in (("data", "root", "FOLDER"), ("teacher", "weights", "FILE")):
-        place = tree[section][key]
+        place = tree[section].get(key)
         if place is not None and Path(place).is_absolute():  # of the machine that ran
             lines.append(f"# It needs --set {section}.{key}={what}, which was {Path(place).name}.")
             del tree[section][key]
-    return "\n".join([*lines, dump(_given(tree))])
-
-
-def _given(tree: dict[str, Any]) -> dict[str, Any]:
-    """A tree without the keys that have no value, as one writes it."""
-    given = {key: _given(value) if isinstance(value, dict) else value for key, value in tree.items()}
-    return {key: value for key, value in given.items() if value is not None}
+    return "\n".join([*lines, dump(tree)])

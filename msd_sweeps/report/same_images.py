@@ -13,7 +13,7 @@ from msd_sweeps.report.formats import rounded_frame, short
 from msd_sweeps.report.images import Images, agreement, mcnemar, over_seeds_and_images
 from msd_sweeps.report.results import Results
 from msd_sweeps.report.stats import mean_interval
-from msd_sweeps.report.tables import NOTHING, Row, difference_text, mean_text
+from msd_sweeps.report.tables import difference_text, mean_text, number_text
 
 _MEANS = {"teacher": "agreement with the teacher (%)", "nll": "NLL (nats)", "calibration": "calibration error (%)"}
 _COLUMNS = [f"{name}{end}" for name in _MEANS for end in ("", "_low", "_high")]
@@ -75,14 +75,11 @@ def _against(
 
 
 def _shown(frame: pd.DataFrame) -> Table:
-    def percent(row: Row) -> str:
-        return NOTHING if math.isnan(row["seeds"]) else f"{row['seeds']:.2f}"
-
     columns: list[Column] = [("", False, lambda row: short(row["label"])), ("n", True, "n")]
     columns += [
         (title, True, partial(mean_text, mean=n, low=f"{n}_low", high=f"{n}_high")) for n, title in _MEANS.items()
     ]
-    columns.append(("agreement of seeds (%)", True, percent))
+    columns.append(("agreement of seeds (%)", True, number_text("seeds", 2)))
     notes = [
         "Agreement: how often the same class is predicted for a test image, by students and their teacher, and by two "
         "seeds of a row. Calibration error: 15 bins (Guo et al., ICML 2017). ±: half of a row's own 95 % t "
@@ -96,9 +93,7 @@ def _shown(frame: pd.DataFrame) -> Table:
             "with Hillis' degrees of freedom), at the level of the table of results. That table is for these images."
         )
     if frame["mcnemar"].notna().any():
-        columns.append(
-            ("McNemar's p", True, lambda row: NOTHING if math.isnan(row["mcnemar"]) else f"{row['mcnemar']:.3f}")
-        )
+        columns.append(("McNemar's p", True, number_text("mcnemar", 3)))
         notes.append(
             "McNemar's exact p compares two single models on these images, and is not adjusted for other rows."
         )

@@ -11,7 +11,7 @@ from msd_sweeps.report.document import Column, Table
 from msd_sweeps.report.formats import capital, counted, short
 from msd_sweeps.report.results import Results
 from msd_sweeps.report.stats import Estimate, Family, Floats
-from msd_sweeps.report.tables import NOTHING, difference_text, signed
+from msd_sweeps.report.tables import difference_text, p_text, signed
 from msd_sweeps.space.designs import Sweep
 from msd_sweeps.space.levels import levels_of
 from msd_sweeps.space.screening import interaction
@@ -94,11 +94,7 @@ def tables(results: Results) -> Iterator[tuple[str, Table]]:
     layout, names = results.frames.sweep.layout, [short_path(name) for name in results.frames.sweep.space.parameters]
     columns: list[Column] = [
         (results.value.difference_title, True, lambda row: difference_text(row["difference"], row["low"], row["high"])),
-        (
-            "p",
-            True,
-            lambda row: NOTHING if math.isnan(row["p"]) else "<0.001" if row["p"] < 0.001 else f"{row['p']:.3f}",
-        ),
+        ("p", True, p_text),
     ]
     mains: list[Column] = [
         ("choice", False, "effect"),

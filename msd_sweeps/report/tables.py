@@ -53,11 +53,14 @@ def difference_cell(row: Row) -> str:
     return text if row["paired"] or text == NOTHING else f"{text} unpaired"
 
 
+def number_text(name: str, digits: int) -> Callable[[Row], str]:
+    """The text of a number in the column `name`."""
+    return lambda row: NOTHING if math.isnan(row[name]) else f"{row[name]:.{digits}f}"
+
+
 def p_text(row: Row) -> str:
     """The adjusted p-value of a row's difference."""
-    if math.isnan(row["p"]):
-        return NOTHING
-    return "<0.001" if row["p"] < 0.001 else f"{row['p']:.3f}"
+    return "<0.001" if row["p"] < 0.001 else number_text("p", 3)(row)
 
 
 def excluding_zero(rows: Sequence[Row], column: int) -> set[tuple[int, int]]:
@@ -90,18 +93,19 @@ def result_table(results: Results, for_paper: bool = False) -> Table:
         (value.title, True, mean_text),
     ]
     if baseline is not None:
-        columns.append((f"difference to {short(baseline.label, 24)}", True, difference_cell))
-        columns.append(("adjusted p", True, p_text))
-        if results.frames.sweep.space.race:
-            columns.append(("decision", False, lambda row: row["decision"] or NOTHING))
+        columns += _difference_columns(results, f"difference to {short(baseline.label, 24)}")
     if not for_paper and (frame["validation"].notna().any() or frame["search_score"].notna().any()):
         columns.append((metric_title(value.validation), True, _validation_text))
     if not for_paper:
-        columns.append(
-            ("s/trial", True, lambda row: NOTHING if math.isnan(row["seconds"]) else f"{row['seconds']:.1f}")
-        )
+        columns.append(("s/trial", True, number_text("seconds", 1)))
     rows = frame.to_dict("records")
     return Table(rows, columns, _notes(results, for_paper), excluding_zero(rows, 3))
+
+
+def _difference_columns(results: Results, title: str) -> list[Column]:
+    columns: list[Column] = [(title, True, difference_cell), ("adjusted p", True, p_text)]
+    decision: Column = ("decision", False, lambda row: row["decision"] or NOTHING)
+    return [*columns, decision] if results.frames.sweep.space.race else columns
 
 
 def _n_text(row: Row) -> str:
@@ -194,11 +198,8 @@ def effects_table(results: Results) -> Table:
     columns: list[Column] = [
         ("change", False, change),
         ("pairs", True, "pairs"),
-        (results.value.difference_title, True, difference_cell),
-        ("adjusted p", True, p_text),
+        *_difference_columns(results, results.value.difference_title),
     ]
-    if results.frames.sweep.space.race:
-        columns.append(("decision", False, lambda row: row["decision"] or NOTHING))
     against = "the full method" if left_out else "the level named"
     notes = [f"Differences to {against}.", *family_notes(results, results.effects)]
     if results.design == "grid" and any(" × " in factor for factor in results.effects["factor"]):

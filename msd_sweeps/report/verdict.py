@@ -1,23 +1,20 @@
 """The question of a sweep and its answer, made from the claims that the tables make and from no others."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
 from msd_sweeps.report import screening
-from msd_sweeps.report.cells import Cell, metric_title
+from msd_sweeps.report.cells import Cell, metric_title, progress_of
 from msd_sweeps.report.comparisons import BETTER, UNDECIDED, WORSE
 from msd_sweeps.report.formats import capital, short
-from msd_sweeps.report.progress import progress_of
 from msd_sweeps.report.results import Results
-from msd_sweeps.report.tables import signed
-from msd_sweeps.space.designs import Sweep
+from msd_sweeps.report.tables import Row, difference_text
+from msd_sweeps.space.designs import REFERENCES, Sweep
 
 MOST_NAMED = 6
 """Rows of one kind that a sentence names; the table has them all."""
-Row = Mapping[Any, Any]
 
 
 def question(sweep: Sweep) -> str:
@@ -58,11 +55,9 @@ def verdict(results: Results) -> str:
 
 def difference_words(row: Row, unit: str = "") -> str:
     """`+0.61 points [0.22, 1.00]`."""
-    mean = "+" * (round(row["difference"], 2) > 0) + signed(row["difference"])
-    unit = f" {unit}" * bool(unit)
-    if math.isnan(row["difference_low"]):
-        return f"{mean}{unit}, no interval"
-    return f"{mean}{unit} [{signed(row['difference_low'])}, {signed(row['difference_high'])}]"
+    numbers = difference_text(row["difference"], row["difference_low"], row["difference_high"])
+    mean, _, interval = numbers.partition(" ")
+    return mean + f" {unit}" * bool(unit) + (f" {interval}" if interval else ", no interval")
 
 
 def _joined(texts: Iterable[str]) -> str:
@@ -145,7 +140,7 @@ def _about_rows(results: Results, measured: pd.DataFrame) -> list[str]:
         why = f"the baseline {short(baseline.label)} has no finished trial" if baseline else "no row is the baseline"
         return [f"{capital(why)}, so rows are not compared; {which}."]
     rows = measured[measured["pairs"] > 0]
-    if named := {"leave_one_out": "full", "one_at_a_time": "base"}.get(results.design):
+    if named := REFERENCES.get(results.design):
         own = rows[[named in label.split(" = ") for label in rows["label"]]]
         rows = own if len(own) else rows
     if rows.empty:

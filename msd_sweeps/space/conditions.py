@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 from msd_sweeps.space.errors import InputError
 
-_LONGEST = 300
 _FORM = re.compile(r"\s*([^\s=!<>]+)\s*(==|!=|<=|>=|<|>|\sin\s)\s*(\S.*?)\s*", re.DOTALL)
 _EXPECTED = "expected '<parameter or path> <operator> <value>', such as a.b > 0, with one of == != < <= > >= in"
 ORDERS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
@@ -50,7 +49,7 @@ def parse_condition(text: str) -> Condition:
     """Read `<parameter or path> <operator> <value>`. Raises ValueError that says what was expected."""
     from msd_sweeps.space.strict_yaml import parse_scalar  # here, so that the schema of a space needs no YAML reader
 
-    match = _FORM.fullmatch(text) if len(text) <= _LONGEST else None
+    match = _FORM.fullmatch(text) if len(text) <= 300 else None
     if match is None:
         raise ValueError(f"{_EXPECTED}; found {text[:60]!r}")
     subject, sign, written = match[1], match[2].strip(), match[3]

@@ -1,10 +1,24 @@
-"""How commands print and end: on any terminal or pipe, also one that is gone."""
+"""How commands print and end: lengths of time, bad input, and terminals or pipes that are gone."""
 
+import functools
 import os
 import stat
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+
+from msd_sweeps.catalog.datasets import DataError
+from msd_sweeps.space.errors import InputError, printable
+
+
+def duration(seconds: float) -> str:
+    """A length of time in words, such as `42 s`, `58 min` or `3 h 20 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min"
 
 
 def silence() -> None:
@@ -15,6 +29,20 @@ def silence() -> None:
             if stat.S_ISCHR(os.fstat(stream.fileno()).st_mode):  # isatty() is false for a terminal that is gone
                 os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
+
+
+def refusing_bad_input(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
+    """A command that shows an InputError or DataError as one line, and gives the exit code 2."""
+
+    @functools.wraps(main)
+    def command(arguments: list[str] | None = None) -> int:
+        try:
+            return main(arguments)
+        except (InputError, DataError) as error:
+            print(f"error: {printable(str(error))}", file=sys.stderr)
+            return 2
+
+    return command
 
 
 def run_command(main: Callable[[], int]) -> int:

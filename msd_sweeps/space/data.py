@@ -82,8 +82,22 @@ class Data(Settings):
         return self
 
     def _examined(self) -> Content:
-        """What is in its files. Raises DataError."""
-        return _examine(self.name, self.path, self.image_size)
+        """The sizes of a data set that the user brings, and a fingerprint of its files. Raises DataError."""
+        root = self.path
+        if self.name in TEST_FOLDERS:
+            found = image_folders.find_images(root, TEST_FOLDERS[self.name])
+            facts = Dataset(len(found.classes), self.image_size or 224, len(found.train.paths), len(found.test.paths))
+            is_whole = self.name == "imagenet" and facts._replace(image_size=224) == _IMAGENET
+            mark = IMAGENET if is_whole else found.fingerprint(root)
+        else:
+            facts, mark = tensor_files.measure(root, self.image_size), tensor_files.fingerprint(root)
+        images = facts.train_images + facts.test_images
+        size = images * 3 * facts.image_size**2
+        if size > _LARGEST_RESIDENT_BYTES and self.name != "imagenet":
+            needed = f"{images:,} images of {facts.image_size} px take {size / 2**30:.0f} GiB in memory"
+            hint = "use a smaller image_size, or class folders with name: imagenet, which reads images as it goes"
+            raise DataError(f"{root}: {needed}, where {self.name} keeps them; {hint}")
+        return Content(fingerprint=mark, **facts._asdict())
 
     @property
     def path(self) -> Path:
@@ -130,7 +144,7 @@ class OwnData(Data):
     function: ClassVar[Any] = None
 
     def _examined(self) -> Content:
-        return pkgutil.resolve_name(_OWN_CONTENT)(self)
+        return pkgutil.resolve_name("msd_sweeps.distill.data.own:content")(self)  # which needs torch
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -140,8 +154,6 @@ class OwnData(Data):
 
 DATA: dict[str, type[Data]] = {}
 """The settings of the data sets of one's own by name."""
-_OWN_CONTENT = "msd_sweeps.distill.data.own:content"
-"""What calls a function of one's own and measures the images that it gives."""
 
 
 def data_of(tree: dict[str, Any], where: Where) -> Data:
@@ -152,23 +164,3 @@ def data_of(tree: dict[str, Any], where: Where) -> Data:
 def data_type() -> Any:
     """The union of the built-in data sets and those of one's own."""
     return functools.reduce(operator.or_, DATA.values(), Data)
-
-
-def _examine(name: str, root: Path, image_size: int | None) -> Content:
-    """The sizes of a data set that the user brings, and a fingerprint of its files. Raises DataError."""
-    if name in TEST_FOLDERS:
-        found = image_folders.find_images(root, TEST_FOLDERS[name])
-        facts = Dataset(len(found.classes), image_size or 224, len(found.train.paths), len(found.test.paths))
-        is_whole = name == "imagenet" and facts._replace(image_size=224) == _IMAGENET
-        mark = IMAGENET if is_whole else found.fingerprint(root)
-    else:
-        facts = tensor_files.measure(root, image_size)
-        mark = tensor_files.fingerprint(root)
-    images = facts.train_images + facts.test_images
-    size = images * 3 * facts.image_size**2
-    if size > _LARGEST_RESIDENT_BYTES and name != "imagenet":
-        raise DataError(
-            f"{root}: {images:,} images of {facts.image_size} px take {size / 2**30:.0f} GiB in memory, where {name} "
-            "keeps them; use a smaller image_size, or class folders with name: imagenet, which reads images as it goes"
-        )
-    return Content(fingerprint=mark, **facts._asdict())

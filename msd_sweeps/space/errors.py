@@ -7,10 +7,7 @@ from difflib import SequenceMatcher
 KeyPath = tuple[str | int, ...]
 """The keys and list positions that lead to a value in nested dictionaries and lists."""
 
-_ALIKE = 0.5
 _MOST_LISTED = 30
-
-
 _NO_BLANK = re.compile(r"(?:^|[{,]|- )\s*[A-Za-z_][\w.]*:(?=[^\s:/\\])")
 
 
@@ -37,7 +34,7 @@ def nearest(word: str, known: Iterable[str], only_close: bool = False) -> str:
     names = list(dict.fromkeys(known))
     likeness = {name: _likeness(word.lower(), name.lower()) for name in names}
     best = sorted(names, key=likeness.__getitem__, reverse=True)[:2]
-    close = [name for name in best if likeness[name] >= max(_ALIKE, likeness[best[0]] - 0.15)]
+    close = [name for name in best if likeness[name] >= max(0.5, likeness[best[0]] - 0.15)]
     if close:
         return "did you mean " + " or ".join(f"'{name}'" for name in close) + "?"
     if only_close:

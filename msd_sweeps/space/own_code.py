@@ -164,9 +164,8 @@ def find_named(tree: Any, where: Where, key: KeyPath = ()) -> None:
 @functools.cache
 def load_entry_points() -> None:
     """Register what installed packages offer under `msd_sweeps.methods` and the like. Raises InputError."""
-    decorators: dict[str, Any] = {"methods": method, "networks": network, "datasets": dataset, "metrics": metric}
-    for group, decorate in decorators.items():
-        registry: Any = {"methods": METHODS, "networks": BUILDERS, "datasets": DATA, "metrics": METRICS}[group]
+    registries: dict[str, Any] = {"methods": METHODS, "networks": BUILDERS, "datasets": DATA, "metrics": METRICS}
+    for (group, registry), decorate in zip(registries.items(), (method, network, dataset, metric), strict=True):
         for point in metadata.entry_points(group=f"msd_sweeps.{group}"):
             try:
                 found = point.load()

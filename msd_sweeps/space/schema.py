@@ -9,8 +9,7 @@ from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag, field
 from msd_sweeps.space.conditions import parse_condition
 from msd_sweeps.space.errors import nearest
 from msd_sweeps.space.secrets import holds_user, secrets_in
-from msd_sweeps.space.sections import Bound, Resources, Screening
-from msd_sweeps.space.seeds import Confirm, Race, SeedsOrRace
+from msd_sweeps.space.sections import Bound, Confirm, Race, Resources, Screening, SeedsOrRace
 from msd_sweeps.space.settings import Changes, Count, Seed, Settings
 from msd_sweeps.space.trial import COSTS, Metric, MetricName, metric_type
 

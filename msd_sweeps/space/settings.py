@@ -27,15 +27,6 @@ Scales = Annotated[tuple[Count, ...], Field(min_length=1), AfterValidator(_incre
 """In one order only, so that the same windows have the same trial id."""
 
 
-def _distinct(seeds: list[int]) -> list[int]:
-    for seed in seeds:
-        if seeds.count(seed) > 1:
-            raise ValueError(f"the seed {seed} is repeated; every replicate needs its own")
-    return seeds
-
-
-Seeds = Annotated[list[Seed], Field(min_length=1, max_length=1000), AfterValidator(_distinct)]
-
 Changes = dict[str, JsonValue]
 """Dotted paths of a trial and the values they get."""
 Where = Callable[[KeyPath], str]

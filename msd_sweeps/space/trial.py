@@ -60,24 +60,20 @@ class Recipe(Settings):
     def _check_optimizer(self) -> "Recipe":
         if self.optimizer != "sgd" and (self.momentum != 0.9 or self.nesterov):
             raise ValueError("momentum: momentum and nesterov belong to sgd; leave them out")
-        if isinstance(self.optimizer, dict):
-            check_optimizer(self.optimizer)
+        if not isinstance(self.optimizer, dict):
+            return self
+        path = self.optimizer.get("class")
+        if not isinstance(path, str) or "." not in path:
+            raise ValueError(f"optimizer.class: expected a class such as torch.optim.NAdam, found {path}")
+        try:
+            parameters = inspect.signature(pkgutil.resolve_name(path)).parameters
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
+            raise ValueError(f"optimizer.class: {path} is no class of an optimizer ({error})") from error
+        known = [name for name in parameters if name not in ("params", "lr", "weight_decay")]
+        for name in self.optimizer:
+            if name != "class" and name not in known:
+                raise ValueError(f"optimizer.{name}: {path} has no such argument; {nearest(name, known)}")
         return self
-
-
-def check_optimizer(optimizer: dict[str, Any]) -> None:
-    """Raises ValueError, which begins with the key, for a class that there is not, or arguments that it has not."""
-    path = optimizer.get("class")
-    if not isinstance(path, str) or "." not in path:
-        raise ValueError(f"optimizer.class: expected a class such as torch.optim.NAdam, found {path}")
-    try:
-        kind = pkgutil.resolve_name(path)
-        known = [name for name in inspect.signature(kind).parameters if name not in ("params", "lr", "weight_decay")]
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"optimizer.class: {path} is no class of an optimizer ({error})") from error
-    for name in optimizer:
-        if name != "class" and name not in known:
-            raise ValueError(f"optimizer.{name}: {path} has no such argument; {nearest(name, known)}")
 
 
 class Student(Settings):
@@ -252,8 +248,6 @@ MetricName = Literal["train_loss", "train_top1", "val_loss", "val_top1", "test_l
 Cost = Literal["student_parameters", "student_multiply_adds"]
 """The cost of a student, known without training it."""
 COSTS: tuple[str, ...] = get_args(Cost)
-
-
 METRICS: dict[str, tuple[Any, str]] = {}
 """The metrics of one's own by name: the function, and which direction is better."""
 

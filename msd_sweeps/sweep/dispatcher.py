@@ -22,8 +22,6 @@ from typing import Any
 from msd_sweeps.records.trial_record import EpochResult
 from msd_sweeps.sweep.job import Job, Orders, Round
 
-_SUSPECT_DEATHS = 2
-
 
 class Dispatcher:
     """Runs as one asynchronous Ray actor; Tune's trials call it from one side, the slots' workers from the other.
@@ -241,7 +239,7 @@ class Dispatcher:
             if deaths > self.max_failures and len(left) == 1:
                 self._fail(job, f"its workers died {deaths} times without progress")
                 continue
-            is_new = not job.is_suspect and deaths >= min(_SUSPECT_DEATHS, self.max_failures + 1)
+            is_new = not job.is_suspect and deaths >= min(2, self.max_failures + 1)
             counted = replace(job, deaths=deaths, suspicions=job.suspicions + is_new)
             again.append(replace(counted, attempt=job.attempt + 1, is_suspect=job.is_suspect or is_new))
         self.dropped = {(of_slot, trial) for of_slot, trial in self.dropped if of_slot != slot}

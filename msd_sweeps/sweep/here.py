@@ -25,8 +25,8 @@ def run_here(space: Any, base: Any, **given: Any) -> Loaded:
     known = [name for name in Options.__annotations__ if name not in _NOT_HERE]
     for name in set(given) - set(known):
         raise TypeError(f"msd_sweeps.sweep has no option {name!r}; {nearest(name, known)}")
-    plain = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
-    options = Options(space=_file_or_tree(space), base=_file_or_tree(base), **plain)
+    given |= {"space": space, "base": base}
+    options = Options(**{name: str(value) if isinstance(value, Path) else value for name, value in given.items()})
     options.reports = Path(options.reports)
     options.keep_in(place(str(options.storage)))
     sweep = chosen_sweep(options)
@@ -40,10 +40,6 @@ def run_here(space: Any, base: Any, **given: Any) -> Loaded:
         except Interrupted as error:
             raise KeyboardInterrupt(f"stopped by {error}; the same call goes on") from None
     return load(run.folder)
-
-
-def _file_or_tree(given: Any) -> Any:
-    return str(given) if isinstance(given, Path) else given
 
 
 def _check_reaches_workers() -> None:

@@ -29,7 +29,6 @@ from msd_sweeps.sweep.store_sync import fetch_teacher, keep_teacher
 from msd_sweeps.sweep.worker_groups import WorkerGroups
 
 TEACHERS = "teachers"
-_QUIET_SECONDS = 10.0
 
 
 class Distillation:
@@ -141,14 +140,14 @@ def prepare_teacher(
     """One teacher: from the cache in `storage`, imported from its file, or trained now.
 
     say: shows the user a line. store: the object store, where it is looked for first and kept for the workers. Raises
-    InputError for data or a teacher's file that cannot be used, StoreError.
+    InputError or DataError for a teacher's file or data that cannot be used, StoreError.
     """
     epochs = trial.teacher.recipe.epochs
     last = time.monotonic()
 
     def progress(result: EpochResult) -> None:
         nonlocal last
-        if time.monotonic() - last > _QUIET_SECONDS or result.epoch == epochs:
+        if time.monotonic() - last > 10 or result.epoch == epochs:
             last = time.monotonic()
             loss = result.metrics.get("train_loss", float("nan"))
             say(f"teacher {trial.teacher.model}: epoch {result.epoch} of {epochs}, training loss {loss:.3f}")
@@ -157,10 +156,7 @@ def prepare_teacher(
     kept = None if store is None else store / TEACHERS / local.name
     if kept is not None:
         fetch_teacher(kept, local)
-    try:
-        ready = teacher.prepare(trial, local.parent, choose_device(), progress, kept)
-    except data.DataError as error:
-        raise InputError(str(error)) from error
+    ready = teacher.prepare(trial, local.parent, choose_device(), progress, kept)
     if kept is not None:
         keep_teacher(local, kept)
     on = f"on the test set of {trial.data.name}, {ready.precision}"

@@ -13,12 +13,10 @@ from rich.text import Text
 from msd_sweeps.records.ledger import Record
 from msd_sweeps.records.ranking import best_first, measured
 from msd_sweeps.records.trial_record import EpochResult, TrialRecord, Trials, own_place
+from msd_sweeps.space.console import duration
 from msd_sweeps.space.designs import Sweep
-from msd_sweeps.space.durations import duration
 from msd_sweeps.space.errors import printable
 from msd_sweeps.sweep.time_left import TimeLeft
-
-_HEARTBEAT_SECONDS = 60.0
 
 
 class Progress:
@@ -67,7 +65,7 @@ class Progress:
             if record.get("traceback"):
                 place = own_place(record["traceback"])
                 self.say(f"{place}: " * bool(place) + record["traceback"].strip().splitlines()[-1])
-        elif not self.console.is_terminal and self._clock() - self._last_line > _HEARTBEAT_SECONDS:
+        elif not self.console.is_terminal and self._clock() - self._last_line > 60:  # seconds without a line
             self.say(self.summary())
 
     def printed(self, result: EpochResult) -> None:

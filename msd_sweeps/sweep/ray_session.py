@@ -28,11 +28,8 @@ from msd_sweeps.space.errors import InputError
 from msd_sweeps.sweep import ENVIRONMENT
 from msd_sweeps.sweep.run_state import Interrupted, SweepStopped
 
-_OBJECT_STORE_BYTES = 256 * 2**20
 _STARTS = 4
 _KNOCK_SECONDS = 10.0
-_ROOM_POLL_SECONDS = 2.0
-_SIGNAL_POLL_SECONDS = 0.01
 _LOOK_SECONDS = 3.0
 _REFUSALS = 2
 
@@ -106,7 +103,7 @@ def _start_local(cpus: int, verbose: bool, level: int) -> None:
                     num_cpus=cpus,
                     num_gpus=local_gpus(),
                     include_dashboard=False,
-                    object_store_memory=_OBJECT_STORE_BYTES,
+                    object_store_memory=256 * 2**20,
                     log_to_driver=verbose,
                     logging_level=level,
                 )
@@ -156,7 +153,7 @@ def _shut_down() -> None:
             ending = thread.submit(ray.shutdown)
             while not ending.done():
                 _answer_sigterm(on_sigterm)
-                futures.wait([ending], _SIGNAL_POLL_SECONDS)
+                futures.wait([ending], timeout=0.01)
         ending.result()
     finally:
         _answer_sigterm(on_sigterm)
@@ -193,7 +190,7 @@ def plan_for_cluster(plan: Plan, say: Callable[[str], None]) -> SlotPlan:
                 say(f"no room yet: {error}; waiting {left:.0f} s for nodes to join")
         asked = {"CPU": 1.0} | resources.resources_per_worker
         ray.autoscaler.sdk.request_resources(bundles=[asked] * resources.num_workers)
-        time.sleep(_ROOM_POLL_SECONDS)
+        time.sleep(2.0)
 
 
 class Capacity:

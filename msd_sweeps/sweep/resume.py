@@ -1,7 +1,9 @@
-"""Which sweep the command line means, whether it may go on under its name, and what of it is missing."""
+"""Which sweep the command line means, whether it may go on under its name, and what of it (or its race) is missing."""
 
 import contextlib
+import itertools
 import json
+import math
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -15,20 +17,18 @@ from msd_sweeps.records.ledger import FILE_NAME
 from msd_sweeps.records.ranking import best_first, measured
 from msd_sweeps.records.stored_ledger import StoredLedger
 from msd_sweeps.records.trial_record import TrialRecord, Trials, trials_of
-from msd_sweeps.space.designs import PlannedTrial, Sweep, fresh_seeds
+from msd_sweeps.space.designs import PlannedTrial, Sweep, fresh_seeds, replicates
 from msd_sweeps.space.errors import InputError, nearest
 from msd_sweeps.space.load import checked_name, load
 from msd_sweeps.space.own_code import restore
 from msd_sweeps.space.schema import Space
 from msd_sweeps.space.trial import Trial
 from msd_sweeps.sweep.options import Options
-from msd_sweeps.sweep.racing import raced_trials
 
 _FREE = ("space.resources.", "space.tracking.", "space.report.", "space.keep.")
 """Sections that may change under a name: they decide no number."""
 _LOCATIONS = ("base.data.root", "base.data.loader_workers", "base.teacher.weights", "space.search.time_budget")
 """Single settings that may change: another machine has the same files elsewhere, and other hours to spend."""
-_SEEDS = ("space.seeds", "space.confirm.seeds")
 
 
 def chosen_sweep(options: Options) -> Sweep:
@@ -107,7 +107,7 @@ def continued(sweep: Sweep, launches: list[Launch]) -> Sweep:
     asked = {"space": sweep.space.model_dump(mode="json"), "base": sweep.base.model_dump(mode="json")}
     differences = []
     for key, old, new in _differences(launches[0].model_dump(mode="json", include={"space", "base"}), asked):
-        has_grown = key in _SEEDS and set(new or ()) >= set(old or ())
+        has_grown = key in ("space.seeds", "space.confirm.seeds") and set(new or ()) >= set(old or ())
         has_grown |= key == "space.search.num_samples" and None not in (old, new) and new >= old
         if not (has_grown or key in _LOCATIONS or f"{key}.".startswith(_FREE)):
             differences.append(f"\n  {key}: {json.dumps(old)} there, {json.dumps(new)} here")
@@ -245,6 +245,30 @@ def reported_trials(sweep: Sweep, trials: Trials) -> list[PlannedTrial]:
         planned[winner.trial.id] = winner if same is None else winner._replace(label=f"{winner.label} = {same.label}")
     # Seed by seed: trials that share a stream run side by side.
     return sorted(planned.values(), key=lambda trial: trial.trial.seed)
+
+
+def raced_trials(sweep: Sweep, trials: Trials) -> list[PlannedTrial]:
+    """The trials of a race up to its next look, which is made when every trial before it has ended.
+
+    Every row gets the first seeds, and rows that are undecided at a look get more. It depends on the records alone.
+    """
+    from msd_sweeps.report.comparisons import undecided  # imported late: pandas, which only a race needs here
+
+    looks, name, cells = sweep.space.looks, sweep.space.report.value, list(sweep.cells())
+    planned = {one.trial.id: one for one in replicates(cells, range(looks[0]))}
+    for _, seeds in itertools.pairwise(looks):
+        if not all(one in trials and trials[one].is_final for one in planned):
+            break
+        values: dict[str, dict[int, float]] = {one.label: {} for one in planned.values()}
+        for one in planned.values():
+            reached = trials[one.trial.id].metrics.get(name)
+            if trials[one.trial.id].state == "finished" and reached is not None and math.isfinite(reached):
+                values[one.label][one.trial.seed] = reached
+        open_rows = undecided(sweep, values)
+        if not open_rows:
+            break
+        planned |= {one.trial.id: one for one in replicates(cells, range(seeds)) if one.label in open_rows}
+    return list(planned.values())
 
 
 def is_recorded(planned: PlannedTrial, trials: Trials) -> bool:

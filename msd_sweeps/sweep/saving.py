@@ -13,7 +13,6 @@ from msd_sweeps.distill import checkpoint
 from msd_sweeps.distill.student import State, Student
 from msd_sweeps.records.object_store import Place
 
-UNSAVED_SECONDS = 600.0
 _STORE_SECONDS = 2.0
 """The copy of the ledger in a store is seconds old, and a trial goes on from a checkpoint that the ledger knows."""
 _SHARE = 0.01
@@ -26,7 +25,7 @@ class Saver:
     While an earlier checkpoint is still being written, the next one waits for a later epoch.
     """
 
-    def __init__(self, seconds: float = 0.0, unsaved_seconds: float = UNSAVED_SECONDS):
+    def __init__(self, seconds: float = 0.0, unsaved_seconds: float = 600.0):
         """seconds: between two checkpoints. unsaved_seconds: how long training goes on while a store takes none."""
         self._seconds, self._unsaved_seconds = seconds, unsaved_seconds
         self._thread = ThreadPoolExecutor(1, "checkpoints")

@@ -49,11 +49,7 @@ class Claim:
             )
         with suppress(OSError):  # without it a driver after this one waits for the claim to run out
             self._own.write_text(json.dumps(self._content))
-        self._write()
-
-    def renew(self) -> None:
-        """Show other drivers that this one lives."""
-        self._write()
+        self.renew()
 
     @property
     def holder(self) -> str:
@@ -64,7 +60,8 @@ class Claim:
     def release(self) -> None:
         self._file.unlink(missing_ok=True)
 
-    def _write(self) -> None:
+    def renew(self) -> None:
+        """Show other drivers that this one lives."""
         self._file.write_bytes(json.dumps({**self._content, "seen": round(time.time(), 1)}).encode())
 
 

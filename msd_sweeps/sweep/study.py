@@ -7,7 +7,7 @@ is for optuna-dashboard, and nothing is asked of it.
 import json
 import math
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,14 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from msd_sweeps.records.ranking import values_of
-from msd_sweeps.records.trial_record import TrialRecord
+from msd_sweeps.records.trial_record import TrialRecord, Trials
 from msd_sweeps.space.combinations import Conditions, Values
 from msd_sweeps.space.designs import PlannedTrial, Sweep
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.levels import on_step, steps_of
 from msd_sweeps.space.schema import Choices, Parameter, Search, Space
 from msd_sweeps.space.trial import Trial
+from msd_sweeps.sweep.resume import every_search_trial, of_each_search, still_to_sample
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -206,28 +207,53 @@ class Study:
         return json.loads(value) if self._is_list(name) else on_step(self.space.parameters[name], value)
 
 
-def new_sample(
-    study: Study,
-    sweep: Sweep,
-    searched: Sequence[TrialRecord],
-    trials: Collection[str],
-    every: Mapping[str, PlannedTrial],
-) -> PlannedTrial | None:
-    """A new trial of a search: a known point or one from the sampler; None when nothing is left.
+class Searches:
+    """The searches of a sweep. All that they ask for follows from the records of the trials."""
 
-    sweep: one of `Sweep.searches`. searched: its trials so far. trials: the ids of all trials. Where the sampler only
-    repeats what was tried, the trial is drawn at random, or taken from `every`, all that the search can reach if they
-    are few.
-    """
-    for planned in sweep.first_trials:
-        if planned.trial.id not in trials:
-            return planned
-    for attempt in range(2 * _MOST_REPEATS):
-        values = study.ask(searched, attempt, at_random=attempt >= _MOST_REPEATS)
-        try:
-            planned = sweep.search_trial(values)
-        except InputError:  # between bounds that were checked
-            continue
-        if planned.trial.id not in trials:
-            return planned
-    return next((planned for name, planned in every.items() if name not in trials), None)
+    def __init__(self, sweep: Sweep, trials: Trials, journal: Path):
+        """journal: written anew, for optuna-dashboard."""
+        self._sweep, self._trials, self._every = sweep, trials, every_search_trial(sweep)
+        self.studies = studies(sweep, journal)
+        """By their names in `Sweep.searches`."""
+        for of_one in of_each_search(sweep, trials).values():
+            for trial in of_one:
+                self.show(trial)
+
+    def show(self, trial: TrialRecord) -> None:
+        """Add a trial to the journal, if it has ended."""
+        if trial.is_final:
+            self.studies[self._sweep.search_of(trial.values)].show(trial)
+
+    def left(self) -> dict[str, int]:
+        """How many trials each search has yet to ask for, without those that have none."""
+        left = still_to_sample(self._sweep, self._trials, self._every)
+        return {name: count for name, count in left.items() if count}
+
+    def sample(self, left: dict[str, int]) -> PlannedTrial | None:
+        """A new trial of the search that has most to ask for, so that all go on alike; None where no search has one."""
+        of_each = of_each_search(self._sweep, self._trials)
+        for name in sorted(left, key=lambda name: -left[name]):
+            planned = self._sample_of(name, of_each[name])
+            if planned is not None:
+                return planned
+        return None
+
+    def _sample_of(self, name: str, searched: Sequence[TrialRecord]) -> PlannedTrial | None:
+        """A new trial of a search: a known point or one from the sampler; None when nothing is left. searched: so far.
+
+        Where the sampler only repeats what was tried, the trial is drawn at random, or taken from all that the search
+        can reach if they are few.
+        """
+        search = self._sweep.searches[name]
+        for planned in search.first_trials:
+            if planned.trial.id not in self._trials:
+                return planned
+        for attempt in range(2 * _MOST_REPEATS):
+            values = self.studies[name].ask(searched, attempt, at_random=attempt >= _MOST_REPEATS)
+            try:
+                planned = search.search_trial(values)
+            except InputError:  # between bounds that were checked
+                continue
+            if planned.trial.id not in self._trials:
+                return planned
+        return next((planned for one, planned in (self._every[name] or {}).items() if one not in self._trials), None)

@@ -21,7 +21,7 @@ from msd_sweeps.sweep.resume import is_recorded, last_round, of_each_search, rep
 from msd_sweeps.sweep.reuse import FinishedTrials
 from msd_sweeps.sweep.run_state import JOURNAL, SAME_FAILURES, Run, common_failure
 from msd_sweeps.sweep.rungs import losers, rungs
-from msd_sweeps.sweep.searches import Searches
+from msd_sweeps.sweep.study import Searches
 
 
 class Pause(enum.Enum):

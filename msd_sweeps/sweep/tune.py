@@ -29,7 +29,6 @@ from msd_sweeps.sweep.trial_queue import Pause, TrialQueue
 from msd_sweeps.sweep.worker_groups import WorkerGroups
 
 _CLOSE_SECONDS = 20.0
-_POLL_SECONDS = 30.0
 
 
 def run_trials(run: Run, queue: TrialQueue, trainer: Distillation, plan: SlotPlan) -> None:
@@ -197,7 +196,7 @@ class _TrialActor(tune.Trainable):
         submission = self.config["trial"], self.config["submission"]
         result = None
         while result is None:
-            result = ray.get(self._dispatcher.next_result.remote(*submission, _POLL_SECONDS))
+            result = ray.get(self._dispatcher.next_result.remote(*submission, 30.0))
         # The metrics stand at the top level, where schedulers look for them. Tune keeps statistics of every number that
         # it finds in a dictionary; it does not look into the result itself.
         return {**result.metrics, "epoch": result.epoch, "result": result, "done": result.state != "running"}

@@ -14,8 +14,6 @@ from msd_sweeps.plan.slots import SlotPlan
 from msd_sweeps.sweep.worker import serve
 
 _CLOSE_SECONDS = 0.5
-_MOST_WORKER_DEATHS = 100
-"""Without any progress of the slot."""
 _NODE_DIED = "because its node has died"
 """How Ray says that a process ended with its node."""
 
@@ -81,7 +79,7 @@ class WorkerGroups:
             run_config=ray.train.RunConfig(
                 name=f"slot-{slot}",
                 storage_path=str(self._folder.resolve()),
-                failure_config=ray.train.FailureConfig(max_failures=_MOST_WORKER_DEATHS),
+                failure_config=ray.train.FailureConfig(max_failures=100),  # without any progress of the slot
                 callbacks=callbacks,
             ),
         )

@@ -3,7 +3,7 @@
 import pytest
 
 from msd_sweeps.plan.plan import Plan
-from msd_sweeps.space.durations import duration
+from msd_sweeps.space.console import duration
 from msd_sweeps.space.load import load
 
 

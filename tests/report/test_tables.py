@@ -235,7 +235,8 @@ def test_the_latex_table_compiles_whatever_the_names(tmp_path):
     without = {name: {"method.scales": [1], "method.sample_weight": 0.1 * i} for i, name in enumerate(HOSTILE)}
     compiled(tmp_path, make_sweep("leave_one_out", without=without, seeds=[0, 1]))
     document = (
-        "\\documentclass{article}\\usepackage[T1]{fontenc}\\usepackage{booktabs}\\usepackage[paperwidth=60in]{geometry}"
+        "\\documentclass{article}\\usepackage[T1]{fontenc}\\usepackage{booktabs,threeparttable}"
+        "\\usepackage[paperwidth=60in]{geometry}"
         "\\begin{document}\\input{report/table.tex}\\end{document}"
     )
     (tmp_path / "paper.tex").write_text(document)

@@ -7,7 +7,7 @@ import pytest
 
 from msd_sweeps.records.trial_record import TrialRecord
 from msd_sweeps.space.designs import Sweep
-from msd_sweeps.sweep.racing import raced_trials
+from msd_sweeps.sweep.resume import raced_trials
 from tests.synthetic_ledger import make_sweep
 
 METHODS = ("none", "kd", "crd", "at", "pkt", "sp", "dkd", "dist")

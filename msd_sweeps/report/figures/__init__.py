@@ -5,13 +5,13 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from msd_sweeps.report.figures import cells, levels, screening, trials
+from msd_sweeps.report.figures import cells, levels, trials
 from msd_sweeps.report.figures.style import Plot, rendered, style
 from msd_sweeps.report.formats import csv_bytes, rounded_frame
 from msd_sweeps.report.results import Results
 
 FIGURES: tuple[Callable[[Results], Iterator[Plot]], ...] = (
-    screening.effects,
+    cells.effects,
     cells.differences,
     cells.ranks,
     cells.seeds,

@@ -1,4 +1,4 @@
-"""Cells: their differences, every seed behind every mean, and results against what they cost."""
+"""Cells: their differences and effects, every seed behind every mean, and results against what they cost."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 import msd_sweeps.report.figures.style as style
 from msd_sweeps.records.ranking import best_first
+from msd_sweeps.report import screening
 from msd_sweeps.report.beside import over_tasks
 from msd_sweeps.report.cells import metric_title
 from msd_sweeps.report.figures.style import Look, Plot, cell_looks
@@ -70,6 +71,35 @@ def differences(results: Results) -> Iterator[Plot]:
         return figure
 
     yield Plot("effects", title, caption, numbers, draw)
+
+
+def effects(results: Results) -> Iterator[Plot]:
+    """The effects of a screening design with their intervals, the largest on top."""
+    if results.design != "screening":
+        return
+    frame, notes = screening.effects(results.frames.sweep, results.cells, results.family)
+    frame = frame.reindex(frame["difference"].abs().sort_values(ascending=False, kind="stable").index)
+    frame = frame.rename(columns={"difference": "value"}).reset_index(drop=True)
+    if frame.empty:
+        return
+    caption = "Every effect, the largest on top; intervals hold together at 95 %. An interaction names the first of "
+    caption += " ".join(["those that are aliased.", *notes])
+    draw = partial(_draw_effects, x=results.value.difference_title)
+    yield Plot("screening", "What each choice does", caption, frame, draw)
+
+
+def _draw_effects(frame: pd.DataFrame, x: str) -> Figure:
+    shown = frame.head(style.MOST_ROWS)
+    names = [
+        f"{row.effect}: {row.change}" if row.change else row.effect.partition(" = ")[0] + " …" * (" = " in row.effect)
+        for row in shown.itertuples()
+    ]
+    drawn, axis = style.rows_figure(names, x)
+    axis.axvline(0, color="black", linewidth=0.8)
+    for place, row in enumerate(shown.itertuples(index=False)):
+        style.mean_with_interval(axis, "x", place, row)
+    axis.margins(x=0.08)
+    return drawn
 
 
 def seed_frame(groups: Mapping[str, Mapping[int, float]], group: str) -> pd.DataFrame:
