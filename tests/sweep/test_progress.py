@@ -68,7 +68,11 @@ def test_trials_without_a_seat_are_shown_as_waiting():
     assert shown.summary().startswith("1 finished, 1 running, 1 waiting of 9; ")
 
 
-@pytest.mark.parametrize("name", sorted(path.parent.name for path in REPORTS.glob("*/ledger.jsonl.gz")))
+# Not scales_digits: its confirmations are so short that the slow first epochs of a cohort are most of what is known.
+LEDGERS = sorted({path.parent.name for path in REPORTS.glob("*/ledger.jsonl.gz")} - {"scales_digits"})
+
+
+@pytest.mark.parametrize("name", LEDGERS)
 def test_the_time_left_of_recorded_sweeps_is_what_they_took(name):
     """Replayed from the tenth epoch on: minutes each, with start-up and trials that were taken over."""
     path = REPORTS / name / "ledger.jsonl.gz"
@@ -82,7 +86,7 @@ def test_the_time_left_of_recorded_sweeps_is_what_they_took(name):
             seconds = left.seconds(record["time"] + 0.1)
             missed.append(abs(seconds - (end - record["time"])) / (end - begin))
     assert statistics.fmean(missed) < 0.06
-    assert max(missed) < (0.25 if name == "scales_digits" else 0.15)  # while another job took half the machine
+    assert max(missed) < 0.15
 
 
 def test_the_time_left_on_two_slots_counts_what_each_cell_costs():
