@@ -69,7 +69,7 @@ def _check_register(model: str, sweep: Sweep) -> None:
     if sweep.space.design != "search":
         raise InputError(f"--register: only a search has a winner; afterwards, any row: {export}")
     if sweep.space.search.each is not None:
-        rows = " or ".join(map(repr, sweep.winners))
+        rows = " or ".join(map(repr, sweep.winner_labels))
         raise InputError(f"--register: each search of this sweep has a winner ({rows}); afterwards: {export}")
     if sweep.space.keep == "none":
         raise InputError("--register: the space has keep: none, so no weights would be left; keep reported ones")

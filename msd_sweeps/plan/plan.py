@@ -97,7 +97,7 @@ class Plan:
         searches = f"{len(self.sweep.searches)} searches x " if search.each else ""
         return (
             f"{self.trials} = {searches}{search.num_samples} search samples ({search.sampler}{stopping}) + "
-            f"{len(self.sweep.winners) + len(confirm.baselines)} cells ({names}) x {len(confirm.seeds)} seeds"
+            f"{len(self.sweep.winner_labels) + len(confirm.baselines)} cells ({names}) x {len(confirm.seeds)} seeds"
         )
 
     def _why(self, slots: SlotPlan) -> str:

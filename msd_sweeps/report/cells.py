@@ -142,7 +142,7 @@ def _planned(sweep: Sweep) -> dict[str, Cell]:
             cell.planned = (cell.planned or 0) + 1
     except InputError:  # files that the space names are not on this machine
         return {}
-    return cells | {label: Cell(label, planned=len(sweep.space.confirm.seeds)) for label in sweep.winners}
+    return cells | {label: Cell(label, planned=len(sweep.space.confirm.seeds)) for label in sweep.winner_labels}
 
 
 def _completed(cells: list[Cell], planned: Mapping[str, Cell]) -> list[Cell]:

@@ -186,5 +186,5 @@ def _about_search(results: Results) -> list[str]:
     scores = [f"{row['label']} {row['search_score']:.2f}" for row in results.confirmation.to_dict("records")]
     chosen = f", by {name} on held-out images ({unit.rstrip(')')}): {_joined(scores)}" if scores else ""
     count = len(results.frames.sweep.searches)
-    chose = "The search chose" if count == 1 else f"{count} searches chose"
+    chose = "The search chose" if count == 1 else f"The {count} searches chose"
     return [f"{chose} among {tried} configurations{chosen}."]

@@ -267,7 +267,7 @@ def _baseline_problems(sweep: Sweep, cells: Iterable[PlannedTrial]) -> Problems:
     if baseline is None or "baseline" not in space.report.model_fields_set:
         return
     if space.design == "search":
-        known = [*space.confirm.baselines, *sweep.winners]
+        known = [*space.confirm.baselines, *sweep.winner_labels]
     else:
         known = [cell.label for cell in (*cells, *sweep.fixed_trials)]
     if baseline.casefold() not in map(str.casefold, known):

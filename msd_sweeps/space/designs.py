@@ -129,7 +129,7 @@ class Sweep:
     def search_of(self, values: Values) -> str:
         """The one of `searches` that a trial with these values belongs to."""
         each = self.space.search.each
-        return "" if each is None else _text(values[each])
+        return "" if each is None else _text(values.get(each))  # absent where the level is null
 
     @functools.cached_property
     def first_trials(self) -> tuple[PlannedTrial, ...]:
@@ -180,7 +180,7 @@ class Sweep:
         return replicates(cells, self.space.confirm.seeds)
 
     @functools.cached_property
-    def winners(self) -> tuple[str, ...]:
+    def winner_labels(self) -> tuple[str, ...]:
         """The rows of the winners that a search will have."""
         if self.space.design != "search":
             return ()
@@ -194,7 +194,7 @@ class Sweep:
     @property
     def confirmed_count(self) -> int:
         """How many trials the confirmation of the winners will take."""
-        return len(self.winners) * len(self.space.confirm.seeds)
+        return len(self.winner_labels) * len(self.space.confirm.seeds)
 
 
 def winner(rank: int, search: str) -> str:
@@ -262,7 +262,7 @@ def comparisons_planned(sweep: Sweep) -> int:
     space = sweep.space
     labels = list(dict.fromkeys(planned.label for planned in sweep.fixed_trials))
     if space.design == "search":
-        return len(compared_rows(sweep, [*labels, *sweep.winners]))
+        return len(compared_rows(sweep, [*labels, *sweep.winner_labels]))
     count = len(compared_rows(sweep, labels))
     if space.design == "screening":
         return count + sweep.layout.effects

@@ -232,8 +232,8 @@ class TrialQueue:
         if self.sweep.space.scheduler.type != "asha":
             return done
         arrived = [trial for trial in arrived if trial.phase == "search" and not trial.has_every_epoch]
-        for of_one in of_each_search(self.sweep, self.trials).values():
-            of_search = [trial for trial in arrived if any(trial is one for one in of_one)]
+        for name, of_one in of_each_search(self.sweep, self.trials).items():
+            of_search = [trial for trial in arrived if self.sweep.search_of(trial.values) == name]
             done += [(trial, "stopped", "by asha") for trial in losers(self.sweep.space, of_one, of_search)]
         return done
 

@@ -22,6 +22,7 @@ from tests.sweep.life import (
     SAME_AS_BASELINE,
     SEARCH,
     SMALL,
+    WEIGHT,
     Life,
     finish_with_kd_first,
     make,
@@ -63,6 +64,15 @@ def test_a_choice_of_few_configurations_does_not_hold_up_the_search_of_another(t
     life = Life(make(EACH | {"parameters": EACH["parameters"] | {"method.kd_weight": few}}), tmp_path)
     names = [trial.config["method"]["name"] for trial in life.run() if trial.phase == "search"]
     assert sorted(names) == ["kd"] * 2 + ["msd"] * 4
+    life.check_done()
+
+
+def test_null_is_a_choice_that_is_searched_like_others(tmp_path):
+    weights = {"choices": [None, [1.0, 2.0, 4.0]]}
+    parameters = {"method.scale_weights": weights, "method.sample_weight": WEIGHT}
+    search = EACH["search"] | {"each": "method.scale_weights"}
+    life = Life(make(EACH | {"parameters": parameters, "search": search}), tmp_path)
+    assert {trial.label for trial in life.run()} == {"", "winner 1 of null", "winner 1 of [1.0, 2.0, 4.0]"}
     life.check_done()
 
 
