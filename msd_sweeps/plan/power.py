@@ -4,7 +4,8 @@ import math
 from functools import cache
 from statistics import NormalDist
 
-from msd_sweeps.space.designs import Sweep, comparisons_planned
+from msd_sweeps.space.compared import comparisons_planned
+from msd_sweeps.space.designs import Sweep
 
 POWER = 0.8
 ERROR = 0.04

@@ -10,7 +10,8 @@ import pandas as pd
 
 from msd_sweeps.report.cells import Cell, Value, short_path, value_text
 from msd_sweeps.report.stats import Difference, Family, estimates
-from msd_sweeps.space.designs import LEFT_OUT, MOST_INTERACTIONS, Sweep, Values, changes_of, compared_rows
+from msd_sweeps.space.compared import MOST_INTERACTIONS, compared_rows
+from msd_sweeps.space.designs import LEFT_OUT, Sweep, Values, changes_of
 from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.schema import Choices
 from msd_sweeps.space.trial import changed

@@ -11,7 +11,8 @@ from msd_sweeps.report.comparisons import BETTER, UNDECIDED, WORSE
 from msd_sweeps.report.formats import capital, short
 from msd_sweeps.report.results import Results
 from msd_sweeps.report.tables import Row, difference_text
-from msd_sweeps.space.designs import REFERENCES, Sweep
+from msd_sweeps.space.compared import REFERENCES
+from msd_sweeps.space.designs import Sweep
 
 MOST_NAMED = 6
 """Rows of one kind that a sentence names; the table has them all."""

@@ -1,9 +1,8 @@
-"""How a space becomes trials: designs, the choices of a sampler, conditions; and which rows a page will compare."""
+"""How a space becomes trials: designs are laid out, and the choices of a sampler are applied."""
 
 import contextlib
 import functools
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -16,10 +15,6 @@ from msd_sweeps.space.screening import Layout, lay_out
 from msd_sweeps.space.settings import Changes
 from msd_sweeps.space.trial import Trial, changed
 
-REFERENCES = {"leave_one_out": "full", "one_at_a_time": "base"}
-"""The row with which a design compares its other rows."""
-MOST_INTERACTIONS = 16
-"""Interactions of two factors beyond which a page does not test them: each would widen every interval."""
 LEFT_OUT = "left out"
 """The factor of a leave_one_out design; its level is the part that is left out."""
 
@@ -243,31 +238,3 @@ def changes_of(space: Space, values: Values) -> Changes:
 def cell_label(values: Values) -> str:
     """The label of the cell that has these values."""
     return ", ".join(f"{name.rsplit('.', 1)[-1]}={_text(value)}" for name, value in values.items())
-
-
-def compared_rows(sweep: Sweep, labels: list[str]) -> list[tuple[str, str]]:
-    """The rows that a page compares: each with the baseline, and where a design has a reference, its rows with that."""
-    names = {label: [label, *label.split(" = ")] for label in labels}
-    also = set(sweep.space.also)
-    pairs = []
-    for reference in (sweep.space.report.baseline, REFERENCES.get(sweep.space.design)):
-        own = next((label for label in labels if reference in names[label]), None)
-        others = labels if reference == sweep.space.report.baseline else [one for one in labels if one not in also]
-        pairs += [(label, own) for label in others if own is not None and label != own]
-    return list({frozenset(pair): pair for pair in pairs}.values())
-
-
-def comparisons_planned(sweep: Sweep) -> int:
-    """How many comparisons the page will make: of rows, and of the levels of several factors with each other."""
-    space = sweep.space
-    labels = list(dict.fromkeys(planned.label for planned in sweep.fixed_trials))
-    if space.design == "search":
-        return len(compared_rows(sweep, [*labels, *sweep.winner_labels]))
-    count = len(compared_rows(sweep, labels))
-    if space.design == "screening":
-        return count + sweep.layout.effects
-    more = [len(levels_of(parameter)) - 1 for parameter in space.parameters.values()]
-    if space.design == "grid" and (len(more) > 1 or not count):
-        count += sum(more)
-        count += math.prod(more) if len(more) == 2 and math.prod(more) <= MOST_INTERACTIONS else 0
-    return count

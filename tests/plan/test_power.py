@@ -12,7 +12,7 @@ from msd_sweeps.records.trial_record import trials_of
 from msd_sweeps.report import stats
 from msd_sweeps.report.frames import read
 from msd_sweeps.report.results import results_of
-from msd_sweeps.space.designs import comparisons_planned
+from msd_sweeps.space.compared import comparisons_planned
 from msd_sweeps.space.load import load
 from tests.synthetic_ledger import Recipe, make_sweep, records, write
 
