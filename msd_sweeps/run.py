@@ -40,7 +40,7 @@ def _run(options: Options, trainer: "Distillation | None") -> int:
     if options.store is not None:
         options.store.size()  # a store that does not answer is told before anything starts
     if options.sync_mlflow:
-        from msd_sweeps.sweep.launch import sync_mlflow
+        from msd_sweeps.sweep.publish import sync_mlflow
 
         return sync_mlflow(options)
     sweep = chosen_sweep(options)
