@@ -142,6 +142,8 @@ def read(path: Path, damaged: Counter[str] | None = None) -> Iterator[Record]:
             raise LayoutError(f"{path}: no ledger: none of its lines is a record; move it away")
     except FileNotFoundError as error:
         raise LedgerError(f"{path}: no ledger here; is the name of the sweep right?") from error
+    except IsADirectoryError as error:
+        raise LayoutError(f"{path}: no ledger but a folder; move it away") from error
     except (OSError, EOFError, zlib.error) as error:
         raise LedgerError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 

@@ -156,7 +156,13 @@ def prepare_teacher(
     kept = None if store is None else store / TEACHERS / local.name
     if kept is not None:
         fetch_teacher(kept, local)
-    ready = teacher.prepare(trial, local.parent, choose_device(), progress, kept)
+    try:
+        ready = teacher.prepare(trial, local.parent, choose_device(), progress, kept)
+    except StoreError:
+        raise
+    except OSError as error:
+        reason = f"{error.filename or local}: {error.strerror or error}"
+        raise InputError(f"{reason}; the teacher {local} cannot be read or written; mend that, or delete it") from error
     if kept is not None:
         keep_teacher(local, kept)
     on = f"on the test set of {trial.data.name}, {ready.precision}"

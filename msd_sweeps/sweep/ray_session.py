@@ -87,7 +87,8 @@ def session(address: str | None, cpus: int | None, verbose: bool, again: str = "
 
 
 def _start_local(cpus: int, verbose: bool, level: int) -> None:
-    """Start a Ray of this machine, again where a busy machine has kept it from coming up within Ray's half minute."""
+    """Start a Ray of this machine, again where it has not come up within Ray's half minute: a busy machine keeps it
+    from that, and so does the end of one of its processes."""
     try:
         check_folder(Path.home() / ".ray", "HOME")
     except InputError:  # as in a container with another user: then the token is in no file
@@ -109,7 +110,8 @@ def _start_local(cpus: int, verbose: bool, level: int) -> None:
                 )
             return
         except Exception as error:
-            if type(error) is not Exception:  # Ray raises a bare Exception for this alone
+            # Ray raises a bare Exception for its raylet alone.
+            if type(error) is not Exception and "Failed to start GCS" not in str(error):
                 raise
             ray.shutdown()
             if not more_starts:

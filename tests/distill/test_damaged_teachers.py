@@ -12,7 +12,9 @@ import torch
 
 from msd_sweeps.distill import models, teacher
 from msd_sweeps.distill.teacher import TeacherError
+from msd_sweeps.space.errors import InputError
 from msd_sweeps.space.load import load_base
+from msd_sweeps.sweep.prepare import prepare_teacher
 
 
 class Hostile:
@@ -98,6 +100,14 @@ def test_a_cached_teacher_that_was_altered_is_not_used(damage, tmp_path):
     made.weights.write_bytes(content)
     with pytest.raises(TeacherError, match=r"damaged \(its checksum does not match\); delete .* to remake it"):
         prepared(tmp_path / "teacher.pt", tmp_path / "cache")
+
+
+def test_a_folder_in_place_of_a_cached_teacher_is_told(tmp_path):
+    weights = prepare_teacher(trial(whole(tmp_path / "teacher.pt")), tmp_path, print).weights
+    weights.unlink()
+    weights.mkdir()
+    with pytest.raises(InputError, match=r"weights\.safetensors: Is a directory; the teacher .*; mend that, or delete"):
+        prepare_teacher(trial(tmp_path / "teacher.pt"), tmp_path, print)
 
 
 @pytest.mark.parametrize("card", [b"", b'{"key": "x', b"[1]", b'{"key": 3}', b"\xff\xfe"])

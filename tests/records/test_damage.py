@@ -110,6 +110,8 @@ def test_a_file_that_is_no_ledger_is_refused(tmp_path):
         path.write_bytes(content)
         with pytest.raises(LayoutError, match="no ledger: none of its lines is a record"):
             list(ledger.read(path))
+    with pytest.raises(LayoutError, match="no ledger but a folder; move it away"):
+        list(ledger.read(tmp_path))
     for begun in (b"", b'{"cr', b'{"crc":"12345678","event":"st'):  # of a driver that was killed at once
         path.write_bytes(begun)
         assert list(ledger.read(path)) == []

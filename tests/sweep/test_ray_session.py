@@ -141,6 +141,23 @@ def test_without_a_home_the_token_stays_in_the_environment_and_a_long_tmpdir_is_
     monkeypatch.delenv("RAY_AUTH_TOKEN")
 
 
+def test_ray_is_started_again_where_its_head_died_while_it_started(monkeypatch):
+    starts = []
+
+    def init(**options):
+        starts.append(options)
+        if len(starts) < 3:
+            raise RuntimeError("Failed to start GCS.  Last 0 lines of error files:")
+
+    monkeypatch.setattr(ray_session.ray, "init", init)
+    ray_session._start_local(1, False, 0)
+    assert len(starts) == 3
+    monkeypatch.setattr(ray_session.ray, "init", lambda **options: starts.append(options) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        ray_session._start_local(1, False, 0)
+    assert len(starts) == 4
+
+
 def test_ray_starts_no_workers_through_uv_and_colours_no_log():
     assert ray_session.ray._private.ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV is False
     assert os.environ["RAY_COLOR_PREFIX"] == "0"
