@@ -87,20 +87,23 @@ def test_a_trial_that_fails_is_told_everywhere_and_the_others_go_on(tmp_path):
 
 @pytest.mark.chaos
 def test_three_first_trials_that_fail_alike_stop_the_sweep(tmp_path):
-    made = place(tmp_path, faults=[["method.name", "msd", "failed"]])
-    run = made.run("s", "--space", "grid.yaml", *SMALL)
+    made = place(tmp_path, seconds=0.7, faults=[["method.name", "msd", "failed"]])
+    run = made.run("s", "--space", "grid.yaml", "--num-cpus", "1", "--set", "resources.pack=1")
     assert run.code == 1, run.out
     assert "the first 3 trials failed in the same way" in run.out
     assert "RuntimeError: invented trouble" in run.out
     assert "--resume --name s" in run.out
+    events = [record["event"] for record in records(run)]
+    third = [place for place, event in enumerate(events) if event == "end"][2]
+    assert "start" not in events[third:]  # those that were training may fail meanwhile
     states = [trial.state for trial in run.trials.values()]
-    assert states.count("failed") == 3
+    assert 3 <= (failed := states.count("failed")) < 6
     assert set(states) <= {"failed", "interrupted"}
     assert records(run)[-1]["outcome"] == "failed"
     with_faults(made)
     again = made.run("s", "--resume", "--num-cpus", "1")
-    assert again.code == 0, again.out
-    assert sorted(trial.state for trial in again.trials.values()) == ["failed"] * 3 + ["finished"] * 3
+    assert again.code == int(failed > 3), again.out  # more than half
+    assert sorted(trial.state for trial in again.trials.values()) == ["failed"] * failed + ["finished"] * (6 - failed)
 
 
 @pytest.mark.chaos
