@@ -115,7 +115,7 @@ def _search_facts(space: Space) -> list[tuple[str, str]]:
         facts.append(("Several metrics", f"{modes}; the search looks for their Pareto front"))
         best = "of the Pareto front the best by the first metric, at most"
     rule = f"asha, grace period {scheduler.grace_period}, reduction factor {scheduler.reduction_factor}"
-    confirmed = f"{best} {confirm.top_k}, seeds {confirm.seeds}, on all images that may be trained on"
+    confirmed = f"{best} {confirm.top_k}{each}, seeds {confirm.seeds}, on all images that may be trained on"
     own = {label: changes for label, changes in confirm.baselines.items() if changes.get("method") != {"name": "none"}}
     if own:
         tuned = f"each winner is one of {counted(search.num_samples, 'configuration')}, "
