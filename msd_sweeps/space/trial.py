@@ -45,8 +45,8 @@ class Recipe(Settings):
     """Random crop after zero padding by so many pixels; 0 for none."""
     flip: bool = True
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """auto: bfloat16 where the processor has it natively. A trial has the word replaced by what it means on the machine
-    that plans it, so that its id and every node have the same."""
+    """auto: bfloat16 where the processor has it natively and fast. A trial has the word replaced by what it means on
+    the machine that plans it, so that its id and every node have the same."""
     optimizer: Literal["sgd", "adamw"] | dict[str, JsonValue] = "sgd"
     """adamw: with torch's betas. Another by its class, with its arguments: {class: torch.optim.NAdam, betas: [...]}."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0

@@ -1,5 +1,6 @@
 """What `auto` means is decided once, and a machine that cannot do it says so."""
 
+from pathlib import Path
 from unittest.mock import MagicMock
 
 import pytest
@@ -50,14 +51,20 @@ def test_a_processor_without_bfloat16_is_named(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("flags", "precision"),
-    [("fma avx512_bf16 sse", "bfloat16"), ("amx_bf16", "bfloat16"), ("avx512f bf16", "float32"), (None, "float32")],
+    ("maker", "flags", "precision"),
+    [
+        ("AuthenticAMD", "fma avx512_bf16 sse", "bfloat16"),
+        ("GenuineIntel", "fma avx512_bf16 sse", "float32"),
+        ("GenuineIntel", "avx512_bf16 amx_bf16", "bfloat16"),
+        ("AuthenticAMD", "avx512f bf16", "float32"),
+        ("", None, "float32"),
+    ],
 )
-def test_the_flags_of_the_processor_decide(tmp_path, monkeypatch, flags, precision):
+def test_maker_and_flags_of_the_processor_decide(tmp_path, monkeypatch, maker, flags, precision):
     monkeypatch.setattr(processor, "_gpu_generations", list)
     file = tmp_path / "cpuinfo"
     if flags:
-        file.write_text(f"model name\t: one\nflags\t\t: {flags}\n")
+        file.write_text(f"vendor_id\t: {maker}\nmodel name\t: one\nflags\t\t: {flags}\n")
     assert processor.native_precision.__wrapped__(file) == precision
 
 
@@ -70,7 +77,8 @@ def test_every_gpu_has_to_have_it(tmp_path, monkeypatch, generations, precision)
 def test_this_processor_is_judged_as_torch_judges_it(monkeypatch):
     monkeypatch.setattr(processor, "_gpu_generations", list)
     capabilities = torch.cpu.get_capabilities()
-    native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+    is_intel = "GenuineIntel" in Path("/proc/cpuinfo").read_text()
+    native = capabilities.get("amx_bf16") or (capabilities.get("avx512_bf16") and not is_intel)
     assert processor.native_precision.__wrapped__() == ("bfloat16" if native else "float32")
 
 
