@@ -217,7 +217,7 @@ def test_a_place_that_takes_no_file_is_named(tmp_path):
     with pytest.raises(LedgerError, match=r"cannot be written: "):
         Ledger(tmp_path / "file" / "ledger.jsonl")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(LedgerError, match=r"folder: cannot be read"):
+    with pytest.raises(LedgerError, match=r"folder: no ledger but a folder"):
         list(ledger.read(tmp_path / "folder"))
     with pytest.raises(LedgerError, match="no ledger here; is the name of the sweep right"):
         list(ledger.read(tmp_path / "absent"))
