@@ -98,14 +98,16 @@ def _registered(trial: TrialRecord, ledger: Path, out: Path, model: str) -> str:
 
     Raises InputError, OSError for a store that does not take it.
     """
+    header, storage = header_of(ledger), ledger.parent.parent
+    uri = mlflow_publish.uri_of(header, storage)
     try:
-        writer = mlflow_publish.writer_of(header_of(ledger), ledger.parent.parent)
+        writer = mlflow_publish.writer_of(header, storage)
         mlflow_publish.send_student(writer, trial, kept.folder_of(trial, ledger))
         return mlflow_publish.register(writer, trial, model, out)
     except InputError:
         raise
     except Exception as error:  # stores and networks raise errors of all kinds
-        raise OSError(f"{out} is written, but MLflow has not taken it: {reason_of(error, '')}") from error
+        raise OSError(f"{out} is written, but MLflow has not taken it: {reason_of(error, uri)}") from error
 
 
 if __name__ == "__main__":

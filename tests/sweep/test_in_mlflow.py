@@ -79,6 +79,21 @@ def test_what_cannot_be_registered_is_refused_in_the_plan(there, arguments, says
     assert says in capsys.readouterr().err
 
 
+def test_a_student_that_mlflow_does_not_take_is_written_and_no_secret_is_told(there, tmp_path, monkeypatch, capsys):
+    uri, out = "http://me:hunter2@localhost:9", tmp_path / "kd.pt"
+
+    def refuse(*_):
+        raise RuntimeError(f"nothing answers at {uri}")
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setattr("msd_sweeps.records.mlflow_publish.Writer", refuse)
+    assert export.main(["toy", "--row", "kd", "--format", "torch", "--out", str(out), "--register", "best"]) == 1
+    told = capsys.readouterr().err
+    assert out.exists()
+    assert "is written, but MLflow has not taken it: RuntimeError: nothing answers at http://localhost:9" in told
+    assert "hunter2" not in told
+
+
 def test_every_record_names_the_one_sweep(there):
     run, _, runs = there
     (begun,) = {json.loads(line)["id"] for line in (run.folder / "ledger.jsonl").open() if '"event":"sweep"' in line}
