@@ -9,6 +9,7 @@ from typing import Any
 ENVIRONMENT = {
     "GOMP_SPINCOUNT": "10000",  # as in distill/, for the workers of a cluster
     "RAY_AUTH_MODE": "token",  # said aloud, so that local sessions and clusters agree
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # a late thread of an ended sweep would start another Ray
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run` Ray would start its workers through uv, which hangs
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",

@@ -104,6 +104,19 @@ with session(None, 1, False):
 """
 
 
+_LATE = """
+from msd_sweeps.sweep.ray_session import session
+import ray
+
+with session(None, 1, False):
+    made = ray.put(1)
+try:
+    ray.get(made)
+except Exception as error:
+    print(type(error).__name__, ray.is_initialized())
+"""
+
+
 _GCS_ENDS = """
 import time
 from msd_sweeps.sweep.ray_session import session
@@ -175,6 +188,11 @@ def test_a_signal_to_the_process_group_leaves_ray_to_the_driver(tmp_path):
     command = [sys.executable, "-c", _SIGTERM_TO_THE_GROUP]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, start_new_session=True, timeout=200)
     assert (done.returncode, done.stdout) == (0, "42 1\n"), done.stderr[-500:]
+
+
+def test_who_uses_ray_after_its_end_does_not_start_another(tmp_path):
+    done = subprocess.run([sys.executable, "-c", _LATE], cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert done.stdout.split()[1:] == ["False"], done.stdout + done.stderr[-500:]
 
 
 def test_the_end_of_rays_head_is_told_with_the_command_to_go_on(tmp_path):
