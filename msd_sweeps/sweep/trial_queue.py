@@ -217,6 +217,9 @@ class TrialQueue:
                 if result.state == "interrupted":  # its workers cannot go on, and no others could
                     self.trouble = self.trouble or result.reason
                 self.end(result.trial, result.state, result.reason, result.traceback)
+        if again := [one for one in learned if one.attempt > self.trials[one.trial].attempts]:
+            trials = "1 trial" if len(again) == 1 else f"{len(again)} trials"
+            self.run.say(f"workers have died; {trials} of theirs went on in slot {again[0].slot}")
         self._round += bool(learned)
         for more, result in zip(reversed(range(len(learned))), learned, strict=True):
             self._record_epoch(self.trials[result.trial], replace(result, round=self._round, more=more))

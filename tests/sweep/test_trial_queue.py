@@ -188,9 +188,12 @@ def test_what_was_interrupted_comes_first_with_its_epochs_and_next_attempt(tmp_p
 def test_workers_that_died_in_between_make_a_new_attempt(tmp_path):
     life = Life(make(GRID), tmp_path)
     trial = life.next()
+    said: list[str] = []
+    life.queue.run.say = said.append
     life.epoch(trial)
     life.epoch(trial, attempt=3)
     assert trial.attempts == 3
+    assert said == ["workers have died; 1 trial of theirs went on in slot 0"]
     assert [record["attempt"] for record in life.records if record["event"] == "start"] == [1, 3]
     assert len(trial.epochs) == 2
 
