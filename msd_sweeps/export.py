@@ -9,6 +9,7 @@ from pathlib import Path
 from msd_sweeps.records import kept, mlflow_publish
 from msd_sweeps.records.header import header_of
 from msd_sweeps.records.ledger import LedgerError, read
+from msd_sweeps.records.mlflow_store import choose_uri
 from msd_sweeps.records.mlflow_sync import reason_of
 from msd_sweeps.records.object_store import StoreError, StorePath, place, working_folder
 from msd_sweeps.records.trial_record import TrialRecord, trials_of
@@ -99,7 +100,7 @@ def _registered(trial: TrialRecord, ledger: Path, out: Path, model: str) -> str:
     Raises InputError, OSError for a store that does not take it.
     """
     header, storage = header_of(ledger), ledger.parent.parent
-    uri = mlflow_publish.uri_of(header, storage)
+    uri = choose_uri(storage, header.launch.space.tracking.uri)
     try:
         writer = mlflow_publish.writer_of(header, storage)
         mlflow_publish.send_student(writer, trial, kept.folder_of(trial, ledger))

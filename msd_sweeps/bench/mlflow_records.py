@@ -1,6 +1,6 @@
 """Time MLflow on SQLite, records one by one against batches: `python -m msd_sweeps.bench.mlflow_records`.
 
-The records of ten trials are written to one store in both ways, in turns, each time into runs of their own.
+The records of ten trials are written in both ways, in turns, each round into a new store: one that grows slows down.
 """
 
 import argparse
@@ -62,10 +62,11 @@ def main(arguments: list[str] | None = None) -> int:
     ways = {"one by one": 1, "in batches": len(records)}
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as folder:
-        seconds_of(Path(folder), records[:1], "first", 1)  # makes the database
         for turn in range(options.rounds):
-            for number, (way, batch) in enumerate(ways.items()):
-                seconds[way].append(seconds_of(Path(folder), records, f"{turn}{number}", batch))
+            (storage := Path(folder, str(turn))).mkdir()
+            seconds_of(storage, records[:1], "first", 1)  # makes the database
+            for way, batch in ways.items():
+                seconds[way].append(seconds_of(storage, records, way, batch))
     rows = []
     for way, taken in seconds.items():
         low, middle, high = (1e3 * of(taken) / len(records) for of in (min, statistics.median, max))

@@ -13,8 +13,7 @@ _AMPERE = 8
 def native_precision(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """bfloat16 where the GPUs, or where there are none the CPU, have it natively and fast; else float32.
 
-    A processor of Intel's whose AMX is absent or hidden has instructions for bfloat16, and is slower with them (a step
-    took 1.3 times as long as in float32 with `python -m msd_sweeps.bench.steps --base cifar100_resnet56_resnet20`).
+    Intel's without AMX are slower with it: a step took 1.3 times as long (`python -m msd_sweeps.bench.steps`).
     """
     majors = _gpu_generations()
     if majors:

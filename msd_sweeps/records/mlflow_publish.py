@@ -27,15 +27,10 @@ def checked_model(name: str) -> str:
     raise InputError(f"--register {name!r}: expected a name for the model registry, without / : and quotes")
 
 
-def uri_of(header: Header, storage: Path) -> str:
-    """The store that has the runs of a sweep. Raises InputError."""
-    return choose_uri(storage, (header.launches[-1].space.tracking if header.launches else Tracking()).uri)
-
-
 def writer_of(header: Header, storage: Path) -> Writer:
     """A writer to the store that has the runs of a sweep. Raises InputError, and what MLflow raises."""
     tracking = header.launches[-1].space.tracking if header.launches else Tracking()
-    uri, name = uri_of(header, storage), header.path.parent.name
+    uri, name = choose_uri(storage, tracking.uri), header.path.parent.name
     check_file(uri)
     return Writer(uri, tracking.experiment, name, header.id or name, artifacts_of(uri, storage))
 

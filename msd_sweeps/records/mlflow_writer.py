@@ -35,7 +35,7 @@ _GROWING = ("seeds", "confirm.seeds", "search.num_samples", "search.time_budget"
 class _Run:
     """What the store holds of a trial, and what is about to be sent."""
 
-    id: str
+    id: str  # empty until the run is created, which is when it is first sent
     epoch: int = 0
     state: str = ""
     has_params: bool = False
@@ -47,6 +47,8 @@ class _Run:
     """
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    begun: tuple[str, int] = ("", 0)
+    """Of a run that is to be created: its name, and the time of its start in milliseconds since 1970."""
     status: tuple[str, int | None] | None = None
     """The new status of the run and the time of its end, in milliseconds since 1970."""
 
@@ -92,7 +94,9 @@ class Writer:
             page = self.client.search_runs([self.experiment], filter_string=query, page_token=token or None)
             for run in page:
                 tags, metrics = run.data.tags, run.data.metrics
-                found = _Run(run.info.run_id, int(metrics.get("epoch", 0)), tags.get("msd.state", ""))
+                # One that was created with the tags of its end runs until its status is set.
+                state = "" if run.info.status == "RUNNING" else tags.get("msd.state", "")
+                found = _Run(run.info.run_id, int(metrics.get("epoch", 0)), state)
                 found.has_params = bool(run.data.params)
                 if "msd.trial" in tags:
                     self.runs[tags["msd.trial"]] = found
@@ -142,9 +146,13 @@ class Writer:
                 self._end(record, run)
 
     def _send(self, run: _Run) -> None:
-        """Send what has gathered of a run, the tags that mean that it has ended after its status."""
+        """Send what has gathered of a run. Its status comes before the rest, and counts: see `_find_runs`."""
         from mlflow.entities import Metric, Param, RunTag
 
+        if not run.id:
+            name, start = run.begun
+            created = self.client.create_run(self.experiment, start_time=start, tags=run.tags, run_name=name)
+            run.id, run.tags = created.info.run_id, {}
         if run.status is not None:
             status, end = run.status
             if end is None:
@@ -186,8 +194,7 @@ class Writer:
             if record.get("source"):
                 tags["msd.source"] = record["source"]
             name, stamp = f"{record['label'] or record['phase']} {record['number']}", int(record["time"] * 1000)
-            created = self.client.create_run(self.experiment, start_time=stamp, tags=tags, run_name=name)
-            run = self.runs[record["trial"]] = _Run(created.info.run_id)
+            run = self.runs[record["trial"]] = _Run("", begun=(name, stamp), tags=tags)
         elif record["attempt"] > 1 and run.state in _UNFINISHED:
             run.status = ("RUNNING", None)
             run.tags["msd.attempts"] = str(record["attempt"])

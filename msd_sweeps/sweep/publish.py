@@ -57,7 +57,7 @@ def sync_mlflow(options: Options) -> int:
         history = list(read(path))
         header = header_of(path, history)
         tracking = header.launches[-1].space.tracking if header.launches else Tracking()
-        uri = mlflow_publish.uri_of(header, options.storage)
+        uri = choose_uri(options.storage, tracking.uri)
         check_file(uri)
         mirror = Mirror(uri, tracking.experiment, options.name, path.parent, len(history), header.id, print)
         unsent = mirror.close(timeout=60.0, while_it_takes=True)

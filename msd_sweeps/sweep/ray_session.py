@@ -87,8 +87,7 @@ def session(address: str | None, cpus: int | None, verbose: bool, again: str = "
 
 
 def _start_local(cpus: int, verbose: bool, level: int) -> None:
-    """Start a Ray of this machine, again where it has not come up within Ray's half minute: a busy machine keeps it
-    from that, and so does the end of one of its processes."""
+    """Start a Ray of this machine, again where it does not come up in Ray's half minute or a process of its dies."""
     try:
         check_folder(Path.home() / ".ray", "HOME")
     except InputError:  # as in a container with another user: then the token is in no file

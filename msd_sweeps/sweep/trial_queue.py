@@ -218,8 +218,7 @@ class TrialQueue:
                     self.trouble = self.trouble or result.reason
                 self.end(result.trial, result.state, result.reason, result.traceback)
         if again := [one for one in learned if one.attempt > self.trials[one.trial].attempts]:
-            trials = "1 trial" if len(again) == 1 else f"{len(again)} trials"
-            self.run.say(f"workers have died; {trials} of theirs went on in slot {again[0].slot}")
+            self.run.say(f"workers have died; {len(again)} of their trials went on in slot {again[0].slot}")
         self._round += bool(learned)
         for more, result in zip(reversed(range(len(learned))), learned, strict=True):
             self._record_epoch(self.trials[result.trial], replace(result, round=self._round, more=more))

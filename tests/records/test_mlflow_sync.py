@@ -4,6 +4,7 @@ import json
 import random
 import threading
 import time
+from functools import partial, partialmethod
 from pathlib import Path
 
 import pytest
@@ -283,14 +284,14 @@ def test_a_store_that_answers_slowly_holds_nobody_up_and_is_waited_for_while_it_
 
 def test_one_record_that_is_refused_does_not_hold_up_the_others(folder, name, monkeypatch):
     refusal = RestException({"error_code": "INVALID_PARAMETER_VALUE", "message": "too long"})
-    inner = MlflowClient.log_batch
 
-    def picky(self, run_id, metrics=(), params=(), tags=()):
-        if any(tag.key == "msd.reason" for tag in tags):
+    def picky(inner, *arguments, **options):
+        if "msd.reason" in f"{arguments} {options}":
             raise refusal
-        return inner(self, run_id, metrics, params, tags)
+        return inner(*arguments, **options)
 
-    monkeypatch.setattr(MlflowClient, "log_batch", picky)
+    for method in ("log_batch", "create_run"):
+        monkeypatch.setattr(MlflowClient, method, partialmethod(partial(picky, getattr(MlflowClient, method))))
     records = [sweep(), start("a"), end("a", "failed"), start("b"), epoch("b", 1), close()]
     assert send(folder, name, records) == 1
     assert {run.data.tags.get("msd.trial") for run in runs_of(folder, name)} == {None, "a", "b"}

@@ -193,7 +193,7 @@ def test_workers_that_died_in_between_make_a_new_attempt(tmp_path):
     life.epoch(trial)
     life.epoch(trial, attempt=3)
     assert trial.attempts == 3
-    assert said == ["workers have died; 1 trial of theirs went on in slot 0"]
+    assert said == ["workers have died; 1 of their trials went on in slot 0"]
     assert [record["attempt"] for record in life.records if record["event"] == "start"] == [1, 3]
     assert len(trial.epochs) == 2
 
