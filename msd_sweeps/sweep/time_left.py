@@ -32,8 +32,10 @@ class TimeLeft:
         self._costs: Counter[str] = Counter()
         self._epochs: Counter[str] = Counter()
         """Costs and number of the epochs of this launch, by cell, method, phase, and of all."""
-        self._slots: defaultdict[int, deque[list[float]]] = defaultdict(lambda: deque(maxlen=_ROUNDS))
-        """Of each slot the latest rounds: number, when it was recorded, and cost."""
+        self._slots: defaultdict[int, deque[tuple[float, float]]] = defaultdict(lambda: deque(maxlen=_ROUNDS))
+        """Of each slot the latest whole rounds: when it was recorded, and cost."""
+        self._begun: Counter[int] = Counter()
+        """Of each slot the cost of the records of a round that is not whole yet."""
         self._newest = self._seconds = 0.0
         """When the last epoch was recorded; the sum of the students' shares of the time of their slots."""
 
@@ -49,11 +51,9 @@ class TimeLeft:
             self._epochs[kind] += 1
         self._newest = record["time"]
         self._seconds += record["seconds"]
-        rounds = self._slots[record["slot"]]
-        if rounds and rounds[-1][0] == record["round"]:
-            rounds[-1][1:] = [self._newest, rounds[-1][2] + cost]
-        else:
-            rounds.append([record["round"], self._newest, cost])
+        self._begun[record["slot"]] += cost
+        if not record["more"]:
+            self._slots[record["slot"]].append((self._newest, self._begun.pop(record["slot"])))
 
     def seconds(self, now: float) -> float | None:
         """The seconds that are left, now in seconds since 1970; None before the first epoch."""
@@ -61,11 +61,11 @@ class TimeLeft:
             return None
         slots, paces = 0, []
         for rounds in map(list, list(self._slots.values())):
-            took, silent = rounds[-1][1] - rounds[0][1], self._newest - rounds[-1][1]
+            took, silent = rounds[-1][0] - rounds[0][0], self._newest - rounds[-1][0]
             if len(rounds) == 1 or silent * (len(rounds) - 1) <= _SILENT_ROUNDS * took:
                 slots += 1
-                paces += [sum(cost for _, _, cost in rounds[1:]) / took] if took else []
-        pace = statistics.fmean(paces or [self._costs[""] / (self._seconds or 1.0)]) * slots
+                paces += [sum(cost for _, cost in rounds[1:]) / took] if took else []
+        pace = statistics.fmean(paces or [self._costs[""] / (self._seconds or 1.0)]) * max(1, slots)
         return max(0.0, sum(self._left()) / (pace or 1.0) - (now - self._newest))
 
     def _left(self) -> Iterator[float]:

@@ -109,9 +109,9 @@ def test_the_time_left_on_two_slots_counts_what_each_cell_costs():
     while rounds:
         now, slot, epoch, pack = rounds.pop(rounds.index(min(rounds, key=lambda one: one[0])))
         seconds = sum(costs[one.cell] for one in pack) / 2
-        for one in pack:
+        for more, one in reversed(list(enumerate(pack))):
             metrics, number = {"alone_seconds": costs[one.cell]}, len(told) + 1
-            record = {"event": "epoch", "trial": one.id, "attempt": 1, "epoch": epoch, "round": number, "more": 0}
+            record = {"event": "epoch", "trial": one.id, "attempt": 1, "epoch": epoch, "round": number, "more": more}
             record |= {"slot": slot, "seconds": seconds / 4, "metrics": metrics, "time": now}
             trials.apply(record)
             left.update(record)
@@ -128,10 +128,36 @@ def test_the_time_left_on_two_slots_counts_what_each_cell_costs():
     assert left.seconds(now) == 0
 
 
+def test_the_time_left_holds_while_the_students_of_a_pack_are_recorded():
+    """With one of six recorded, the pack looked six times as slow: three hours were shown as eighteen."""
+    sweep, trials = load("ablation", settings=["seeds=[0]"]), Trials()
+    left, pack = TimeLeft(sweep, trials), [one.trial for one in sweep.fixed_trials[:6]]
+    who = {"label": "", "phase": "design", "number": 0, "levels": [], "search_trial": "", "more": 0, "seed": 0}
+    for one in pack:
+        config = one.model_dump(mode="json")
+        trials.apply({"event": "start", "trial": one.id, "cell": one.cell, "config": config, "attempt": 1, **who})
+    epochs = len(sweep.fixed_trials) * sweep.base.recipe.epochs
+    for number in (1, 2, 3):
+        for more, one in reversed(list(enumerate(pack))):
+            record = {"event": "epoch", "trial": one.id, "attempt": 1, "epoch": number, "round": number, "more": more}
+            record |= {"slot": 0, "seconds": 1.0, "metrics": {}, "time": 6.0 * number}
+            trials.apply(record)
+            left.update(record)
+            assert left.seconds(6.0 * number) == pytest.approx(epochs - 6 * number + more)
+
+
 def test_epochs_that_take_no_time_break_nothing():
     trial = finished(sweep := load("scales", settings=[*MODELS, "scheduler.type=none"]), "resnet8", 50.0)
     left = TimeLeft(sweep, Trials({trial.trial: trial}))
     for number in (1, 2):
-        record = {"event": "epoch", "trial": trial.trial, "round": number, "slot": 0, "seconds": 0.0, "metrics": {}}
+        record = {
+            "event": "epoch",
+            "trial": trial.trial,
+            "round": number,
+            "more": 0,
+            "slot": 0,
+            "seconds": 0.0,
+            "metrics": {},
+        }
         left.update(record | {"time": 1.0})
         assert left.seconds(1.0) == 0
