@@ -68,7 +68,8 @@ def record_step_seconds(storage: Path, trials: Iterable[TrialRecord], start_seco
     """
     measured: dict[str, list[float]] = {}
     for trial in trials:
-        times = [time for epoch in trial.epochs if (time := epoch.metrics.get("step_seconds"))]
+        epochs = [] if trial.source else trial.epochs  # what was taken over may have been trained elsewhere
+        times = [time for epoch in epochs if (time := epoch.metrics.get("step_seconds"))]
         measured.setdefault(_timing_key(trial.configuration), []).extend(times)
     medians = {key: statistics.median(times) for key, times in measured.items() if times}
     _keep(storage, medians | ({_START_UP: start_seconds} if start_seconds else {}))

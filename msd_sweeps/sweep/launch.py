@@ -41,9 +41,7 @@ def run_sweep(plan: Plan, options: Options, signals: Signals, trainer: "Distilla
         if not run.is_complete:
             from msd_sweeps.sweep.prepare import Distillation  # imported late: a complete sweep needs no torch
 
-            start_seconds = _train(run, replace(plan, sweep=run.sweep), trainer or Distillation())
-            trained = [trial for trial in run.trials.values() if not trial.source]
-            record_step_seconds(options.storage, trained, start_seconds)
+            _train(run, replace(plan, sweep=run.sweep), trainer or Distillation())
             record_spread(options.storage, run.sweep.base, run.sweep.space.report.value, run.trials.values())
     return run
 
@@ -102,11 +100,8 @@ def _finish_copy(sync: StoreSync, again: str) -> None:
         print(f"error: {sync.trouble}{'' if sync.taken else hint}", file=sys.stderr)
 
 
-def _train(run: Run, plan: Plan, trainer: "Distillation") -> float | None:
-    """Record the launch, train what no other sweep has finished, and record how the launch ended.
-
-    Gives the seconds from the start of Ray to the end of the first epoch; None where none was trained.
-    """
+def _train(run: Run, plan: Plan, trainer: "Distillation") -> None:
+    """Record the launch, train what no other sweep has finished, and record how the launch ended."""
     # Imported late: a complete sweep needs no Ray.
     from msd_sweeps.sweep.ray_session import plan_for_cluster, session
     from msd_sweeps.sweep.reuse import FinishedTrials
@@ -125,6 +120,8 @@ def _train(run: Run, plan: Plan, trainer: "Distillation") -> float | None:
         for entry in (this_launch(run.sweep, trainer.device, run.id), *entries):
             run.record(entry.event, **entry.record())
         reuse = None if options.fresh else FinishedTrials(options.storage, run.sweep.name, options.store)
+        if known := run.trials.values():
+            run.say(f"goes on: {sum(one.is_final for one in known)} of {plan.trials} trials have ended")
         outcome, told, ready = "failed", "", time.time()
         try:
             queue = TrialQueue(run, trainer.inputs, reuse)
@@ -151,7 +148,8 @@ def _train(run: Run, plan: Plan, trainer: "Distillation") -> float | None:
                 run.say(reuse.left_out)
             trained = len(run.started) - run.copied - unfinished
             run.say(f"{trained} trial{'s' * (trained != 1)} trained{copied} in {duration(close.seconds)}")
-    return run.first_trained and run.first_trained - ready
+            start_seconds = run.first_trained and run.first_trained - ready
+            record_step_seconds(options.storage, run.trials.values(), start_seconds)
 
 
 def finish(run: Run) -> int:
