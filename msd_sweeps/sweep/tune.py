@@ -76,7 +76,7 @@ def run_trials(run: Run, queue: TrialQueue, trainer: Distillation, plan: SlotPla
             raise SweepStopped(f"Ray cannot go on: {str(error).strip().splitlines()[0]}") from error
         finally:  # as when the ledger cannot be written: a thread that is still inside Ray takes the process with it
             with suppress(RayError):  # the dispatcher may be gone
-                slots.close(_CLOSE_SECONDS)
+                slots.close(5.0 if driver.why_ending else _CLOSE_SECONDS)  # an epoch in the middle is lost anyway
             run.signals.are_held = False
     if driver.trouble:
         raise SweepStopped(driver.trouble)
