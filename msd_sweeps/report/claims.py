@@ -51,6 +51,7 @@ _ABOUT: dict[str, tuple[Any, str]] = {
     "unit": (_TEXT, "Of a difference."),
     "more_is_better": ("boolean", ""),
     "baseline": (["string", "null"], "The row that the others are compared with."),
+    "best": ("array", "Labels of the rows that no other row is shown to beat; empty without a baseline."),
     "comparisons": ("integer", "How many intervals of differences hold together at 95 %."),
     "ended": ("integer", "Trials that have ended."),
     "planned": ("integer", "Trials that the space asks for; no answer holds before all of them have ended."),
@@ -82,6 +83,7 @@ def claims(results: Results, told: Mapping[str, str], beside: Mapping[str, pd.Da
         "unit": value.unit,
         "more_is_better": value.sign > 0,
         "baseline": results.baseline.label if results.baseline else None,
+        "best": results.best,
         "comparisons": results.family.size,
         **progress_of(frames, results.cells)._asdict(),
     }

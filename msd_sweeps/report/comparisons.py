@@ -85,6 +85,27 @@ def undecided(sweep: Sweep, values: Mapping[str, Mapping[int, float]]) -> set[st
     return {label for pair, decided in zip(rows, decisions, strict=True) if decided == UNDECIDED for label in pair}
 
 
+def may_be_best(rows: Mapping[str, Mapping[int, float]], table: pd.DataFrame, family: Family, sign: int) -> list[str]:
+    """The rows that no other row is shown to beat: the best is among them (subset selection, Gupta 1965; Hsu 1981).
+
+    rows: values by seed of the compared rows and of the baseline; table: label and decision, by the family's intervals.
+    Two rows are compared with each other only where both are shown to differ from the baseline. Where that is so, their
+    comparisons with it had no error to spend, and all pairs share it (a gatekeeper: Dmitrienko and Tamhane 2007). In a
+    race that holds for the first look alone, as later looks pass on what is left.
+    """
+    decided = table[table["decision"].isin([BETTER, WORSE])]
+    size = family.size * (max(2, len(rows)) - 2) / 2 * family.looks[-1] / family.looks[0]
+    pairwise = family._replace(size=math.ceil(size), still_open=())
+    beaten = {*decided["label"][decided["decision"] == WORSE]}
+    if BETTER in [*decided["decision"]]:
+        beaten |= {*rows} - {*table["label"][table["decision"] != ""]}
+    for label in decided["label"]:
+        pairs = [(rows[other], rows[label]) for other in decided["label"] if other != label]
+        if any(decision(found, sign) == BETTER for found in pairwise.differences(estimates(pairs))):
+            beaten.add(label)
+    return [label for label in rows if label not in beaten]
+
+
 @dataclass(frozen=True)
 class Factor:
     """One parameter of a design with what was measured at its levels."""

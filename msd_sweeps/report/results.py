@@ -44,6 +44,8 @@ class Results:
     """What the intervals of the result table and of the effects hold over, together."""
     confirmation: pd.DataFrame
     """Search score against confirmed score, a row a winner."""
+    best: list[str]
+    """Labels of the rows among which the best one is; empty without a baseline."""
 
     @functools.cached_property
     def importances(self) -> pd.DataFrame:
@@ -80,10 +82,13 @@ def results_of(frames: Frames) -> Results:
         frame.insert(place, name, column)
     table = rounded_frame(frame).astype({"planned": "Int64"}).assign(device=frames.device)
     effects = rounded_frame(effects.assign(**comparisons.difference_columns(of_effects, *told)))
+    measured = {cell.label: cell.values for cell in cells if baseline and cell.values}
+    told_apart = table.loc[table["label"].isin(measured.keys() - {baseline and baseline.label}), ["label", "decision"]]
+    best = comparisons.may_be_best(measured, told_apart, family, value.sign)
     names = ["label", "search_score", "n", "mean", "low", "high"]
     curse = table.loc[table["search_score"].notna() & (table["n"] > 0), names].reset_index(drop=True)
     curse = curse.assign(drop=curse["search_score"] - curse["mean"])
-    return Results(frames, value, cells, baseline, rows, table, factors, effects, repeats, family, curse)
+    return Results(frames, value, cells, baseline, rows, table, factors, effects, repeats, family, curse, best)
 
 
 def _against(baseline: Cell | None, factors: list[comparisons.Factor]) -> list[comparisons.Factor]:

@@ -48,7 +48,7 @@ def verdict(results: Results) -> str:
         return " ".join([*sentences, screening.answer(results)])
     if len(results.effects) and not results.effects_are_rows:
         sentences += _about_effects(results)
-    sentences += _about_rows(results, measured)
+    sentences += [*_about_best(results, measured), *_about_rows(results, measured)]
     if results.design == "search":
         sentences += _about_search(results)
     return " ".join(sentences)
@@ -128,6 +128,14 @@ def _rest(groups: dict[str, list[Row]], is_more: bool, reference: str) -> list[s
         else:
             parts.append(f"{len(rows)} with one seed cannot be judged")
     return parts
+
+
+def _about_best(results: Results, measured: pd.DataFrame) -> list[str]:
+    """Which row is best, where that leaves out at least half of the rows of a grid or search."""
+    names = [_name(results, cell) for cell in results.cells if cell.label in results.best]
+    if results.design not in ("grid", "search") or not 0 < 2 * len(names) <= len(measured):
+        return []
+    return [f"Best of {len(measured)} rows: {'one of ' * (len(names) > 1)}{_joined(names)}."]
 
 
 def _about_rows(results: Results, measured: pd.DataFrame) -> list[str]:

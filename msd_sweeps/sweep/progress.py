@@ -65,7 +65,7 @@ class Progress:
             if record.get("traceback"):
                 place = own_place(record["traceback"])
                 self.say(f"{place}: " * bool(place) + record["traceback"].strip().splitlines()[-1])
-        elif not self.console.is_terminal and self._clock() - self._last_line > 60:  # seconds without a line
+        elif not (self.console.is_terminal or record.get("more")) and self._clock() - self._last_line > 60:  # seconds
             self.say(self.summary())
 
     def printed(self, result: EpochResult) -> None:

@@ -101,7 +101,16 @@ def claims(results: Results) -> dict[str, bool]:
     """What a page claims, place by place."""
     words = verdict(results)
     table, effects = result_table(results), effects_table(results)
-    phrases = ("beat", "fall behind", "falls behind", "makes the result", "make the result", "it better", "largest")
+    phrases = (
+        "Best of",
+        "beat",
+        "fall behind",
+        "falls behind",
+        "makes the result",
+        "make the result",
+        "it better",
+        "largest",
+    )
     decided = [*results.table["decision"], *results.effects["decision"]]
     low = [*results.table["difference_low"], *results.effects["difference_low"]]
     high = [*results.table["difference_high"], *results.effects["difference_high"]]

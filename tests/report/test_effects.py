@@ -129,3 +129,21 @@ def test_the_scales_are_answered_in_the_first_sentence(tmp_path):
     results = measured(tmp_path, load("scales_grid"), Recipe(score=score, spread=0.1, epochs=1))
     assert verdict(results).startswith("No row is shown to beat scales=[1]; [4] (−")
     assert (results.effects["reference"] == "[1]").all()
+
+
+@pytest.mark.parametrize(
+    ("gains", "answer"),
+    [
+        ({"[4]": 3.0, "[2]": 2.0, "[1, 2]": 1.5, "[1, 2, 4]": 1.0}, "Best of 6 rows: [4]. [4] (+"),
+        ({"[4]": 3.0, "[2]": 3.0, "[1, 2]": 1.5, "[1, 2, 4]": 1.0}, "Best of 6 rows: one of [2] and [4]. "),
+        ({"[4]": -3.0, "[2]": -2.0, "[1, 2]": -1.5, "[1, 2, 4]": -1.0}, "Best of 6 rows: [1]. No row is shown to beat"),
+        ({}, "No row is shown to beat"),  # five of six rows may be the best: that says nothing
+    ],
+)
+def test_the_best_rows_come_first_where_few_may_be_it(tmp_path, gains, answer):
+    def score(config):
+        method = config["method"]
+        return 50.0 + (gains.get(str(method["scales"]), 0.0) if method["name"] == "msd" else -3.0)
+
+    results = measured(tmp_path, load("cifar100_scales"), Recipe(score=score, spread=0.1, epochs=1))
+    assert verdict(results).startswith(answer)

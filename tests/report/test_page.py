@@ -253,8 +253,8 @@ def test_every_row_of_a_comparison_is_named(tmp_path):
     changes = {"parameters": {"method": {"choices": methods}}, "also": {}, "report": {"baseline": "method=kd"}}
     results = results_in(tmp_path, "grid", recipe, **changes)
     assert re.fullmatch(
-        r"Crd \(\+1[^()]* points [^()]*\) and msd \(\+[^()]*\) beat method=kd; none \(−[^()]*\) falls behind "
-        "method=kd; n = 5.",
+        r"Best of 4 rows: crd\. Crd \(\+1[^()]* points [^()]*\) and msd \(\+[^()]*\) beat method=kd; "
+        r"none \(−[^()]*\) falls behind method=kd; n = 5\.",
         verdict(results),
     )
     # With one factor the effects are the rows' own differences, so they are counted and shown once.

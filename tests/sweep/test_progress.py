@@ -146,6 +146,23 @@ def test_the_time_left_holds_while_the_students_of_a_pack_are_recorded():
             assert left.seconds(6.0 * number) == pytest.approx(epochs - 6 * number + more)
 
 
+def test_a_line_is_printed_when_the_whole_pack_is_recorded(capsys):
+    """At the first of six students an epoch of the pack would still be counted as left."""
+    sweep, trials = load("ablation", settings=["seeds=[0]"]), Trials()
+    pack = [one.trial for one in sweep.fixed_trials[:6]]
+    shown = Progress(sweep, trials, 6, clock=lambda: max([0.0, *(70.0 * len(one.epochs) for one in trials.values())]))
+    who = {"label": "", "phase": "design", "number": 0, "levels": [], "search_trial": "", "more": 0, "seed": 0}
+    for one in pack:
+        config = one.model_dump(mode="json")
+        trials.apply({"event": "start", "trial": one.id, "cell": one.cell, "config": config, "attempt": 1, **who})
+    for number in (1, 2):
+        for more, one in reversed(list(enumerate(pack))):
+            record = {"event": "epoch", "trial": one.id, "attempt": 1, "epoch": number, "round": number, "more": more}
+            trials.apply(record | {"slot": 0, "seconds": 11.0, "metrics": {}, "time": 70.0 * number})
+            shown.update(record | {"slot": 0, "seconds": 11.0, "metrics": {}, "time": 70.0 * number})
+            assert len(capsys.readouterr().out.splitlines()) == (more == 0)
+
+
 def test_epochs_that_take_no_time_break_nothing():
     trial = finished(sweep := load("scales", settings=[*MODELS, "scheduler.type=none"]), "resnet8", 50.0)
     left = TimeLeft(sweep, Trials({trial.trial: trial}))
