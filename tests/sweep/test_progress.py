@@ -69,7 +69,8 @@ def test_trials_without_a_seat_are_shown_as_waiting():
 
 
 # Not scales_digits: its confirmations are so short that the slow first epochs of a cohort are most of what is known.
-LEDGERS = sorted({path.parent.name for path in REPORTS.glob("*/ledger.jsonl.gz")} - {"scales_digits"})
+# Not those on CIFAR-100: they were interrupted, and between two launches nothing ran.
+LEDGERS = sorted({path.parent.name for path in REPORTS.glob("*_digits/ledger.jsonl.gz")} - {"scales_digits"})
 
 
 @pytest.mark.parametrize("name", LEDGERS)
