@@ -123,12 +123,15 @@ class Plan:
         size = 4 * NETWORKS[largest_trial(self.sweep).student.model].parameters / 1e6
         return f"of {kept} students are kept, at most about {kept * size:.1f} MB (keep: {keep})"
 
+    def training_seconds(self, slots: SlotPlan | None, done: int = 0) -> float:
+        """Seconds of training, less `done` epochs of students; NaN where no step of this pair has been timed here."""
+        epochs, steps = self.trials * self.sweep.base.recipe.epochs - done, self.sweep.base.steps_per_epoch
+        return epochs * steps * (self.step_seconds or math.nan) / (slots.slots if slots else 1)
+
     def _time(self, slots: SlotPlan | None) -> str:
         if self.step_seconds is None:
             return "unknown: no step of this pair has been timed here yet (--estimate times some)"
-        base = self.sweep.base
-        seconds = self.trials * base.recipe.epochs * base.steps_per_epoch * self.step_seconds
-        seconds /= slots.slots if slots else 1
+        seconds = self.training_seconds(slots)
         training = f"{duration(seconds)} of training at {self.step_seconds * 1000:.0f} ms a step"
         if self.start_seconds is None:
             return f"about {training}, and Ray's start-up, which has not been timed here yet"

@@ -120,8 +120,6 @@ def _train(run: Run, plan: Plan, trainer: "Distillation") -> None:
         for entry in (this_launch(run.sweep, trainer.device, run.id), *entries):
             run.record(entry.event, **entry.record())
         reuse = None if options.fresh else FinishedTrials(options.storage, run.sweep.name, options.store)
-        if known := run.trials.values():
-            run.say(f"goes on: {sum(one.is_final for one in known)} of {plan.trials} trials have ended")
         outcome, told, ready = "failed", "", time.time()
         try:
             queue = TrialQueue(run, trainer.inputs, reuse)
@@ -129,6 +127,11 @@ def _train(run: Run, plan: Plan, trainer: "Distillation") -> None:
             told = reuse.left_out if reuse is not None else ""
             if told:
                 run.say(told)
+            if (known := run.trials.values()) and not run.is_complete:
+                done = sum(one.config["recipe"]["epochs"] if one.is_final else len(one.epochs) for one in known)
+                seconds = plan.training_seconds(None if options.address else plan.slots_here(options.num_cpus), done)
+                left = "" if math.isnan(seconds) else f", about {duration(seconds)} of training left"
+                run.say(f"goes on: {sum(one.is_final for one in known)} of {plan.trials} trials have ended{left}")
             if not run.is_complete:
                 plan = replace(plan, measured_pack=trainer.pack)
                 with nullcontext() if options.address else ray:

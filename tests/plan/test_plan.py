@@ -66,6 +66,7 @@ def test_time_is_trials_by_epochs_by_steps_over_slots():
     ]
     text = Plan(sweep, 2.0, start_seconds=50.0).text(slots)
     assert f"about {duration(seconds + 50)}: 50 s of start-up, as last time here, and {duration(seconds)} of tr" in text
+    assert Plan(sweep, 2.0).training_seconds(slots, done=8 * 10 - 1) == pytest.approx(seconds / 80)
     assert lines_of(sweep, slots)["time"][0].startswith("unknown: no step of this pair has been timed here yet")
 
 
