@@ -51,7 +51,7 @@ _ABOUT: dict[str, tuple[Any, str]] = {
     "unit": (_TEXT, "Of a difference."),
     "more_is_better": ("boolean", ""),
     "baseline": (["string", "null"], "The row that the others are compared with."),
-    "best": ("array", "Labels of the rows that no other row is shown to beat; empty without a baseline."),
+    "best": ("array", "Labels of the rows among which the best one is; empty without a baseline."),
     "comparisons": ("integer", "How many intervals of differences hold together at 95 %."),
     "ended": ("integer", "Trials that have ended."),
     "planned": ("integer", "Trials that the space asks for; no answer holds before all of them have ended."),

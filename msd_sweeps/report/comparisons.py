@@ -86,22 +86,19 @@ def undecided(sweep: Sweep, values: Mapping[str, Mapping[int, float]]) -> set[st
 
 
 def may_be_best(rows: Mapping[str, Mapping[int, float]], table: pd.DataFrame, family: Family, sign: int) -> list[str]:
-    """The rows that no other row is shown to beat: the best is among them (subset selection, Gupta 1965; Hsu 1981).
+    """The rows among which the best is: those that no other row is shown to beat (Hsu 1981, Annals of Statistics 9).
 
-    rows: values by seed of the compared rows and of the baseline; table: label and decision, by the family's intervals.
-    Two rows are compared with each other only where both are shown to differ from the baseline. Where that is so, their
-    comparisons with it had no error to spend, and all pairs share it (a gatekeeper: Dmitrienko and Tamhane 2007). In a
-    race that holds for the first look alone, as later looks pass on what is left.
+    rows: values by seed of the compared rows and of the baseline; table: label and decision of the compared ones, by
+    the intervals of the family, which count here too. Beside them each row is compared with every other, one-sided, at
+    an error of its own: this is false only where the best row is left out, so its comparisons alone have to hold.
     """
-    decided = table[table["decision"].isin([BETTER, WORSE])]
-    size = family.size * (max(2, len(rows)) - 2) / 2 * family.looks[-1] / family.looks[0]
-    pairwise = family._replace(size=math.ceil(size), still_open=())
-    beaten = {*decided["label"][decided["decision"] == WORSE]}
-    if BETTER in [*decided["decision"]]:
-        beaten |= {*rows} - {*table["label"][table["decision"] != ""]}
-    for label in decided["label"]:
-        pairs = [(rows[other], rows[label]) for other in decided["label"] if other != label]
-        if any(decision(found, sign) == BETTER for found in pairwise.differences(estimates(pairs))):
+    labels = list(table["label"])
+    beaten = {*table["label"][table["decision"] == WORSE]}
+    beaten |= ({*rows} - {*labels}) if BETTER in [*table["decision"]] else set()
+    for label in labels:
+        pairs = [(rows[other], rows[label]) for other in labels if other != label]
+        found = family.for_the_best(len(pairs)).differences(estimates(pairs))
+        if any(decision(one, sign) == BETTER for one in found):
             beaten.add(label)
     return [label for label in rows if label not in beaten]
 

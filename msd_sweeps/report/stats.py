@@ -20,6 +20,8 @@ LEVEL = 0.95
 ALPHA = 0.05
 AT_ONCE = 0.8
 """Share of ALPHA that the planned looks spend; each further look, such as --add-seeds, spends half of what is left."""
+BEST = 0.1
+"""Share of ALPHA that is kept for saying which row is the best."""
 
 Floats = NDArray[np.float64]
 
@@ -194,11 +196,15 @@ class Family(NamedTuple):
         still_open = self.still_open or (self.size,) * len(self.looks)
         shares = [AT_ONCE * (b - a) / self.looks[-1] for a, b in itertools.pairwise((0, *self.looks))]
         shares = [share * max(1, self.size) / max(1, count) for share, count in zip(shares, still_open, strict=True)]
-        shares += [(1 - AT_ONCE) / 2 ** (place + 1) for place in range(len(self.further))]
+        shares += [(1 - AT_ONCE - BEST) / 2 ** (place + 1) for place in range(len(self.further))]
         counts = (*self.looks, *self.further)
         # Failed seeds leave fewer pairs than the look asked for.
         look = next((place for place, count in enumerate(counts) if count >= n), len(counts) - 1)
         return nominal_levels(counts, tuple(self.alone * share for share in shares))[look]
+
+    def for_the_best(self, rows: int) -> "Family":
+        """The family of one row's comparisons with `rows` others, whose upper tails together spend BEST of ALPHA."""
+        return self._replace(size=max(1, math.ceil(rows / (2 * BEST))), still_open=())
 
     def differences(self, found: Sequence[Estimate]) -> list[Difference]:
         """Estimates with the intervals and p that hold together over this family."""

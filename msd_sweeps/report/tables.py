@@ -18,7 +18,7 @@ from msd_sweeps.space.trial import Trial
 NOTHING = "–"
 METHOD = (
     "Method: moderated t (Smyth 2004), Sidak's correction for the comparisons; 4 of the 5 % error are spent at the "
-    "planned looks, the rest is kept for seeds that are added later."
+    "planned looks, half a per cent on which row is the best (Hsu 1981); the rest is kept for seeds added later."
 )
 MOST_OF_FRONT = 30
 """Trials of the front that the page lists; the figure's CSV has them all."""
